@@ -1,0 +1,59 @@
+# Every command a developer or CI needs. `make help` lists them.
+
+PYTHON ?= python3
+CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tritonllm
+UV_VERSION := 0.13.8
+
+UV  := $(CACHE)/uv-$(UV_VERSION)/bin/uv
+BIN := .venv/bin
+export TRITONLLM_WEIGHTS ?= $(CACHE)/weights
+# A Python that uv would have to download is never wanted: the machine's own has the shared library Triton needs.
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test lint golden bench load clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## Install everything into .venv (its bin/tritonllm works)
+
+serve: .venv/.ready ## Build the demo model once and serve examples/smollm2.yaml until Ctrl-C
+	@$(BIN)/python tools/demo_model.py
+	@$(BIN)/tritonllm serve examples/smollm2.yaml
+
+test: .venv/.ready ## Unit, golden, property and integration tests, on the real Triton and vLLM
+	$(BIN)/pytest -n 2 tritonllm/tests/unit tritonllm/tests/golden tritonllm/tests/property
+	@$(BIN)/python tools/demo_model.py
+	$(BIN)/pytest tritonllm/tests/integration
+
+lint: .venv/.ready ## Format, style, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+golden: .venv/.ready ## Rewrite the golden repositories after a wanted change of the renderer
+	$(BIN)/pytest -q tritonllm/tests/golden --golden-update
+
+bench: .venv/.ready ## The serving path beside vLLM's own server, and guardrails beside better_profanity
+	$(BIN)/python bench/guardrails.py
+	$(BIN)/python bench/serving.py
+
+load: .venv/.ready ## 5,000 mixed requests, 200 at a time: each ends once, nothing is left behind
+	$(BIN)/python bench/load.py
+
+clean: ## Remove .venv and what tools left in the checkout; caches outside stay
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(UV):
+	@echo "Installing uv $(UV_VERSION) into $(CACHE)"
+	@$(PYTHON) -m venv $(CACHE)/uv-$(UV_VERSION) || { \
+	  rm -rf $(CACHE)/uv-$(UV_VERSION); \
+	  echo "$(PYTHON) -m venv does not work here. On Debian: apt-get install python3-venv"; exit 1; }
+	@$(CACHE)/uv-$(UV_VERSION)/bin/pip install --quiet uv==$(UV_VERSION)
+
+.venv/.ready: $(UV) pyproject.toml uv.lock tritonllm/pyproject.toml
+	@echo "Installing the locked environment into .venv (6 GB; minutes the first time, then from uv's cache)"
+	@$(UV) sync --locked --all-groups --python "$$(command -v $(PYTHON))"
+	@touch $@

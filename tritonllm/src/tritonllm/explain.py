@@ -1,0 +1,170 @@
+"""Turns pydantic's validation errors into sentences for the person who wrote the file.
+
+Used by `files`, and so by every command that reads an endpoint and by the operator's conditions. Pure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pydantic
+from pydantic_core import ErrorDetails
+
+
+_PATTERNS = {
+    "^[a-z0-9]": "must be 1 to 50 lower-case letters, digits and `-`, with a letter or digit at both ends",
+    r"^[\w.-]{1,96}/": "must be `organisation/name`, as on the Hugging Face Hub",
+}
+_KINDS = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "finite_number": "a finite number",
+}
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "more than"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "less than"),
+}
+_LENGTHS = {
+    "string_too_short": ("min_length", "at least", "characters"),
+    "string_too_long": ("max_length", "at most", "characters"),
+    "too_short": ("min_length", "at least", "entries"),
+    "too_long": ("max_length", "at most", "entries"),
+}
+
+
+def problems(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> list[tuple[str, str]]:
+    """Every problem of a validation, in the order of the fields.
+
+    Args:
+        error: what pydantic found.
+        model: what it validated against.
+
+    Returns:
+        (path, message) pairs; the path is written as in the file, such as `spec.guardrails.input[0].action`.
+    """
+    found: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        place = list(_places(detail["loc"], model))
+        messages = found.setdefault(_path([part for part, _ in place]), [])
+        message = _message(detail, place[-1][1] if place else model)
+        if message not in messages:
+            messages.append(message)
+    # A field that may be one of several types has one complaint for each.
+    return [(path, ", or ".join(messages)) for path, messages in found.items()]
+
+
+def _places(loc: tuple[str | int, ...], model: type[pydantic.BaseModel]) -> Iterator[tuple[str | int, Any]]:
+    """The parts of a location, each with what holds it, without pydantic's names for the types of a union."""
+    kind: Any = model
+    if loc[-1:] == ("[key]",):
+        loc = loc[:-2]
+    for part in loc:
+        members = _members(kind)
+        if len(members) > 1 and not any(isinstance(member, _Model) for member in members):
+            # Not a part of the file: the name of the member that pydantic tried.
+            kind = next((member for member in members if typing.get_origin(member) is list), members[0])
+            continue
+        holder = members[0]
+        yield part, holder
+        kind = _step(holder, part)
+
+
+_Model = type(pydantic.BaseModel)
+
+
+def _members(kind: Any) -> list[Any]:
+    """The types that a value may have, less None."""
+    while typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return [item for arg in typing.get_args(kind) if arg is not type(None) for item in _members(arg)]
+    return [kind]
+
+
+def _step(holder: Any, part: str | int) -> Any:
+    if isinstance(holder, _Model):
+        return fields(holder).get(str(part), Any)
+    arguments = typing.get_args(holder)
+    return arguments[-1] if arguments else Any
+
+
+def fields(model: Any) -> dict[str, Any]:
+    """The fields of a model as a file writes them, with their types."""
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _message(detail: ErrorDetails, holder: Any) -> str:
+    kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "missing":
+        return "is required"
+    if kind == "extra_forbidden":
+        return _unknown(str(detail["loc"][-1]), holder)
+    if detail["loc"][-1:] == ("[key]",):
+        return f"the key {_show(given)} must be a text; put it in quotes"
+    if given is None:
+        where = detail["loc"][-1]
+        return "is empty; " + (
+            f"write `{where}: {{}}`" if kind == "model_type" else "give it a value or remove it"
+        )
+    if kind in _KINDS:
+        quotes = "; put it in quotes" if kind == "string_type" and not isinstance(given, (dict, list)) else ""
+        return f"must be {_KINDS[kind]}, not {_show(given)}{quotes}"
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
+        return f"must be {words} {context[key]}, not {_show(given)}"
+    if kind in _LENGTHS:
+        key, words, unit = _LENGTHS[kind]
+        if not given:
+            return "must not be empty"
+        return f"must have {words} {context[key]} {unit}, not {len(given)}"
+    if kind == "literal_error":
+        return _choice(given, context["expected"])
+    if kind == "string_pattern_mismatch":
+        expected = next(
+            (text for start, text in _PATTERNS.items() if context["pattern"].startswith(start)), ""
+        )
+        return f"{expected or 'must match ' + context['pattern']}, not {_show(given)}"
+    empty = [key for key, value in given.items() if value is None] if isinstance(given, dict) else []
+    return detail["msg"] + "".join(f"; `{key}` is there but empty: write `{key}: {{}}`" for key in empty)
+
+
+def _unknown(name: str, holder: Any) -> str:
+    known = fields(holder)
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"unknown field `{name}`; did you mean `{near[0]}`?"
+    for field, kind in known.items():
+        inner = _members(kind)[0]
+        if isinstance(inner, _Model) and name in fields(inner):
+            return f"unknown field `{name}`; it belongs in `{field}`"
+    return f"unknown field `{name}`; known here: {', '.join(known)}"
+
+
+def _choice(given: Any, expected: str) -> str:
+    choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
+    listed = ", ".join(f"`{choice}`" for choice in choices)
+    near = difflib.get_close_matches(str(given), choices, n=1, cutoff=0.5) if len(choices) > 1 else []
+    hint = f"; did you mean `{near[0]}`?" if near else ""
+    return f"must be {'one of ' if len(choices) > 1 else ''}{listed}, not {_show(given)}{hint}"
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _path(parts: list[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")

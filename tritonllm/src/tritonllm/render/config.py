@@ -1,0 +1,105 @@
+"""The three model configurations of an endpoint, built with Triton's own schema, never from templates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic
+from tritonclient.grpc import model_config_pb2
+
+from tritonllm import api, tensors
+from tritonllm.render import canonical
+
+ModelConfig = model_config_pb2.ModelConfig
+
+# Raised when the same spec renders differently. It is reported, never acted on: which code serves is
+# decided by the image, and an upgrade of the operator alone must not touch a running pod.
+RENDERER = "1"
+
+
+def models(endpoint: api.LLMEndpoint) -> list[ModelConfig]:
+    """The endpoint's models in the order in which they are loaded: engine, guardrail, pipeline."""
+    return [_engine(endpoint), _guardrail(endpoint), _pipeline(endpoint)]
+
+
+def kind(model: ModelConfig) -> str:
+    """`engine`, `guardrail` or `pipeline`."""
+    return model.parameters["kind"].string_value
+
+
+def _engine(endpoint: api.LLMEndpoint) -> ModelConfig:
+    spec = endpoint.spec
+    hashed = {
+        "model": spec.model and _given(spec.model),
+        "engine": {"type": spec.engine.type, "args": spec.engine.args | {"max_num_seqs": spec.engine.max_num_seqs}},
+    }
+    model = _model(endpoint.engine_name, "engine", hashed, {"endpoint": endpoint.name, "engine": spec.engine.type})
+    model.model_transaction_policy.decoupled = True
+    # The engine, not Triton, chooses its devices: a model may span several GPUs.
+    model.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_MODEL)
+    _tensors(model, tensors.GENERATE_INPUTS, tensors.ENGINE_OUTPUTS)
+    return model
+
+
+def _guardrail(endpoint: api.LLMEndpoint) -> ModelConfig:
+    guardrails = _given(endpoint.spec.guardrails)
+    parameters = {"endpoint": endpoint.name, "policy": canonical.pack(guardrails)}
+    model = _model(endpoint.guardrail_name, "guardrail", guardrails, parameters)
+    model.max_batch_size = tensors.GUARDRAIL_MAX_BATCH
+    model.dynamic_batching.SetInParent()
+    model.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
+    _tensors(model, tensors.GUARDRAIL_INPUTS, tensors.GUARDRAIL_OUTPUTS)
+    return model
+
+
+def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
+    spec = endpoint.spec
+    guardrails = _given(spec.guardrails)
+    settings = {
+        "prompt": _given(spec.prompt),
+        "sampling": _given(spec.sampling),
+        "limits": _given(spec.limits),
+        "capacity": spec.capacity,
+    }
+    parameters = {
+        "endpoint": endpoint.name,
+        "engine_model": endpoint.engine_name,
+        "settings": canonical.dumps(settings),
+        "policy": canonical.pack(guardrails),
+    }
+    model = _model(endpoint.name, "pipeline", settings | {"guardrails": guardrails}, parameters)
+    model.model_transaction_policy.decoupled = True
+    model.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
+    _tensors(model, tensors.GENERATE_INPUTS, tensors.PIPELINE_OUTPUTS)
+    return model
+
+
+def _given(part: pydantic.BaseModel) -> dict[str, Any]:
+    """The part of the spec without what is at its default.
+
+    Both spellings of a default then hash the same, and a later version that adds a field leaves the hash
+    of every older spec alone.
+    """
+    return part.model_dump(mode="json", exclude_defaults=True)
+
+
+def _model(name: str, kind: str, hashed: dict[str, Any], parameters: dict[str, str]) -> ModelConfig:
+    model = ModelConfig(name=name, backend="python")
+    fixed = {"kind": kind, "spec_hash": canonical.digest(hashed), "renderer": RENDERER}
+    for key, value in (fixed | parameters).items():
+        model.parameters[key].string_value = value
+    return model
+
+
+def _tensors(model: ModelConfig, inputs: tuple[tensors.Tensor, ...], outputs: tuple[tensors.Tensor, ...]) -> None:
+    for tensor in inputs:
+        model.input.add(
+            name=tensor.name,
+            data_type=model_config_pb2.DataType.Value(f"TYPE_{tensor.type}"),
+            dims=tensor.dims,
+            optional=tensor.optional,
+        )
+    for tensor in outputs:
+        model.output.add(
+            name=tensor.name, data_type=model_config_pb2.DataType.Value(f"TYPE_{tensor.type}"), dims=tensor.dims
+        )

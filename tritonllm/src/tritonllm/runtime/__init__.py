@@ -1,0 +1,1 @@
+"""What runs inside Triton: the engine, the guardrail and the pipeline of an endpoint."""

@@ -1,0 +1,160 @@
+"""The answer to one request as it grows: engine output in, outputs for the caller out.
+
+Pure and not thread-safe: pipeline and engine both feed one under a lock of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tritonllm import guardrails
+from tritonllm.runtime import backend, requests, screening
+
+
+class Choice:
+    """One of the `n` answers to a prompt.
+
+    Args:
+        policy: its output rules judge the text; None lets it through.
+    """
+
+    def __init__(self, policy: screening.Policy | None) -> None:
+        self.finish_reason: str | None = None
+        self.tokens = 0
+        self.tokens_sent = 0
+        self.logprobs: list[Any] = []
+        self.cumulative_logprob = 0.0
+        self.failures = 0
+        self._policy = policy
+        self._stream = policy.output.stream() if policy and policy.output else None
+        self._judging = self._stream is not None
+        self._ready: list[str] = []
+
+    def feed(self, text: str) -> None:
+        """Takes the next piece of the engine's text."""
+        if self.finish_reason is None:
+            self._judge(text, last=False)
+
+    def finish(self, reason: str) -> None:
+        """Ends the text; what was held back as undecided is decided now."""
+        if self.finish_reason is None:
+            self._judge("", last=True)
+            self.finish_reason = self.finish_reason or reason
+
+    def verdicts(self) -> list[guardrails.Verdict]:
+        """What the rules have found."""
+        return self._stream.verdicts if self._stream else []
+
+    def _judge(self, text: str, *, last: bool) -> None:
+        if not self._judging or self._stream is None or self._policy is None:
+            self._ready.append(text)
+            return
+        try:
+            self._ready.append(self._stream.feed(text) + (self._stream.finish() if last else ""))
+        except Exception:
+            self._policy.failed("output")
+            self.failures += 1
+            self._judging = False
+            self._ready.append(self._stream.held)
+            return
+        if self._stream.blocked:
+            self.finish_reason = "content_filter"
+
+    def take(self) -> str:
+        """What may leave and has not left yet."""
+        text = "".join(self._ready)
+        self._ready.clear()
+        return text
+
+
+class Answer:
+    """All choices of one request.
+
+    Args:
+        n: number of choices.
+        policy: its output rules judge every choice; None lets them through.
+        screened: the request after the input rules, for what they found.
+    """
+
+    def __init__(
+        self, n: int, policy: screening.Policy | None = None, screened: screening.Screened | None = None
+    ) -> None:
+        self.choices = [Choice(policy) for _ in range(n)]
+        self.input_tokens = 0
+        self._screened = screened
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has ended."""
+        return all(choice.finish_reason is not None for choice in self.choices)
+
+    @property
+    def failures(self) -> int:
+        """Guardrail failures that the policy let pass."""
+        screened = self._screened.failures if self._screened else 0
+        return screened + sum(choice.failures for choice in self.choices)
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens generated so far, for all choices."""
+        return sum(choice.tokens for choice in self.choices)
+
+    def update(self, update: backend.Update) -> None:
+        """Takes one update from the engine."""
+        self.input_tokens = update.input_tokens or self.input_tokens
+        for index, choice in enumerate(self.choices):
+            choice.tokens += update.output_tokens[index]
+            if update.logprobs is not None:
+                choice.logprobs.extend(update.logprobs[index] or [])
+            if update.cumulative_logprobs is not None:
+                choice.cumulative_logprob = update.cumulative_logprobs[index]
+            choice.feed(update.texts[index])
+            reason = update.finish_reasons[index]
+            if reason is not None:
+                choice.finish(reason)
+
+    def feed(self, text: str) -> None:
+        """Adds a text to every choice."""
+        for choice in self.choices:
+            choice.feed(text)
+
+    def end(self, reason: str) -> None:
+        """Ends every choice that is still open."""
+        for choice in self.choices:
+            choice.finish(reason)
+
+    def outputs(self, request: requests.Request, *, last: bool) -> dict[str, list[Any]]:
+        """The outputs of the next response: what has become ready since the one before.
+
+        The last response always tells how each choice ended and the tokens of the whole request. Callers
+        that ask by a `return_…` flag get what Triton's vLLM backend gives: the output in every response,
+        tokens counted since the response before, and `None` as the reason of a choice that goes on.
+
+        Args:
+            request: says what the caller wants.
+            last: whether this is the request's last response.
+        """
+        choices = self.choices
+        found: dict[str, list[Any]] = {"text_output": [choice.take() for choice in choices]}
+        if last or request.wants("finish_reason"):
+            found["finish_reason"] = [choice.finish_reason or "None" for choice in choices]
+        if last or request.wants("num_input_tokens"):
+            found["num_input_tokens"] = [self.input_tokens]
+        if request.wants("num_output_tokens"):
+            found["num_output_tokens"] = [choice.tokens - choice.tokens_sent for choice in choices]
+        elif last:
+            found["num_output_tokens"] = [choice.tokens for choice in choices]
+        if request.wants("logprobs"):
+            found["logprobs"] = [json.dumps(choice.logprobs) for choice in choices]
+        if request.wants("cumulative_logprob"):
+            found["cumulative_logprob"] = [choice.cumulative_logprob for choice in choices]
+        for choice in choices:
+            choice.tokens_sent = choice.tokens
+            choice.logprobs = []
+        return found
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """What the rules found, in the form in which clients get it; never the text itself."""
+        found = [verdict for choice in self.choices for verdict in choice.verdicts()]
+        return (self._screened.verdicts if self._screened else []) + guardrails.summarize(found, "output")

@@ -1,0 +1,118 @@
+"""The metrics of an endpoint on Triton's own `/metrics`, for the models that report them.
+
+Every call into Triton's metrics crosses to another process. So the request path only notes what
+happened, and a thread of its own carries the sums over a few times a second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
+
+from tritonllm.runtime import metric_names
+
+FLUSH_SECONDS = 0.2
+
+_Series = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class _Pending(NamedTuple):
+    sums: Counter[_Series]
+    settings: dict[_Series, float]
+    samples: list[tuple[_Series, float]]
+
+
+class Meter:
+    """Records metrics of one endpoint.
+
+    Args:
+        endpoint: value of the label `endpoint` on every series.
+        families: the families that this model reports; each is exported, at zero, from the start
+            for every combination of labels that `series` names.
+        series: label sets known in advance, per family name; a family that is absent has one series
+            without further labels.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        families: Iterable[metric_names.Family],
+        series: dict[str, list[dict[str, str]]],
+    ) -> None:
+        self._endpoint = endpoint
+        self._families = {family.name: family for family in families}
+        self._triton = {
+            family.name: pb_utils.MetricFamily(
+                name=family.name, description=family.description, kind=getattr(pb_utils.MetricFamily, family.kind)
+            )
+            for family in self._families.values()
+        }
+        self._metrics: dict[_Series, Any] = {}
+        self._lock = threading.Lock()
+        self._pending = _Pending(Counter(), {}, [])
+        self._stop = threading.Event()
+        for name in self._families:
+            for labels in series.get(name, [{}]):
+                self._metric(_series(name, labels))
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread.start()
+
+    def add(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Adds to a counter or, up or down, to a gauge.
+
+        Gauges of requests only ever change this way: while a model is reloaded, its old and its new
+        instance share one series, and a value set by one would overwrite the other's.
+        """
+        with self._lock:
+            self._pending.sums[_series(name, labels)] += amount  # pyright: ignore[reportArgumentType]
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Sets a gauge that has one writer."""
+        with self._lock:
+            self._pending.settings[_series(name, labels)] = value
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Adds a sample, in seconds, to a histogram."""
+        with self._lock:
+            self._pending.samples.append((_series(name, labels), value))
+
+    def close(self) -> None:
+        """Carries over what is left and stops."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(FLUSH_SECONDS):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        with self._lock:
+            pending, self._pending = self._pending, _Pending(Counter(), {}, [])
+        for series, amount in pending.sums.items():
+            if amount:
+                self._metric(series).increment(amount)
+        for series, value in pending.settings.items():
+            self._metric(series).set(value)
+        for series, value in pending.samples:
+            self._metric(series).observe(value)
+
+    def _metric(self, series: _Series) -> Any:
+        metric = self._metrics.get(series)
+        if metric is None:
+            name, labels = series
+            buckets = self._families[name].buckets
+            options = {"buckets": list(buckets)} if buckets else {}
+            metric = self._triton[name].Metric(labels={"endpoint": self._endpoint, **dict(labels)}, **options)
+            self._metrics[series] = metric
+        return metric
+
+
+def _series(name: str, labels: dict[str, str]) -> _Series:
+    return name, tuple(sorted(labels.items()))
+
+

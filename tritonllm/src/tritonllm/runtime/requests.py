@@ -1,0 +1,156 @@
+"""What a caller asked, checked before anything is done: shared by the pipeline and the engine.
+
+Pure: tensors arrive as plain Python values, mistakes leave as `RequestError`s that name their field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+
+from tritonllm import sampling, tensors
+from tritonllm.runtime import errors
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+Message = dict[str, str]
+"""One turn of a conversation: `role` and `content`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """A well-formed request: exactly one of `text` and `messages` is set."""
+
+    text: str | None
+    messages: list[Message] | None
+    sampling: sampling.SamplingParameters
+    flags: Mapping[str, bool]
+
+    @property
+    def stream(self) -> bool:
+        """Whether the caller wants the answer in pieces."""
+        return self.flags.get("stream", False)
+
+    @property
+    def echo(self) -> bool:
+        """Whether the caller explicitly wants the prompt in front of the answer."""
+        return self.flags.get("exclude_input_in_output") is False
+
+    def wants(self, output: str) -> bool:
+        """Whether the caller asked for an output by its `return_…` flag."""
+        return self.flags.get(f"return_{output}", False)
+
+
+def parse(values: Mapping[str, str | bool], parameters: Mapping[str, Any]) -> Request:
+    """Checks a request.
+
+    Args:
+        values: the input tensors that were sent, by name.
+        parameters: the request's parameters; without a `sampling_parameters` tensor they are the sampling
+            parameters, as in Triton's vLLM backend.
+
+    Raises:
+        RequestError: `invalid_argument`, with the field and what is wrong with it.
+    """
+    text, messages = values.get("text_input"), values.get("messages")
+    if text is None and messages is None:
+        raise _invalid("text_input", "is missing; send `text_input` or `messages`")
+    if text is not None and messages is not None:
+        raise _invalid("messages", "can't go with `text_input`; send one of them")
+    if text == "":
+        raise _invalid("text_input", "is empty; send a prompt")
+    given = values.get("sampling_parameters")
+    return Request(
+        text=None if text is None else str(text),
+        messages=None if messages is None else parse_messages(str(messages)),
+        sampling=parse_sampling(_json_object("sampling_parameters", str(given)) if given else parameters),
+        flags={name: bool(values[name]) for name in tensors.FLAGS if name in values},
+    )
+
+
+def parse_messages(text: str) -> list[Message]:
+    """Reads a conversation in OpenAI's form: a JSON list of `{"role", "content"}`."""
+    turns = _json("messages", text)
+    if not isinstance(turns, list) or not turns:
+        raise _invalid("messages", 'must be a JSON list of turns such as [{"role": "user", "content": "Hi"}]')
+    return [_message(f"messages[{index}]", turn) for index, turn in enumerate(turns)]
+
+
+def _message(where: str, turn: Any) -> Message:
+    if not isinstance(turn, dict):
+        raise _invalid(where, 'must be an object such as {"role": "user", "content": "Hi"}')
+    unknown = sorted(turn.keys() - {"role", "content"})
+    if unknown:
+        raise _invalid(f"{where}.{unknown[0]}", "is not supported; a turn has `role` and `content`")
+    role, content = turn.get("role"), turn.get("content")
+    if role not in ROLES:
+        raise _invalid(f"{where}.role", f"must be one of {', '.join(ROLES)}")
+    if isinstance(content, list):
+        content = "".join(_part(f"{where}.content[{index}]", part) for index, part in enumerate(content))
+    if not isinstance(content, str):
+        raise _invalid(f"{where}.content", "must be a text")
+    _encodable(f"{where}.content", content)
+    return {"role": role, "content": content}
+
+
+def _part(where: str, part: Any) -> str:
+    if isinstance(part, dict) and part.keys() == {"type", "text"} and part["type"] == "text":
+        if isinstance(part["text"], str):
+            return part["text"]
+    raise _invalid(where, 'only text is served: {"type": "text", "text": "…"}')
+
+
+def parse_sampling(values: Mapping[str, Any]) -> sampling.SamplingParameters:
+    """Checks sampling parameters against the ones that are served."""
+    try:
+        return sampling.SamplingParameters.model_validate(dict(values))
+    except pydantic.ValidationError as error:
+        problems = [_sampling_problem(detail) for detail in error.errors(include_url=False)]
+    field, _ = problems[0]
+    rest = "; ".join(f"{name} {what}" if name != field else what for name, what in problems)
+    raise _invalid(field, rest)
+
+
+def _sampling_problem(detail: Any) -> tuple[str, str]:
+    name = str(detail["loc"][0]) if detail["loc"] else ""
+    field = f"sampling_parameters.{name}"
+    if detail["type"] != "extra_forbidden":
+        message = detail["msg"].removeprefix("Input should be ")
+        return field, f"should be {message}, not {_shorten(detail['input'])}"
+    near = difflib.get_close_matches(name, sampling.SamplingParameters.model_fields, n=1)
+    return field, "is not a sampling parameter" + (f"; did you mean `{near[0]}`?" if near else " that is served")
+
+
+def _shorten(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 40 else text[:37] + "…"
+
+
+def _json_object(field: str, text: str) -> dict[str, Any]:
+    value = _json(field, text)
+    if not isinstance(value, dict):
+        raise _invalid(field, 'must be a JSON object such as {"max_tokens": 64}')
+    return value
+
+
+def _json(field: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(field, f"is not JSON: {error}") from None
+
+
+def _encodable(field: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _invalid(field, f"has half a surrogate pair at character {error.start}") from None
+
+
+def _invalid(field: str, message: str) -> errors.RequestError:
+    return errors.RequestError("invalid_argument", field, message)

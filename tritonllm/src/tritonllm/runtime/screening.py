@@ -1,0 +1,94 @@
+"""The guardrails at work: what a rule's own failure does, and the input rules before the engine sees a text."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from tritonllm import api, guardrails
+from tritonllm.render import canonical
+from tritonllm.runtime import errors, requests
+
+log = logging.getLogger("tritonllm.guardrails")
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """An endpoint's guardrails, ready to run; a direction without rules is None."""
+
+    rules: api.Guardrails
+    input: guardrails.Policy | None
+    output: guardrails.Policy | None
+
+    @classmethod
+    def load(cls, packed: str) -> Policy:
+        """Unpacks and compiles the config parameter `policy`."""
+        rules = api.Guardrails.model_validate(canonical.unpack(packed))
+        return cls(
+            rules,
+            guardrails.compile(rules.input) if rules.input else None,
+            guardrails.compile(rules.output) if rules.output else None,
+        )
+
+    def failed(self, direction: str) -> None:
+        """Handles the exception of a guardrail that is being handled.
+
+        Raises:
+            RequestError: the policy is to fail closed.
+        """
+        log.exception("the %s guardrail failed", direction)
+        if self.rules.failure_policy == "Closed":
+            raise errors.RequestError(
+                "guardrail_failure", "", f"the {direction} guardrail failed, so this text is withheld"
+            ) from None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Screened:
+    """A request after the input rules.
+
+    Attributes:
+        request: with masked texts where rules say so.
+        blocked: whether a rule refused it.
+        verdicts: what was found, in the clients' form.
+        failures: guardrail failures that the policy let pass.
+    """
+
+    request: requests.Request
+    blocked: bool
+    verdicts: list[dict[str, Any]]
+    failures: int
+
+
+def screen(request: requests.Request, policy: Policy) -> Screened:
+    """Runs the input rules on the prompt, or on every turn of the conversation.
+
+    Raises:
+        RequestError: `guardrail_failure`.
+    """
+    if policy.input is None:
+        return Screened(request, False, [], 0)
+    results: list[guardrails.Result] = []
+    failures = 0
+
+    def masked(text: str) -> str:
+        nonlocal failures
+        try:
+            results.append(scan(text))
+        except Exception:
+            policy.failed("input")
+            failures += 1
+            return text
+        return results[-1].text
+
+    scan: Callable[[str], guardrails.Result] = policy.input.scan
+    if request.text is not None:
+        request = dataclasses.replace(request, text=masked(request.text))
+    else:
+        turns = [turn | {"content": masked(turn["content"])} for turn in request.messages or []]
+        request = dataclasses.replace(request, messages=turns)
+    found = [verdict for result in results for verdict in result.verdicts]
+    blocked = any(result.blocked for result in results)
+    return Screened(request, blocked, guardrails.summarize(found, "input"), failures)

@@ -1,0 +1,251 @@
+"""The backend that makes text with vLLM: a thin layer around `AsyncLLM`, for every vLLM from 0.24 on.
+
+The engine model starts it in the thread that runs its event loop. vLLM and torch are imported when it
+starts, not with this module, so that nobody else pays for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import locale
+import os
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from tritonllm import api, sampling
+from tritonllm.runtime import backend, die_with_parent, errors, prompts
+
+# vLLM's names for how a sequence ended; a repetition ends one only where vLLM's own configuration asks for it.
+_FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "cancelled", "repetition": "stop"}
+# JSON has no infinity, which is what a token that was made impossible gets. The value is that of vLLM's server.
+_LEAST_LOGPROB = -9999.0
+_SHUTDOWN_SECONDS = 10.0
+
+
+class VllmBackend:
+    """See `backend.Backend`.
+
+    Args:
+        arguments: the content of `model.json`: vLLM's `AsyncEngineArgs` by name, with `model` a directory.
+    """
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self.capacity: int = arguments.get("max_num_seqs") or api.DEFAULT_MAX_NUM_SEQS
+        self._arguments = arguments
+        self._live: dict[str, _Live] = {}
+        self._stats: dict[int, backend.Stats] = {}
+
+    async def start(self) -> None:
+        """Starts vLLM's processes and loads the weights, which blocks the event loop until it is done.
+
+        In this thread on purpose: vLLM's processes end when the thread that made them ends.
+        """
+        _prepare_environment()
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        engine_args = AsyncEngineArgs(**self._arguments)
+        self._engine = AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_loggers(self._stats)])
+        model = self._engine.model_config
+        self._prompter = prompts.Prompter(self._engine.get_tokenizer(), model.max_model_len)
+        # What the model's authors advise in generation_config.json. How long an answer may get is not theirs to say.
+        advised = model.get_diff_sampling_param()
+        self._advised = {name: value for name, value in advised.items() if name != "max_tokens"}
+
+    async def generate(self, generation: backend.Generation) -> AsyncGenerator[backend.Update]:
+        """Generates text."""
+        live = self._live[generation.id] = _Live()
+        try:
+            ids = await self._prompter.tokens(generation.text, generation.messages)
+            progress = _Progress(len(ids), generation.sampling.n or 1)
+            async with contextlib.aclosing(self._outputs(generation, ids)) as outputs:
+                async for output in outputs:
+                    if live.aborted and not output.finished:
+                        # It was aborted before vLLM knew of it. Leaving tells vLLM.
+                        yield progress.cancelled()
+                        return
+                    yield progress.update(output)
+        finally:
+            del self._live[generation.id]
+
+    async def abort(self, request_id: str) -> None:
+        """Ends a request."""
+        live = self._live.get(request_id)
+        if live is not None:
+            live.aborted = True
+            await self._engine.abort(request_id)
+
+    async def close(self) -> None:
+        """Ends vLLM and its processes."""
+        for request_id in list(self._live):
+            await self.abort(request_id)
+        self._prompter.close()
+        self._engine.shutdown(timeout=_SHUTDOWN_SECONDS)
+
+    def stats(self) -> backend.Stats:
+        """What vLLM's schedulers said after their latest step; an idle one says nothing."""
+        if not self._live:
+            return backend.Stats()
+        schedulers = list(self._stats.values())
+        return backend.Stats(
+            running=sum(stats.running for stats in schedulers),
+            waiting=sum(stats.waiting for stats in schedulers),
+            kv_cache_usage=max((stats.kv_cache_usage for stats in schedulers), default=0.0),
+        )
+
+    async def check(self) -> None:
+        """Raises when one of vLLM's processes is gone."""
+        await self._engine.check_health()
+
+    async def _outputs(self, generation: backend.Generation, ids: list[int]) -> AsyncGenerator[Any]:
+        """vLLM's outputs; what vLLM raises comes out as the caller's mistake or the engine's failure."""
+        from vllm.inputs.engine import tokens_input
+
+        try:
+            wanted = _sampling_params(self._advised | generation.sampling.given())
+            outputs = self._engine.generate(tokens_input(ids), wanted, generation.id)
+            async with contextlib.aclosing(outputs):
+                async for output in outputs:
+                    yield output
+        except errors.RequestError:
+            raise
+        except Exception as error:
+            raise _translate(error) from error
+
+
+@dataclasses.dataclass(slots=True)
+class _Live:
+    """A request that has not ended."""
+
+    aborted: bool = False
+
+
+class _Progress:
+    """One request's outputs from vLLM, as updates.
+
+    Args:
+        input_tokens: tokens of the prompt.
+        n: number of choices.
+    """
+
+    def __init__(self, input_tokens: int, n: int) -> None:
+        self._input_tokens = input_tokens
+        self._finish_reasons: list[str | None] = [None] * n
+        self._cumulative = [0.0] * n
+
+    def update(self, output: Any) -> backend.Update:
+        """What is new in a `RequestOutput` of kind DELTA, which holds only the choices that have something new."""
+        update = self._nothing()
+        for completion in output.outputs:
+            index = completion.index
+            update.texts[index] = completion.text
+            update.output_tokens[index] = len(completion.token_ids)
+            if completion.finish_reason is not None:
+                self._finish_reasons[index] = update.finish_reasons[index] = _finish_reason(completion.finish_reason)
+            if completion.logprobs is not None:
+                # Without a new token some versions repeat the log probabilities of all tokens.
+                new = completion.logprobs if completion.token_ids else []
+                update.logprobs = update.logprobs or [[] for _ in self._finish_reasons]
+                update.logprobs[index] = [_position(position) for position in new]
+                self._cumulative[index] = max(completion.cumulative_logprob or 0.0, _LEAST_LOGPROB)
+                update.cumulative_logprobs = list(self._cumulative)
+        return update
+
+    def cancelled(self) -> backend.Update:
+        """The last update of a request that was aborted."""
+        self._finish_reasons = [reason or "cancelled" for reason in self._finish_reasons]
+        return self._nothing()
+
+    def _nothing(self) -> backend.Update:
+        n = len(self._finish_reasons)
+        return backend.Update([""] * n, list(self._finish_reasons), self._input_tokens, [0] * n)
+
+
+def _prepare_environment() -> None:
+    """What must be so before vLLM is imported."""
+    # Triton's stub runs Python in the C locale, in which vLLM and torch fail to read their own sources.
+    locale.setlocale(locale.LC_ALL, "C.UTF-8")
+    # Weights are on disk before an engine starts: it asks nobody for anything and tells nobody.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    die_with_parent.enable()
+
+
+def _stat_loggers(latest: dict[int, backend.Stats]) -> Any:
+    """A vLLM `StatLoggerFactory` whose loggers keep their scheduler's latest statistics in `latest`."""
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class Latest(StatLoggerBase):
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            self._index = engine_index
+
+        def record(self, scheduler_stats: Any = None, *args: Any, **kwargs: Any) -> None:
+            if scheduler_stats is not None:
+                latest[self._index] = backend.Stats(
+                    running=scheduler_stats.num_running_reqs,
+                    waiting=scheduler_stats.num_waiting_reqs + getattr(scheduler_stats, "num_skipped_waiting_reqs", 0),
+                    kv_cache_usage=scheduler_stats.kv_cache_usage,
+                )
+
+        def log_engine_initialized(self) -> None:
+            latest[self._index] = backend.Stats()
+
+    return Latest
+
+
+def _sampling_params(given: dict[str, Any]) -> Any:
+    """vLLM's `SamplingParams`.
+
+    Raises:
+        RequestError: a bias for something that is not a token id.
+        ValueError: vLLM refuses the combination.
+    """
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    given.setdefault("max_tokens", sampling.DEFAULT_MAX_TOKENS)
+    if "logit_bias" in given:
+        try:
+            given["logit_bias"] = {int(token): bias for token, bias in given["logit_bias"].items()}
+        except ValueError:
+            raise errors.RequestError(
+                "invalid_argument", "sampling_parameters.logit_bias", 'must have token ids as keys, such as {"42": -100}'
+            ) from None
+    return SamplingParams(**given, output_kind=RequestOutputKind.DELTA)
+
+
+def _finish_reason(reason: str) -> str:
+    if reason not in _FINISH_REASONS:
+        raise errors.RequestError("engine_failure", "", f"vLLM ended the request with `{reason}`; send it again")
+    return _FINISH_REASONS[reason]
+
+
+def _position(position: Any) -> dict[int, dict[str, Any]]:
+    """The log probabilities of one generated token, in the form of Triton's vLLM backend."""
+    return {
+        token: {
+            "logprob": max(found.logprob, _LEAST_LOGPROB),
+            "rank": found.rank,
+            "decoded_token": found.decoded_token,
+        }
+        for token, found in position.items()
+    }
+
+
+def _translate(error: Exception) -> errors.RequestError:
+    """What a caller is told about an exception of vLLM."""
+    import vllm.exceptions
+    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+    if isinstance(error, EngineDeadError):
+        return errors.RequestError("engine_failure", "", "the engine has died and is started anew; send it again later")
+    if isinstance(error, EngineGenerateError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    # Up to 0.25 vLLM's refusals are ValueErrors, later ones are not.
+    refusals = (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))
+    if not isinstance(error, refusals):
+        return errors.RequestError("engine_failure", "", f"vLLM failed on this request: {error!r}")
+    parameter = getattr(error, "parameter", None)
+    known = parameter in sampling.SamplingParameters.model_fields
+    field = f"sampling_parameters.{parameter}" if known else "sampling_parameters"
+    return errors.RequestError("invalid_argument", field, str(error.args[0] if error.args else error))

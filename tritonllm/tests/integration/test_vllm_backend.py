@@ -1,0 +1,380 @@
+"""vLLM itself behind the backend interface, without Triton: a tiny random Llama on the CPU."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import models
+import psutil
+import pytest
+
+from tritonllm import sampling, versions
+from tritonllm.runtime import backend, errors, vllm_engine
+
+pytestmark = [
+    pytest.mark.skipif(versions.vllm() is None, reason="vLLM is not installed"),
+    pytest.mark.timeout(300),
+    # vLLM's and torch's own.
+    pytest.mark.filterwarnings("default"),
+]
+
+CONTEXT = 256
+ARGUMENTS = {"max_model_len": CONTEXT, "max_num_seqs": 8, "enforce_eager": True}
+PROMPT = "The engine reads a prompt, makes one token after another"
+
+
+class Engine:
+    """A running backend and the event loop that it lives in."""
+
+    def __init__(self, directory: Path) -> None:
+        self.runner = asyncio.Runner()
+        self.backend = vllm_engine.VllmBackend(ARGUMENTS | {"model": str(directory)})
+        self.run(self.backend.start())
+        self.ids = iter(range(1_000_000))
+
+    def run(self, coroutine: Any) -> Any:
+        return self.runner.run(asyncio.wait_for(coroutine, 60))
+
+    def close(self) -> None:
+        self.run(self.backend.close())
+        self.runner.close()
+
+    def generation(
+        self, text: str | None = PROMPT, messages: list[dict[str, str]] | None = None, **parameters: Any
+    ) -> backend.Generation:
+        wanted = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True} | parameters
+        return backend.Generation(f"test-{next(self.ids)}", text, messages, sampling.SamplingParameters(**wanted))
+
+    async def updates(self, generation: backend.Generation) -> list[backend.Update]:
+        return [update async for update in self.backend.generate(generation)]
+
+    def ask(self, text: str | None = PROMPT, messages: Any = None, **parameters: Any) -> list[backend.Update]:
+        return self.run(self.updates(self.generation(text, messages, **parameters)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.tiny_llama(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def engine(environment: None, tiny: Path) -> Iterator[Engine]:
+    running = Engine(tiny)
+    yield running
+    running.close()
+
+
+def text_of(updates: list[backend.Update], choice: int = 0) -> str:
+    return "".join(update.texts[choice] for update in updates)
+
+
+def tokens_of(updates: list[backend.Update], choice: int = 0) -> int:
+    return sum(update.output_tokens[choice] for update in updates)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def refusal(engine: Engine, **request: Any) -> errors.RequestError:
+    with pytest.raises(errors.RequestError) as caught:
+        engine.ask(**request)
+    return caught.value
+
+
+def test_the_deltas_of_an_answer_make_up_the_answer_that_vllm_gives_in_one_piece(engine: Engine) -> None:
+    updates = engine.ask(max_tokens=32)
+
+    async def whole() -> Any:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        wanted = SamplingParams(
+            max_tokens=32, temperature=0.0, ignore_eos=True, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        return [output async for output in engine.backend._engine.generate(PROMPT, wanted, "whole")][-1]
+
+    expected = engine.run(whole())
+    assert text_of(updates) == expected.outputs[0].text
+    assert len(updates) > 1
+    assert tokens_of(updates) == 32
+    assert updates[0].input_tokens == len(expected.prompt_token_ids)
+
+
+def test_only_the_last_update_is_finished(engine: Engine) -> None:
+    updates = engine.ask()
+    assert [update.finished for update in updates] == [False] * (len(updates) - 1) + [True]
+    assert updates[-1].finish_reasons == ["length"]
+
+
+def test_every_choice_has_its_own_text_and_end(engine: Engine) -> None:
+    updates = engine.ask(n=2, temperature=5.0, seed=3, max_tokens=12)
+    assert [tokens_of(updates, choice) for choice in (0, 1)] == [12, 12]
+    assert text_of(updates, 0) != text_of(updates, 1)
+    assert updates[-1].finish_reasons == ["length", "length"]
+    assert not any(update.finished for update in updates[:-1])
+
+
+def test_the_same_seed_gives_the_same_answer(engine: Engine) -> None:
+    first, second, other = (text_of(engine.ask(temperature=5.0, seed=seed)) for seed in (7, 7, 8))
+    assert first == second
+    assert first != other
+
+
+def test_a_stop_string_ends_the_answer_before_it(engine: Engine) -> None:
+    whole = text_of(engine.ask(max_tokens=32))
+    stop = whole[8:11]
+    updates = engine.ask(max_tokens=32, stop=stop)
+    assert text_of(updates) == whole[: whole.index(stop)]
+    assert updates[-1].finish_reasons == ["stop"]
+
+
+def test_an_answer_may_end_by_itself(engine: Engine) -> None:
+    end_of_text = 1
+    updates = engine.ask(ignore_eos=False, logit_bias={str(end_of_text): 100.0})
+    assert text_of(updates) == ""
+    assert updates[-1].finish_reasons == ["stop"]
+
+
+def test_a_logit_bias_decides_the_token(engine: Engine) -> None:
+    tokenizer = engine.backend._engine.get_tokenizer()
+    [token] = tokenizer.encode("e", add_special_tokens=False)
+    assert text_of(engine.ask(logit_bias={str(token): 100.0})) == "e" * 8
+
+
+def test_log_probabilities_come_one_entry_a_token_in_the_form_of_tritons_vllm_backend(engine: Engine) -> None:
+    updates = engine.ask(logprobs=2)
+    positions = [position for update in updates for position in update.logprobs[0]]
+    assert len(positions) == 8
+    for position in positions:
+        assert len(position) in (2, 3)
+        for token, found in position.items():
+            assert isinstance(token, int)
+            assert found.keys() == {"logprob", "rank", "decoded_token"}
+    likeliest = [max(found["logprob"] for found in position.values()) for position in positions]
+    assert updates[-1].cumulative_logprobs == [pytest.approx(sum(likeliest), abs=1e-3)]
+    json.dumps(positions, allow_nan=False)
+
+
+def test_without_asking_there_are_no_log_probabilities(engine: Engine) -> None:
+    assert all(update.logprobs is None and update.cumulative_logprobs is None for update in engine.ask())
+
+
+def test_two_answers_are_made_at_the_same_time(engine: Engine) -> None:
+    async def both() -> list[float]:
+        spans = []
+
+        async def one(text: str) -> None:
+            times = []
+            async for _ in engine.backend.generate(engine.generation(text, max_tokens=64)):
+                times.append(time.monotonic())
+            spans.append((times[0], times[-1]))
+
+        await asyncio.gather(one("one, two, three"), one("four, five, six"))
+        return spans
+
+    (start_a, end_a), (start_b, end_b) = engine.run(both())
+    assert max(start_a, start_b) < min(end_a, end_b)
+
+
+def test_a_conversation_goes_through_the_models_chat_template(engine: Engine) -> None:
+    turn = {"role": "user", "content": "Hello"}
+    as_messages = engine.ask(text=None, messages=[turn])
+    # The tokenizer puts the begin token in front of a text itself.
+    as_text = engine.ask(text="<|user|>Hello</s><|assistant|>")
+    assert text_of(as_messages) == text_of(as_text)
+    assert as_messages[0].input_tokens == as_text[0].input_tokens
+
+
+def test_what_the_chat_template_refuses_is_the_callers_mistake(engine: Engine) -> None:
+    turn = {"role": "user", "content": "Hello"}
+    error = refusal(engine, text=None, messages=[turn, turn])
+    assert (error.code, error.field) == ("invalid_argument", "messages")
+    assert "Conversation roles must alternate" in error.message
+
+
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused_with_both_numbers(engine: Engine) -> None:
+    error = refusal(engine, text="the sea " * CONTEXT)
+    assert (error.code, error.field) == ("invalid_argument", "text_input")
+    tokens = int(error.message.split()[0])
+    assert tokens >= CONTEXT
+    assert error.message == f"{tokens} tokens, but the model's context is {CONTEXT}; shorten the prompt"
+
+
+def test_a_prompt_of_megabytes_is_refused_without_reading_it(engine: Engine) -> None:
+    error = refusal(engine, text="x" * 5_000_000)
+    assert error.message.startswith("5000000 characters, but the model's context is 256")
+
+
+def test_a_prompt_that_fits_gets_an_answer_up_to_the_end_of_the_context(engine: Engine) -> None:
+    updates = engine.ask(text="sea " * 50, max_tokens=CONTEXT)
+    assert updates[-1].finish_reasons == ["length"]
+    assert updates[0].input_tokens + tokens_of(updates) == CONTEXT
+
+
+def test_a_combination_that_vllm_refuses_is_the_callers_mistake(engine: Engine) -> None:
+    error = refusal(engine, n=2, temperature=0.0)
+    assert error.code == "invalid_argument"
+    assert error.field.startswith("sampling_parameters")
+    assert "greedy" in error.message
+
+
+def test_a_bias_for_what_is_no_token_id_is_refused(engine: Engine) -> None:
+    error = refusal(engine, logit_bias={"hello": 1.0})
+    assert (error.code, error.field) == ("invalid_argument", "sampling_parameters.logit_bias")
+
+
+def test_a_refused_request_leaves_the_engine_at_work(engine: Engine) -> None:
+    refusal(engine, text="the sea " * CONTEXT)
+    assert engine.backend.stats() == backend.Stats()
+    assert tokens_of(engine.ask()) == 8
+
+
+def test_an_aborted_request_ends_as_cancelled_and_frees_its_place(engine: Engine) -> None:
+    async def scenario() -> tuple[backend.Stats, list[backend.Update]]:
+        generation = engine.generation(max_tokens=200)
+        stream = engine.backend.generate(generation)
+        updates = [await anext(stream), await anext(stream)]
+        await until(lambda: engine.backend.stats().running == 1)
+        busy = engine.backend.stats()
+        await engine.backend.abort(generation.id)
+        updates += [update async for update in stream]
+        return busy, updates
+
+    busy, updates = engine.run(scenario())
+    assert busy.kv_cache_usage > 0
+    assert updates[-1].finish_reasons == ["cancelled"]
+    assert tokens_of(updates) < 200
+    assert engine.backend.stats() == backend.Stats()
+
+
+def test_a_request_aborted_before_its_first_token_ends_as_cancelled(engine: Engine) -> None:
+    async def scenario() -> list[backend.Update]:
+        generation = engine.generation("sea " * 50, max_tokens=200)
+        task = asyncio.create_task(engine.updates(generation))
+        await asyncio.sleep(0)
+        await engine.backend.abort(generation.id)
+        return await task
+
+    updates = engine.run(scenario())
+    assert updates[-1].finish_reasons == ["cancelled"]
+    assert tokens_of(updates) < 200
+
+
+def test_a_request_whose_reader_leaves_is_aborted(engine: Engine) -> None:
+    async def scenario() -> None:
+        async with contextlib.aclosing(engine.backend.generate(engine.generation(max_tokens=200))) as stream:
+            await anext(stream)
+        assert engine.backend.stats() == backend.Stats()
+        assert not engine.backend._engine.output_processor.has_unfinished_requests()
+
+    engine.run(scenario())
+
+
+def test_to_abort_what_is_not_there_has_no_effect(engine: Engine) -> None:
+    engine.run(engine.backend.abort("nobody"))
+    engine.run(engine.backend.check())
+
+
+def test_a_model_without_a_chat_template_says_so(
+    environment: None, tmp_path: Path, tiny: Path, engine: Engine
+) -> None:
+    from tritonllm.runtime import prompts
+    from vllm.tokenizers import get_tokenizer
+
+    directory = models.tiny_llama(tmp_path / "plain", chat_template=False)
+    prompter = prompts.Prompter(get_tokenizer(str(directory)), CONTEXT)
+    with pytest.raises(errors.RequestError) as caught:
+        engine.run(prompter.tokens(None, [{"role": "user", "content": "Hello"}]))
+    prompter.close()
+    assert (caught.value.code, caught.value.field) == ("invalid_argument", "messages")
+    assert "no chat template; send the whole prompt as `text_input`" in caught.value.message
+
+
+_PROCESS = """
+import asyncio, json, sys
+from tritonllm.runtime import vllm_engine
+
+async def main():
+    backend = vllm_engine.VllmBackend(json.loads(sys.argv[1]))
+    await backend.start()
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+@contextlib.contextmanager
+def engine_process(tmp_path: Path, arguments: dict[str, Any]) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """An engine in a process of its own, ready, with the processes below it."""
+    script = tmp_path / "engine_process.py"
+    script.write_text(_PROCESS)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(script), json.dumps(arguments)], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    children: list[psutil.Process] = []
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any(line.strip() == "ready" for line in lines), (tmp_path / "log").read_text()[-4000:]
+        children = psutil.Process(process.pid).children(recursive=True)
+        yield process, children
+    finally:
+        process.kill()
+        process.wait()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def test_vllms_processes_die_with_a_process_that_is_killed(tmp_path: Path, tiny: Path) -> None:
+    with engine_process(tmp_path, ARGUMENTS | {"model": str(tiny)}) as (process, children):
+        names = [child.name() for child in children]
+        assert any("VLLM::EngineCor" in name for name in names), names
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        _, alive = psutil.wait_procs(children, timeout=2)
+        assert not alive
+
+
+def test_a_dead_engine_fails_every_request_and_the_check(tmp_path: Path, environment: None, tiny: Path) -> None:
+    engine = Engine(tiny)
+    try:
+        [core] = [child for child in psutil.Process().children() if "EngineCor" in child.name()][-1:]
+
+        async def scenario() -> list[BaseException | list[backend.Update]]:
+            generations = [engine.generation(max_tokens=200) for _ in range(2)]
+            tasks = [asyncio.create_task(engine.updates(generation)) for generation in generations]
+            await until(lambda: engine.backend.stats().running == 2)
+            core.kill()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        for error in engine.run(scenario()):
+            assert isinstance(error, errors.RequestError)
+            assert error.code == "engine_failure"
+        assert refusal(engine).code == "engine_failure"
+        with pytest.raises(Exception, match="EngineCore"):
+            engine.run(engine.backend.check())
+    finally:
+        engine.close()
