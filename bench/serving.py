@@ -94,7 +94,7 @@ class Target:
 @contextlib.contextmanager
 def vllm_server(model: pathlib.Path, log: pathlib.Path) -> Iterator[str]:
     """vLLM's own OpenAI server with the same engine arguments."""
-    port = server.free_port()
+    port = server.free_ports(1)[0]
     flags = [f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}") for key, value in ARGS.items()]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]

@@ -5,11 +5,14 @@ Triton's own queue limits do not hold back a decoupled model, so the pipeline br
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent import futures
 
 from tritonllm.runtime import errors
+
+log = logging.getLogger(__name__)
 
 
 class Gate:
@@ -33,7 +36,7 @@ class Gate:
         """Runs a task as soon as a thread is free.
 
         Args:
-            task: must not raise.
+            task: has to deal with its own errors.
 
         Raises:
             RequestError: `queue_full`.
@@ -55,6 +58,8 @@ class Gate:
         self._count(1, -1)
         try:
             task()
+        except Exception:
+            log.exception("a task failed, which none should")
         finally:
             self._count(-1, 0)
             with self._lock:

@@ -136,5 +136,6 @@ class Call:
             guardrail_failures=self.answer.failures,
             verdicts=self.answer.verdicts(),
         )
-        self._on_end(ending)
+        # The answer goes first: nothing that fails after it can cost the client its answer.
         wire.send_last(self._sender, response)
+        self._on_end(ending)

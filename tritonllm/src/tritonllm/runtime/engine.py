@@ -87,11 +87,10 @@ class TritonPythonModel:
             raise errors.RequestError(
                 "invalid_argument", "exclude_input_in_output", "false needs `text_input`, and `stream` off"
             )
-        stream = outbox.Stream(sender, asked)
+        stream = outbox.Stream(sender, asked, behind_pipeline="id" in private)
         if asked.text is not None and not asked.stream and not asked.flags.get("exclude_input_in_output"):
             stream.answer.feed(asked.text)
         self.outbox.open(stream)
-        # A caller of the model itself is watched here; behind the pipeline stands a watcher of its own.
         name = private.get("id") or f"direct-{id(stream)}"
         asyncio.run_coroutine_threadsafe(self._generate(name, stream), self.loop)
 
@@ -120,7 +119,8 @@ class TritonPythonModel:
             self.meter.set(metric_names.ENGINE_WAITING, stats.waiting)
             self.meter.set(metric_names.ENGINE_KV_CACHE, stats.kv_cache_usage)
             for name, stream in list(self.streams.items()):
-                if name.startswith("direct-") and stream.sender.is_cancelled():
+                # Behind a pipeline, the pipeline watches.
+                if not stream.behind_pipeline and stream.sender.is_cancelled():
                     await self.backend.abort(name)
             try:
                 await self.backend.check()

@@ -34,10 +34,12 @@ class Stream:
     Args:
         sender: Triton's response sender of the request.
         request: what was asked.
+        behind_pipeline: whether a pipeline asks, and not a client.
     """
 
-    def __init__(self, sender: Any, request: requests.Request) -> None:
+    def __init__(self, sender: Any, request: requests.Request, *, behind_pipeline: bool) -> None:
         self.sender = sender
+        self.behind_pipeline = behind_pipeline
         self.request = request
         self.answer = answer.Answer(request.sampling.n or 1)
         self.error: errors.RequestError | None = None
@@ -108,11 +110,11 @@ class Outbox:
                 else:
                     due, self._waiting = self._waiting, {}
                     next_flush = time.monotonic() + wait_seconds(len(self._open))
-                sendings = [(stream, stream.over, self._response(stream)) for stream in due]
+                sendings = [(stream, stream.over, self._outputs(stream)) for stream in due]
                 self._open.difference_update(stream for stream, over, _ in sendings if over)
             for stream, over, outputs in sendings:
                 try:
-                    response = wire.response(outputs) if isinstance(outputs, dict) else wire.error(outputs)
+                    response = _response(stream, outputs)
                     if over:
                         wire.send_last(stream.sender, response)
                     else:
@@ -120,6 +122,12 @@ class Outbox:
                 except Exception:
                     log.exception("a response could not be sent")
 
-    def _response(self, stream: Stream) -> dict[str, Any] | errors.RequestError:
+    def _outputs(self, stream: Stream) -> dict[str, Any] | errors.RequestError:
         stream.begun = True
         return stream.error or stream.answer.outputs(stream.request, last=stream.over)
+
+
+def _response(stream: Stream, outputs: dict[str, Any] | errors.RequestError) -> Any:
+    if isinstance(outputs, dict):
+        return wire.response(outputs)
+    return wire.failure(outputs) if stream.behind_pipeline else wire.error(outputs)

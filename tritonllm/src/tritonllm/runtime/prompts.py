@@ -92,5 +92,7 @@ class Prompter:
 
     def _too_long(self, field: str, size: str) -> errors.RequestError:
         return errors.RequestError(
-            "invalid_argument", field, f"{size}, but the model's context is {self._context}; shorten the prompt"
+            "invalid_argument",
+            field,
+            f"{size}, but the model's context is {self._context}; shorten the prompt",
         )

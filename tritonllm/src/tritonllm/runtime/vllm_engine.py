@@ -33,6 +33,7 @@ class VllmBackend:
     def __init__(self, arguments: dict[str, Any]) -> None:
         self.capacity: int = arguments.get("max_num_seqs") or api.DEFAULT_MAX_NUM_SEQS
         self._arguments = arguments
+        self._engine: Any = None
         self._live: dict[str, _Live] = {}
         self._stats: dict[int, backend.Stats] = {}
 
@@ -81,7 +82,9 @@ class VllmBackend:
         for request_id in list(self._live):
             await self.abort(request_id)
         self._prompter.close()
-        self._engine.shutdown(timeout=_SHUTDOWN_SECONDS)
+        # Let go of as well: vLLM's engine shuts down once more when it is collected, and fails at the interpreter's end.
+        engine, self._engine = self._engine, None
+        engine.shutdown(timeout=_SHUTDOWN_SECONDS)
 
     def stats(self) -> backend.Stats:
         """What vLLM's schedulers said after their latest step; an idle one says nothing."""
@@ -99,7 +102,7 @@ class VllmBackend:
         await self._engine.check_health()
 
     async def _outputs(self, generation: backend.Generation, ids: list[int]) -> AsyncGenerator[Any]:
-        """vLLM's outputs; what vLLM raises comes out as the caller's mistake or the engine's failure."""
+        """The outputs of vLLM; what it raises comes out as the caller's mistake or the engine's failure."""
         from vllm.inputs.engine import tokens_input
 
         try:
@@ -142,7 +145,9 @@ class _Progress:
             update.texts[index] = completion.text
             update.output_tokens[index] = len(completion.token_ids)
             if completion.finish_reason is not None:
-                self._finish_reasons[index] = update.finish_reasons[index] = _finish_reason(completion.finish_reason)
+                self._finish_reasons[index] = update.finish_reasons[index] = _finish_reason(
+                    completion.finish_reason
+                )
             if completion.logprobs is not None:
                 # Without a new token some versions repeat the log probabilities of all tokens.
                 new = completion.logprobs if completion.token_ids else []
@@ -184,7 +189,8 @@ def _stat_loggers(latest: dict[int, backend.Stats]) -> Any:
             if scheduler_stats is not None:
                 latest[self._index] = backend.Stats(
                     running=scheduler_stats.num_running_reqs,
-                    waiting=scheduler_stats.num_waiting_reqs + getattr(scheduler_stats, "num_skipped_waiting_reqs", 0),
+                    waiting=scheduler_stats.num_waiting_reqs
+                    + getattr(scheduler_stats, "num_skipped_waiting_reqs", 0),
                     kv_cache_usage=scheduler_stats.kv_cache_usage,
                 )
 
@@ -195,7 +201,7 @@ def _stat_loggers(latest: dict[int, backend.Stats]) -> Any:
 
 
 def _sampling_params(given: dict[str, Any]) -> Any:
-    """vLLM's `SamplingParams`.
+    """A request's parameters as vLLM's `SamplingParams`.
 
     Raises:
         RequestError: a bias for something that is not a token id.
@@ -209,14 +215,18 @@ def _sampling_params(given: dict[str, Any]) -> Any:
             given["logit_bias"] = {int(token): bias for token, bias in given["logit_bias"].items()}
         except ValueError:
             raise errors.RequestError(
-                "invalid_argument", "sampling_parameters.logit_bias", 'must have token ids as keys, such as {"42": -100}'
+                "invalid_argument",
+                "sampling_parameters.logit_bias",
+                'must have token ids as keys, such as {"42": -100}',
             ) from None
     return SamplingParams(**given, output_kind=RequestOutputKind.DELTA)
 
 
 def _finish_reason(reason: str) -> str:
     if reason not in _FINISH_REASONS:
-        raise errors.RequestError("engine_failure", "", f"vLLM ended the request with `{reason}`; send it again")
+        raise errors.RequestError(
+            "engine_failure", "", f"vLLM ended the request with `{reason}`; send it again"
+        )
     return _FINISH_REASONS[reason]
 
 
@@ -238,7 +248,9 @@ def _translate(error: Exception) -> errors.RequestError:
     from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
     if isinstance(error, EngineDeadError):
-        return errors.RequestError("engine_failure", "", "the engine has died and is started anew; send it again later")
+        return errors.RequestError(
+            "engine_failure", "", "the engine has died and is started anew; send it again later"
+        )
     if isinstance(error, EngineGenerateError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     # Up to 0.25 vLLM's refusals are ValueErrors, later ones are not.

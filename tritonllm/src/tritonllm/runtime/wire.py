@@ -21,6 +21,8 @@ _CODES = {
 }
 # What a request's parameters between pipeline and engine start with.
 PRIVATE = "tritonllm_"
+# The finish reason that marks a problem sent as data.
+FAILED = "error"
 
 _TYPES = {bool: np.bool_, int: np.uint32, float: np.float32, str: np.object_}
 
@@ -99,6 +101,14 @@ def error(problem: errors.RequestError) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(problem), code))
 
 
+def failure(problem: errors.RequestError) -> Any:
+    """A problem as data, for the pipeline: Triton loses an error response that comes after others in a BLS stream.
+
+    Seen on 24.10: the stream just ends, as if the engine had nothing more to say.
+    """
+    return response({"text_output": [str(problem)], "finish_reason": [FAILED]})
+
+
 def outputs(reply: Any) -> dict[str, list[Any]]:
     """The outputs of a response, texts decoded.
 
@@ -107,7 +117,10 @@ def outputs(reply: Any) -> dict[str, list[Any]]:
     """
     if reply.has_error():
         raise errors.parse(reply.error().message())
-    return {item.name(): _items(item) for item in reply.output_tensors()}
+    found = {item.name(): _items(item) for item in reply.output_tensors()}
+    if found.get("finish_reason") == [FAILED]:
+        raise errors.parse(found["text_output"][0])
+    return found
 
 
 def _items(item: Any) -> list[Any]:

@@ -1,0 +1,109 @@
+"""What a character may stand for: the tables by which a disguised word is still that word.
+
+Folding goes code point by code point, never over a whole text, so that every position keeps its meaning
+and a text may be cut anywhere. The look-alikes are Unicode's (`confusables.txt`, as data in the package
+confusable_homoglyphs), the decompositions those of `unicodedata`.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+
+from confusable_homoglyphs import confusables
+
+# How a letter can be matched by a character. A word needs at least one character that is the letter itself.
+EXACT, LEET, LOOKALIKE = 1, 2, 4
+
+Letter = tuple[tuple[str, int], ...]
+"""The letters that one folded character may stand for, each with how."""
+
+GAP = " "
+"""What separates the words of a phrase, in a folded phrase."""
+
+# Between the words of a phrase; a full stop or comma ends a phrase, so they are not here.
+_GAPS = frozenset("-_*~`'\"\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201c\u201d")
+
+# Symbols, digits and letters that are written for other letters. `*` stands for any vowel.
+_LEET = {
+    "@": "a", "4": "a", "3": "e", "1": "il", "!": "i", "|": "il", "0": "o", "$": "s", "5": "s", "7": "t",
+    "+": "t", "8": "b", "9": "g", "*": "aeiouy", "v": "u", "u": "v", "l": "i",
+}  # fmt: skip
+SYMBOLS = "".join(symbol for symbol in _LEET if not symbol.isalpha())
+
+# Scripts that put no space between words, where a word has no boundary to ask for.
+_UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0xA4CF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+
+
+@functools.cache
+def letters(char: str) -> tuple[Letter, ...]:
+    """What a code point stands for: a sequence, as `ß` stands for two letters; empty for an invisible one."""
+    return tuple(_alternatives(folded) for folded in fold(char))
+
+
+@functools.cache
+def fold(char: str) -> str:
+    """A code point without case, width, accents and ornament; empty when nothing is left to see."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", char).casefold())
+    return "".join(part for part in plain if not _invisible(part))
+
+
+@functools.cache
+def is_gap(char: str) -> bool:
+    """Whether a code point may stand between two words of a phrase."""
+    return char.isspace() or char in _GAPS
+
+
+@functools.cache
+def is_word(char: str) -> bool:
+    """Whether a code point belongs to a word, so that no word starts or ends beside it."""
+    return any(part.isalnum() and not is_unspaced(part) for part in fold(char))
+
+
+@functools.cache
+def is_unspaced(char: str) -> bool:
+    """Whether a code point is of a script without spaces between words."""
+    return any(first <= ord(char) <= last for first, last in _UNSPACED)
+
+
+@functools.cache
+def is_ignorable(char: str) -> bool:
+    """Whether a code point can be put anywhere without being seen: a combining mark, a zero-width character."""
+    return not is_gap(char) and not fold(char)
+
+
+def is_latin(char: str) -> bool:
+    """Whether a code point is a plain Latin letter."""
+    return char.isascii() and char.isalpha()
+
+
+def _invisible(char: str) -> bool:
+    category = unicodedata.category(char)
+    # Hangul fillers, and the blank braille pattern, are letters and symbols by category only.
+    return category in ("Mn", "Me", "Cf", "Cn", "Cc") and not char.isspace() or char in "\u115f\u1160\u3164\uffa0\u2800"
+
+
+@functools.cache
+def _alternatives(char: str) -> Letter:
+    found = {char: EXACT}
+    for letter in _LEET.get(char, ""):
+        found.setdefault(letter, LEET)
+    lookalike = _lookalike(char)
+    if lookalike:
+        found.setdefault(lookalike, LOOKALIKE)
+    return tuple(found.items())
+
+
+def _lookalike(char: str) -> str | None:
+    if char.isascii():
+        return None
+    for other in confusables.confusables_data.get(char, ()):
+        folded = other["c"].casefold()
+        if len(folded) == 1 and folded.isascii() and folded.isalnum():
+            return folded
+    # Small capitals and upper-case look-alikes are listed by the upper-case letter only.
+    for other in confusables.confusables_data.get(char.upper(), ()):
+        folded = other["c"].casefold()
+        if len(folded) == 1 and folded.isascii() and folded.isalnum():
+            return folded
+    return None

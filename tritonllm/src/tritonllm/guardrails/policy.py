@@ -1,0 +1,98 @@
+"""The rules of one direction, ready to run: compiled once, shared by every request and thread."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tritonllm import api
+from tritonllm.guardrails import patterns, phrases, spans, stream, trie, words
+
+
+class PolicyError(ValueError):
+    """A rule that can't be run; its text names the rule."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """What a policy makes of a text.
+
+    Attributes:
+        text: what may leave: masked, and cut before what was blocked.
+        blocked: whether a rule ended it.
+        verdicts: what was found, in the order of the text.
+    """
+
+    text: str
+    blocked: bool
+    verdicts: list[stream.Verdict]
+
+
+class Policy:
+    """Compiled rules; immutable.
+
+    Attributes:
+        rules: the rules, by their numbers.
+        matchers: what finds their matches.
+    """
+
+    def __init__(self, rules: Sequence[api.Rule], matchers: Sequence[spans.Matcher]) -> None:
+        self.rules = rules
+        self.matchers = matchers
+
+    def stream(self) -> stream.Stream:
+        """A new text that arrives in pieces."""
+        return stream.Stream(self)
+
+    def scan(self, text: str) -> Result:
+        """Judges a whole text."""
+        judged = self.stream()
+        judged_text = judged.feed(text) + judged.finish()
+        return Result(judged_text, judged.blocked, judged.verdicts)
+
+
+def compile(rules: Sequence[api.Rule]) -> Policy:
+    """Makes rules ready to run.
+
+    Args:
+        rules: of one direction.
+
+    Raises:
+        PolicyError: a phrase of which nothing is left to look for, such as one of spaces alone.
+    """
+    at_words: list[tuple[str, int]] = []
+    anywhere: list[tuple[str, int]] = []
+    matchers: list[spans.Matcher] = []
+    for number, rule in enumerate(rules):
+        if rule.pattern is not None:
+            matchers.append(patterns.Pattern(rule.pattern.regex, number))
+        elif rule.profanity is not None:
+            allowed = {trie.normalize(word) for word in rule.profanity.allow}
+            at_words += [(word, number) for word in words.profanity() if trie.normalize(word) not in allowed]
+        elif rule.banned is not None:
+            for phrase in rule.banned.phrases:
+                if not trie.normalize(phrase):
+                    raise PolicyError(f"rule {rule.name}: nothing is left of the phrase {phrase!r} when it is folded")
+            wanted = at_words if rule.banned.match == "Word" else anywhere
+            wanted += [(phrase, number) for phrase in rule.banned.phrases]
+    if at_words:
+        matchers.append(phrases.Phrases(at_words, words=True))
+    if anywhere:
+        matchers.append(phrases.Phrases(anywhere, words=False))
+    return Policy(rules, matchers)
+
+
+def summarize(verdicts: Iterable[stream.Verdict], direction: str) -> list[dict[str, Any]]:
+    """Verdicts as clients get them: how often each rule matched, and never where or what.
+
+    Args:
+        verdicts: what was found.
+        direction: `input` or `output`.
+    """
+    counts = Counter((verdict.rule, verdict.action) for verdict in verdicts)
+    return [
+        {"rule": rule, "action": action, "direction": direction, "count": count}
+        for (rule, action), count in sorted(counts.items())
+    ]

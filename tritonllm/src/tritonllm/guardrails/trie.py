@@ -1,0 +1,270 @@
+"""Phrases as a trie, and the walk that tells whether a text says one of them from a given place on.
+
+The walk reads the text as it is, code point by code point, and follows every reading of each: the letter
+itself, a letter it is written for, one more repetition of the letter before, something invisible. It stops
+as soon as nothing can come of it, which in ordinary text is after one or two characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tritonllm.guardrails import folding
+
+# How much of a disguise a match may hold. Without limits a text of nothing but disguise would have to be
+# held back without end.
+LONGEST_GAP = 32
+LONGEST_INVISIBLE = 32
+LONGEST_REPEAT = 32
+# `goood` may be said for `god`, `good` is another word.
+SHORTEST_REPEAT = 3
+SHORTEST_SPELLED = 3
+# How far back the place of a match is judged: past all that is invisible, to the letters before.
+LOOKBACK = 80
+
+_SPELLED_BY = frozenset(" .-_*\u00b7\u2010\u2011\u2013")
+
+
+class Node:
+    """A place in the trie.
+
+    Attributes:
+        children: by folded letter; `folding.GAP` leads to the next word of a phrase.
+        ends: the rules that have a phrase ending here.
+        gap: whether it stands between two words of a phrase.
+    """
+
+    __slots__ = ("children", "ends", "gap")
+
+    def __init__(self, *, gap: bool = False) -> None:
+        self.children: dict[str, Node] = {}
+        self.ends: tuple[int, ...] = ()
+        self.gap = gap
+
+
+class Undecided(Exception):
+    """The text that has come so far does not tell."""
+
+
+def normalize(phrase: str) -> str:
+    """A phrase as the trie holds it: folded, with one `folding.GAP` between its words."""
+    parts: list[str] = []
+    for char in phrase:
+        parts.append(folding.GAP if folding.is_gap(char) and char not in "*" else folding.fold(char))
+    return folding.GAP.join("".join(parts).split())
+
+
+def build(phrases: Iterable[tuple[str, int]]) -> Node:
+    """A trie.
+
+    Args:
+        phrases: normalized phrases, each with the number of its rule.
+    """
+    root = Node()
+    for phrase, rule in phrases:
+        node = root
+        for letter in phrase:
+            node = node.children.setdefault(letter, Node(gap=letter == folding.GAP))
+        if rule not in node.ends:
+            node.ends = (*node.ends, rule)
+    return root
+
+
+def walk(root: Node, text: str, start: int, *, words: bool, last: bool) -> dict[int, int]:
+    """Finds the longest phrase of each rule that begins at a place.
+
+    Args:
+        root: the trie.
+        text: what has come of the text, with up to `LOOKBACK` code points before `start`.
+        start: where a phrase would begin.
+        words: whether a phrase must begin and end at word boundaries.
+        last: whether nothing comes after `text`.
+
+    Returns:
+        By rule, where its longest phrase ends; what is invisible behind it counts as part of it.
+
+    Raises:
+        Undecided: what comes next decides.
+    """
+    readings = folding.letters(text[start])
+    if not readings or not any(letter in root.children for letter, _ in readings[0]):
+        return {}
+    if words and not _may_begin(text, start):
+        return {}
+    found = _walk_letters(root, text, start, words, last)
+    if words:
+        for rule, end in _walk_spelled(root, text, start, last).items():
+            found[rule] = max(end, found.get(rule, 0))
+    return found
+
+
+_State = tuple[Node, int, bool]
+"""A node, how its letters were matched (bits of `folding`), and whether the latest letter was repeated."""
+
+
+def _walk_letters(root: Node, text: str, start: int, words: bool, last: bool) -> dict[int, int]:
+    states: set[_State] = {(root, 0, False)}
+    ended: set[int] = set()
+    found: dict[int, int] = {}
+    previous, repeats, previous_repeats, invisible, gap = "", 0, 0, 0, 0
+    for index in range(start, len(text)):
+        char = text[index]
+        is_gap = folding.is_gap(char)
+        readings = folding.letters(char)
+        if not readings and not is_gap:
+            invisible += 1
+            if invisible > LONGEST_INVISIBLE:
+                found.update(dict.fromkeys(ended, index))
+                return found
+            continue
+        invisible = 0
+        if ended and not (words and _is_bound(text[start], char)):
+            found.update(dict.fromkeys(ended, index))
+        ended.clear()
+        following: set[_State] = set()
+        gap = gap + 1 if is_gap else 0
+        if is_gap and gap <= LONGEST_GAP:
+            following = _step_gap(states, repeats)
+        if not char.isspace():
+            for reading in readings:
+                letter = reading[0][0]
+                repeats = repeats + 1 if letter == previous and letter.isalpha() else 1
+                states = _step(states, reading, repeats, previous_repeats if repeats == 1 else 0)
+                previous, previous_repeats = letter, repeats
+            following |= states
+        else:
+            previous, repeats, previous_repeats = "", 0, 0
+        states = following
+        if not states:
+            return found
+        for node, how, repeated in states:
+            # A star is a vowel inside a word; behind one it is emphasis.
+            if node.ends and char != "*" and not (repeated and repeats < SHORTEST_REPEAT) and _is_meant(how, text, start):
+                ended.update(node.ends)
+    if not last:
+        raise Undecided
+    found.update(dict.fromkeys(ended, len(text)))
+    return found
+
+
+def _step_gap(states: set[_State], repeats: int) -> set[_State]:
+    following: set[_State] = set()
+    for node, how, repeated in states:
+        if node.gap:
+            following.add((node, how, False))
+        elif folding.GAP in node.children and not (repeated and repeats < SHORTEST_REPEAT):
+            following.add((node.children[folding.GAP], how, False))
+    return following
+
+
+def _step(states: set[_State], reading: folding.Letter, repeats: int, repeats_before: int) -> set[_State]:
+    """Takes one letter: the `repeats`-th of its kind in a row, after `repeats_before` of the letter before."""
+    following: set[_State] = set()
+    for node, how, repeated in states:
+        if repeats == 1 and repeated:
+            if repeats_before < SHORTEST_REPEAT:
+                continue
+            repeated = False
+        if 1 < repeats <= LONGEST_REPEAT and not node.gap:
+            following.add((node, how, True))
+        for letter, kind in reading:
+            child = node.children.get(letter)
+            if child is not None:
+                # A digit or sign that is itself does not make a word of what else is written for letters.
+                matched = kind if kind != folding.EXACT or letter.isalpha() else 0
+                following.add((child, how | matched, repeated))
+    return following
+
+
+def _is_meant(how: int, text: str, start: int) -> bool:
+    """Whether letters matched this way make the phrase: not digits and signs alone, nor another script's word."""
+    if how & folding.EXACT or not how:
+        return True
+    return not how & folding.LEET and _after_latin(text, start)
+
+
+def _is_bound(first: str, after: str) -> bool:
+    """Whether the code point after a phrase makes it a part of a longer word."""
+    return folding.is_word(after) and not folding.is_unspaced(first)
+
+
+def _walk_spelled(root: Node, text: str, start: int, last: bool) -> dict[int, int]:
+    """A phrase spelled letter by letter: `f u c k`, `f.u.c.k`."""
+    if not _may_begin_spelling(text, start):
+        return {}
+    states = {root}
+    count, index, size = 0, start, len(text)
+    while True:
+        if index >= size:
+            if last:
+                return {}
+            raise Undecided
+        letters = {letter for reading in folding.letters(text[index]) for letter, _ in reading}
+        following = {node.children[letter] for node in states for letter in letters if letter in node.children}
+        following |= {node.children[folding.GAP] for node in following if folding.GAP in node.children}
+        states = following
+        count += 1
+        index += 1
+        ends = {rule for node in states for rule in node.ends}
+        if ends and count >= SHORTEST_SPELLED:
+            if index + 2 >= size and not last and (index >= size or text[index] in _SPELLED_BY):
+                raise Undecided
+            if not _is_letter(text, index) and not _goes_on(text, index):
+                return dict.fromkeys(ends, index)
+        if not states:
+            return {}
+        if index + 1 >= size and not last:
+            raise Undecided
+        if index >= size or text[index] not in _SPELLED_BY or not _is_letter(text, index + 1):
+            return {}
+        index += 1
+
+
+def _goes_on(text: str, index: int) -> bool:
+    """Whether a spelling goes on with another single letter at `index`."""
+    return (
+        index < len(text)
+        and text[index] in _SPELLED_BY
+        and _is_letter(text, index + 1)
+        and not _is_letter(text, index + 2)
+    )
+
+
+def _is_letter(text: str, index: int) -> bool:
+    return index < len(text) and folding.is_word(text[index])
+
+
+def _may_begin_spelling(text: str, start: int) -> bool:
+    """Whether no spelling is under way; the words `I` and `a` before one are none."""
+    if not folding.is_word(text[start]) or (start + 1 < len(text) and text[start + 1] not in _SPELLED_BY):
+        return False
+    if start < 2 or text[start - 1] not in _SPELLED_BY or not folding.is_word(text[start - 2]):
+        return True
+    single = start < 3 or not folding.is_word(text[start - 3])
+    return not single or text[start - 2] in "iIaA"
+
+
+def _may_begin(text: str, start: int) -> bool:
+    first = text[start]
+    if first == "*":
+        return False
+    if not folding.is_word(first) and first not in folding.SYMBOLS:
+        return True
+    before = _before(text, start)
+    return before is None or not folding.is_word(before)
+
+
+def _before(text: str, start: int) -> str | None:
+    """The last code point before a place that can be seen."""
+    for index in range(start - 1, max(-1, start - 1 - LOOKBACK), -1):
+        if not folding.is_ignorable(text[index]):
+            return text[index]
+    return None
+
+
+def _after_latin(text: str, start: int) -> bool:
+    """Whether the last letter before a place is Latin, so that a word of look-alikes is meant to be read as such."""
+    for index in range(start - 1, max(-1, start - 1 - LOOKBACK), -1):
+        if folding.is_word(text[index]) and not text[index].isdigit():
+            return folding.is_latin(text[index])
+    return False
