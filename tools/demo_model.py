@@ -46,7 +46,10 @@ def build(weights: Path) -> Path:
     staging = Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=weights))
     try:
         _convert(source, staging)
+        # Made for their maker alone, but any user may serve them.
         staging.chmod(0o755)
+        for file in staging.iterdir():
+            file.chmod(0o644)
         staging.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

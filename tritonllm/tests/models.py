@@ -56,7 +56,7 @@ def tiny_llama(directory: Path, *, chat_template: bool = True, context: int = 20
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+        model = transformers.LlamaForCausalLM(config).bfloat16()
     model.save_pretrained(directory)
     return directory
 

@@ -15,7 +15,6 @@ from typing import Any
 import pydantic
 from pydantic_core import ErrorDetails
 
-
 _PATTERNS = {
     "^[a-z0-9]": "must be 1 to 50 lower-case letters, digits and `-`, with a letter or digit at both ends",
     r"^[\w.-]{1,96}/": "must be `organisation/name`, as on the Hugging Face Hub",
@@ -124,7 +123,7 @@ def _message(detail: ErrorDetails, holder: Any) -> str:
         return f"must be {_KINDS[kind]}, not {_show(given)}{quotes}"
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return f"must be {words} {context[key]}, not {_show(given)}"
+        return f"must be {words} {_show(context[key])}, not {_show(given)}"
     if kind in _LENGTHS:
         key, words, unit = _LENGTHS[kind]
         if not given:
@@ -162,6 +161,7 @@ def _choice(given: Any, expected: str) -> str:
 
 
 def _show(value: Any) -> str:
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:59] + "…"
 

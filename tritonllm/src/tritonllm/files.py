@@ -15,12 +15,8 @@ import pydantic
 import ruamel.yaml
 import ruamel.yaml.error
 
-from tritonllm import api, explain
-
-try:
-    from tritonllm.render import engine_args
-except ImportError:
-    engine_args = None
+from tritonllm import api, explain, versions
+from tritonllm.render import engine_args
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 
@@ -56,7 +52,7 @@ def load(paths: Iterable[Path | str], *, vllm_version: str | None = None) -> lis
 
     Args:
         paths: files with one or many YAML documents, a Kubernetes `List`, or the same as JSON.
-        vllm_version: the vLLM whose arguments `engine.args` are checked against; None: as `parse`.
+        vllm_version: the vLLM whose arguments `engine.args` are checked against; None for the installed one.
 
     Returns:
         The endpoints in the order of the files. Their names are unique.
@@ -67,6 +63,7 @@ def load(paths: Iterable[Path | str], *, vllm_version: str | None = None) -> lis
     endpoints: list[api.LLMEndpoint] = []
     problems: list[Problem] = []
     homes: dict[str, str] = {}
+    vllm_version = vllm_version or versions.installed_version()
     for path in paths:
         try:
             found, more = parse(_read(path), str(path), vllm_version=vllm_version)
@@ -109,9 +106,8 @@ def parse(
         )
     for file, prefix, data in _resources(documents, source):
         endpoint, found = _validate(data, api.LLMEndpoint)
-        if endpoint is not None and engine_args is not None:
+        if endpoint is not None:
             found = engine_args.check(endpoint.spec.engine, endpoint.spec.model, vllm_version)
-            found = [(f"spec.engine.{path}", message) for path, message in found]
         problems += [
             Problem(file, ".".join(filter(None, (prefix, path))), message) for path, message in found
         ]

@@ -26,7 +26,7 @@ class SamplingParameters(pydantic.BaseModel):
     n: int | None = pydantic.Field(None, ge=1, le=16, description="Number of answers to the prompt.")
     max_tokens: int | None = pydantic.Field(None, ge=1, lt=2**31, description="Most tokens of an answer.")
     min_tokens: int | None = pydantic.Field(None, ge=0, lt=2**31, description="Fewest tokens of an answer.")
-    temperature: float | None = pydantic.Field(None, ge=0, le=10, description="0 takes the likeliest token.")
+    temperature: float | None = pydantic.Field(None, ge=0, le=2, description="0 takes the likeliest token.")
     top_p: float | None = pydantic.Field(None, gt=0, le=1, description="Probability mass to sample from.")
     top_k: int | None = pydantic.Field(None, ge=-1, lt=2**31, description="Tokens to sample from; 0 or -1: all.")
     min_p: float | None = pydantic.Field(None, ge=0, le=1, description="Least probability beside the likeliest.")

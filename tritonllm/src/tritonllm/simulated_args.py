@@ -15,11 +15,16 @@ class SimulatedArgs(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     reply: Literal["words", "echo"] = pydantic.Field(
-        "words", description="words: invented ones. echo: the prompt, or the last turn of a conversation."
+        default="words",
+        description="words: invented ones. echo: the prompt, or the last turn of a conversation.",
     )
-    seed: int = pydantic.Field(0, description="Other words for another seed.")
-    time_to_first_token_seconds: float = pydantic.Field(0, ge=0, le=3600)
-    inter_token_seconds: float = pydantic.Field(0, ge=0, le=3600)
-    max_num_seqs: int = pydantic.Field(api.DEFAULT_MAX_NUM_SEQS, ge=1, description="Answers made at once.")
-    max_model_len: int = pydantic.Field(4096, ge=1, description="Most tokens of prompt and answer.")
-    fail_on: str = pydantic.Field("", description="A prompt with this text in it fails after a few tokens.")
+    seed: int = pydantic.Field(default=0, description="Other words for another seed.")
+    time_to_first_token_seconds: float = pydantic.Field(default=0, ge=0, le=3600)
+    inter_token_seconds: float = pydantic.Field(default=0, ge=0, le=3600)
+    max_num_seqs: int = pydantic.Field(
+        default=api.DEFAULT_MAX_NUM_SEQS, ge=1, description="Answers made at once."
+    )
+    max_model_len: int = pydantic.Field(default=4096, ge=1, description="Most tokens of prompt and answer.")
+    fail_on: str = pydantic.Field(
+        default="", description="A prompt with this text in it fails after a few tokens."
+    )

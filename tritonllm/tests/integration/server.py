@@ -68,17 +68,27 @@ class Served:
                     return child
         raise LookupError("no tritonserver runs")
 
+    def stubs(self, model: str) -> list[psutil.Process]:
+        """The processes of a model: two while it is being replaced."""
+        found = []
+        for child in self.triton.children():
+            with contextlib.suppress(psutil.Error):
+                if child.status() != psutil.STATUS_ZOMBIE and f"/{model}/1/model.py" in " ".join(
+                    child.cmdline()
+                ):
+                    found.append(child)
+        return found
+
     def stub(self, model: str) -> psutil.Process:
         """The process of a model.
 
         Raises:
             LookupError: it has none at the moment.
         """
-        for child in self.triton.children():
-            with contextlib.suppress(psutil.Error):
-                if child.status() != psutil.STATUS_ZOMBIE and f"/{model}/1/model.py" in " ".join(child.cmdline()):
-                    return child
-        raise LookupError(f"no process of {model} runs")
+        found = self.stubs(model)
+        if not found:
+            raise LookupError(f"no process of {model} runs")
+        return found[0]
 
     def probe(self, path: str) -> tuple[int, str]:
         """Status and text of `/readyz` or `/livez`; status 0 when nobody answers."""
@@ -132,8 +142,16 @@ def running(
     with tempfile.TemporaryDirectory(prefix="serve-test-") as name:
         directory = Path(name)
         files = [_file(endpoint, directory / f"endpoint{n}.yaml") for n, endpoint in enumerate(endpoints)]
-        ports = dict(zip(("http_port", "grpc_port", "metrics_port", "health_port"), free_ports(4), strict=True))
-        chosen = {"files": [str(file) for file in files], "weights": str(weights), "logs": "stderr", **ports, **options}
+        ports = dict(
+            zip(("http_port", "grpc_port", "metrics_port", "health_port"), free_ports(4), strict=True)
+        )
+        chosen = {
+            "files": [str(file) for file in files],
+            "weights": str(weights),
+            "logs": "stderr",
+            **ports,
+            **options,
+        }
         mark = uuid.uuid4().hex
         log = directory / "log"
         with log.open("wb") as output:
@@ -172,9 +190,8 @@ def running(
         # Only where the block itself raised nothing, whose error would be hidden.
         assert killed or process.returncode in (0, 1), f"exit code {process.returncode}\n{story}"
         assert not left, f"left behind: {left}\n{story}"
-        if not killed:
-            regions = [path.name for name in names for path in _SHARED_MEMORY.glob(f"{name}*")]
-            assert not regions, f"left in shared memory: {regions}\n{story}"
+        regions = [path.name for name in names for path in _SHARED_MEMORY.glob(f"{name}*")]
+        assert not regions, f"left in shared memory: {regions}\n{story}"
 
 
 def until(condition: Callable[[], object], seconds: float, story: Callable[[], str] = str) -> None:

@@ -22,7 +22,7 @@ from tritonllm import sampling, versions
 from tritonllm.runtime import backend, errors, vllm_engine
 
 pytestmark = [
-    pytest.mark.skipif(versions.vllm() is None, reason="vLLM is not installed"),
+    pytest.mark.skipif(versions.installed_version() is None, reason="vLLM is not installed"),
     pytest.mark.timeout(300),
     # vLLM's and torch's own.
     pytest.mark.filterwarnings("default"),
@@ -53,7 +53,9 @@ class Engine:
         self, text: str | None = PROMPT, messages: list[dict[str, str]] | None = None, **parameters: Any
     ) -> backend.Generation:
         wanted = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True} | parameters
-        return backend.Generation(f"test-{next(self.ids)}", text, messages, sampling.SamplingParameters(**wanted))
+        return backend.Generation(
+            f"test-{next(self.ids)}", text, messages, sampling.SamplingParameters(**wanted)
+        )
 
     async def updates(self, generation: backend.Generation) -> list[backend.Update]:
         return [update async for update in self.backend.generate(generation)]
@@ -91,7 +93,7 @@ def tokens_of(updates: list[backend.Update], choice: int = 0) -> int:
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (vLLM changes what it waits for, and tells nobody)
             await asyncio.sleep(0.01)
 
 
@@ -126,7 +128,7 @@ def test_only_the_last_update_is_finished(engine: Engine) -> None:
 
 
 def test_every_choice_has_its_own_text_and_end(engine: Engine) -> None:
-    updates = engine.ask(n=2, temperature=5.0, seed=3, max_tokens=12)
+    updates = engine.ask(n=2, temperature=2.0, seed=3, max_tokens=12)
     assert [tokens_of(updates, choice) for choice in (0, 1)] == [12, 12]
     assert text_of(updates, 0) != text_of(updates, 1)
     assert updates[-1].finish_reasons == ["length", "length"]
@@ -134,7 +136,7 @@ def test_every_choice_has_its_own_text_and_end(engine: Engine) -> None:
 
 
 def test_the_same_seed_gives_the_same_answer(engine: Engine) -> None:
-    first, second, other = (text_of(engine.ask(temperature=5.0, seed=seed)) for seed in (7, 7, 8))
+    first, second, other = (text_of(engine.ask(temperature=2.0, seed=seed)) for seed in (7, 7, 8))
     assert first == second
     assert first != other
 
@@ -162,7 +164,7 @@ def test_a_logit_bias_decides_the_token(engine: Engine) -> None:
 
 def test_log_probabilities_come_one_entry_a_token_in_the_form_of_tritons_vllm_backend(engine: Engine) -> None:
     updates = engine.ask(logprobs=2)
-    positions = [position for update in updates for position in update.logprobs[0]]
+    positions = [position for update in updates for position in (update.logprobs or [[]])[0]]
     assert len(positions) == 8
     for position in positions:
         assert len(position) in (2, 3)
@@ -325,13 +327,18 @@ if __name__ == "__main__":
 
 
 @contextlib.contextmanager
-def engine_process(tmp_path: Path, arguments: dict[str, Any]) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+def engine_process(
+    tmp_path: Path, arguments: dict[str, Any]
+) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """An engine in a process of its own, ready, with the processes below it."""
     script = tmp_path / "engine_process.py"
     script.write_text(_PROCESS)
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, str(script), json.dumps(arguments)], stdout=subprocess.PIPE, stderr=log, text=True
+            [sys.executable, str(script), json.dumps(arguments)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
         )
     children: list[psutil.Process] = []
     try:
@@ -354,11 +361,14 @@ def test_vllms_processes_die_with_a_process_that_is_killed(tmp_path: Path, tiny:
         assert any("VLLM::EngineCor" in name for name in names), names
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        _, alive = psutil.wait_procs(children, timeout=2)
+        # A second or two; left alone they stay for ever.
+        _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive
 
 
-def test_a_dead_engine_fails_every_request_and_the_check(tmp_path: Path, environment: None, tiny: Path) -> None:
+def test_a_dead_engine_fails_every_request_and_the_check(
+    tmp_path: Path, environment: None, tiny: Path
+) -> None:
     engine = Engine(tiny)
     try:
         [core] = [child for child in psutil.Process().children() if "EngineCor" in child.name()][-1:]

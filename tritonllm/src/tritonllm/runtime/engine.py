@@ -7,7 +7,6 @@ otherwise only the pipeline may ask it, because a caller that could would walk a
 from __future__ import annotations
 
 import asyncio
-import hmac
 import importlib
 import json
 import os
@@ -15,8 +14,7 @@ import pathlib
 import threading
 from typing import Any
 
-from tritonllm.runtime import backend, errors, logs, metric_names, metrics, outbox, requests, wire
-from tritonllm.runtime.link import TOKEN_VARIABLE
+from tritonllm.runtime import backend, engine_token, errors, logs, metric_names, metrics, outbox, requests, wire
 
 _BACKENDS = {
     "vllm": ("tritonllm.runtime.vllm_engine", "VllmBackend"),
@@ -33,7 +31,6 @@ class TritonPythonModel:
         parameters = wire.config_parameters(args)
         self.log = logs.logger(args["model_name"])
         self.name = args["model_name"]
-        self.token = os.environ.get(TOKEN_VARIABLE, "")
         self.streams: dict[str, outbox.Stream] = {}
         self.outbox = outbox.Outbox()
         self.meter = metrics.Meter(parameters["endpoint"], metric_names.ENGINE, {})
@@ -74,7 +71,7 @@ class TritonPythonModel:
 
     def _accept(self, triton_request: Any, sender: Any) -> None:
         public, private = wire.parameters(triton_request)
-        if not hmac.compare_digest(str(private.get("token", "")).encode(), self.token.encode()):
+        if not engine_token.admits(private.get("token", "")):
             raise errors.RequestError(
                 "permission_denied", "", f"{self.name} answers its endpoint only; ask {self.name.removesuffix('-engine')}"
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -17,9 +16,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
-from tritonllm.runtime import backend, errors, requests, wire
-
-TOKEN_VARIABLE = "TRITONLLM_ENGINE_TOKEN"
+from tritonllm.runtime import backend, engine_token, errors, requests, wire
 
 # A response iterator that Python lets go of while Triton still cleans up behind it takes the process
 # down with it (the clean-up frees Python objects without holding the interpreter's lock). So finished
@@ -38,7 +35,7 @@ class Engine:
 
     def __init__(self, model: str) -> None:
         self._model = model
-        self._token = os.environ.get(TOKEN_VARIABLE, "")
+        self._token = engine_token.current()
         self._kept: collections.deque[tuple[float, Any]] = collections.deque()
         self._stops = futures.ThreadPoolExecutor(4, thread_name_prefix="stop")
 

@@ -84,6 +84,9 @@ class Meter:
         """Carries over what is left and stops."""
         self._stop.set()
         self._thread.join()
+        # They live in memory that Triton takes away; what is left of them at the interpreter's end crashes it.
+        self._metrics.clear()
+        self._triton.clear()
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):

@@ -1,0 +1,5 @@
+"""`python -m tritonllm`."""
+
+from tritonllm import cli
+
+cli.main()

@@ -1,0 +1,91 @@
+"""The command line: which commands there are, and how every failure becomes a sentence and an exit code.
+
+Entry point of `tritonllm` and `python -m tritonllm`. The commands are in `tritonllm.commands`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+import typer.core
+
+from tritonllm.commands import chat, generate, guard, render, serve, validate
+
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+
+
+class _Group(typer.core.TyperGroup):
+    """Turns the errors that commands are expected to raise into a line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # Whoever read our output has seen enough; Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(FAILED) from None
+        except Exception as error:
+            code = exit_code(error)
+            if code is None:
+                raise
+            typer.echo(f"tritonllm: {error}" if code == FAILED else str(error), err=True)
+            raise typer.Exit(code) from None
+
+
+def exit_code(error: Exception) -> int | None:
+    """The exit code for an error of the user's or the world's; None for a bug."""
+    from tritonllm import client, files, serve
+
+    if isinstance(error, (files.Invalid, client.InvalidRequest)):
+        return MISTAKE
+    if isinstance(error, (client.TritonLLMError, serve.PreflightError, OSError)):
+        return FAILED
+    return None
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 a mistake in the input, 3 stopped by a guardrail, 130 interrupted.",
+)
+app.command()(validate.validate)
+app.command()(render.render)
+app.command()(serve.serve)
+app.command()(generate.generate)
+app.command()(chat.chat)
+app.command()(guard.guard)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        typer.echo(f"tritonllm {importlib.metadata.version('tritonllm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _tritonllm(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """One YAML, one guarded and streaming LLM endpoint on Triton.
+
+    Write an endpoint, check it (`validate`), serve it (`serve`), ask it (`generate`, `chat`), try its
+    guardrails without any server (`guard`).
+    """
+
+
+def main() -> None:
+    """Runs the command line; does not return."""
+    app(prog_name="tritonllm")

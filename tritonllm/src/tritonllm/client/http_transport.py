@@ -1,0 +1,97 @@
+"""Triton's HTTP: the generate extension, with server-sent events for streams."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from tritonllm.client import answers, ask, errors
+
+_JSON = {"Content-Type": "application/json"}
+
+
+class Transport:
+    """A pool of connections, one for each request that is under way.
+
+    Args:
+        url: scheme, host and port.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
+        )
+
+    async def responses(self, model: str, inputs: ask.Inputs) -> AsyncGenerator[answers.Outputs, None]:
+        """Sends a request to a streaming model; leaving the generator cancels it at the server."""
+        verb = "generate_stream" if inputs["stream"] else "generate"
+        async with contextlib.aclosing(self._post(model, verb, inputs)) as bodies:
+            async for body in bodies:
+                yield {name: value if isinstance(value, list) else [value] for name, value in body.items()}
+
+    async def infer(self, model: str, inputs: ask.Inputs) -> AsyncGenerator[answers.Outputs, None]:
+        """Sends a request of texts to a batching model, which gives one response."""
+        tensors = [
+            {"name": name, "datatype": "BYTES", "shape": [1, 1], "data": [value]}
+            for name, value in inputs.items()
+        ]
+        async with contextlib.aclosing(self._post(model, "infer", {"inputs": tensors})) as bodies:
+            async for body in bodies:
+                yield {tensor["name"]: tensor["data"] for tensor in body["outputs"]}
+
+    async def close(self) -> None:
+        """Ends the connections and all requests on them."""
+        await self._session.close()
+
+    async def _post(
+        self, model: str, verb: str, body: dict[str, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        url = f"{self._url}/v2/models/{quote(model, safe='')}/{verb}"
+        # A file, because aiohttp would send bytes in one go and warn about it where they are many.
+        content = io.BytesIO(json.dumps(body).encode())
+        try:
+            # Leaving this block before the whole body was read closes the connection: that is how Triton learns
+            # that nobody waits any more.
+            async with self._session.post(url, data=content, headers=_JSON) as reply:
+                if reply.content_type == "text/event-stream":
+                    async for event in events(reply.content.iter_any()):
+                        yield _object(event, model, reply)
+                else:
+                    yield _object(await reply.read(), model, reply)
+        except (aiohttp.ClientError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise errors.ServerUnreachable(
+                f"no Triton answers HTTP at {self._url}; does it run, and is this its HTTP port? ({reason})"
+            ) from None
+
+
+async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The data of server-sent events, however the network cuts them."""
+    rest = b""
+    async for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line.removeprefix(b"data:")
+
+
+def _object(text: bytes, model: str, reply: aiohttp.ClientResponse) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and "error" in found:
+        raise errors.classify(str(found["error"]), model)
+    if not isinstance(found, dict) or reply.status != 200:
+        start = text[:200].decode(errors="replace").strip()
+        raise errors.ServerFailed(
+            f"{reply.url} answers HTTP {reply.status} {start!r}; is this Triton's HTTP port?"
+        )
+    return found

@@ -1,0 +1,112 @@
+"""`tritonllm serve`: what the command line and a terminal add to the supervisor in `tritonllm.serve`."""
+
+from __future__ import annotations
+
+import enum
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tritonllm.commands import render
+
+if TYPE_CHECKING:
+    import rich.console
+
+    from tritonllm import serve as supervisor
+
+
+class Logs(enum.StrEnum):
+    """Where the server's own output goes."""
+
+    file = "file"
+    stderr = "stderr"
+
+
+def serve(
+    endpoints: render.Files,
+    weights: render.Weights = "/weights",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    grpc_port: Annotated[int, typer.Option(min=1, max=65535)] = 8001,
+    metrics_port: Annotated[int, typer.Option(min=1, max=65535)] = 8002,
+    health_port: Annotated[int, typer.Option(min=1, max=65535, help="/readyz and /livez.")] = 8003,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="How long requests may take to end on Ctrl-C.")
+    ] = 10,
+    allow_direct_engine: Annotated[
+        bool,
+        typer.Option("--allow-direct-engine", help="Let clients call the engines, around the guardrails."),
+    ] = False,
+    logs: Annotated[Logs, typer.Option(help="Where the output of tritonserver goes.")] = Logs.file,
+) -> None:
+    """Serve endpoints on this machine, until Ctrl-C.
+
+        tritonllm serve chat.yaml
+
+    The files are watched: /readyz waits for what they still ask for.
+    """
+    from tritonllm import serve as supervisor
+
+    options = supervisor.Options(
+        files=tuple(endpoints),
+        weights=str(Path(weights).absolute()),
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        health_port=health_port,
+        drain_seconds=drain_seconds,
+        allow_direct_engine=allow_direct_engine,
+        logs=logs.value,
+        reporter=reporter(),
+    )
+    raise typer.Exit(supervisor.run(options))
+
+
+def reporter() -> supervisor.Reporter:
+    """Live on a terminal, a plain line an event otherwise."""
+    import rich.console
+
+    from tritonllm import serve as supervisor
+
+    console = rich.console.Console(stderr=True, highlight=False)
+    return Terminal(console) if console.is_terminal else supervisor.Lines(sys.stderr)
+
+
+class Terminal:
+    """What happens now with a spinner, what happened above it. See `serve.Reporter`."""
+
+    def __init__(self, console: rich.console.Console) -> None:
+        self._console = console
+        self._status = console.status("")
+
+    def step(self, text: str) -> None:
+        """Something went as it should, or still goes on."""
+        self._console.print(text, style="dim", markup=False)
+        self._status.update(text.replace("[", "\\["))
+        self._status.start()
+
+    def ready(self, serving: supervisor.Serving) -> None:
+        """All loading is over and something can be asked."""
+        self._status.stop()
+        for name in serving.endpoints:
+            self._console.print(
+                f"{name} is ready at {serving.http}/v2/models/{name}", style="bold green", markup=False
+            )
+        if serving.endpoints:
+            self._console.print(
+                f"Try: {curl(serving.http, serving.endpoints[0])}", markup=False, soft_wrap=True
+            )
+
+    def problem(self, text: str) -> None:
+        """Something is wrong; the text says what, where and what to do."""
+        self._status.stop()
+        self._console.print(text, style="bold red", markup=False)
+
+
+def curl(url: str, name: str) -> str:
+    """A request to paste into a shell."""
+    return f"""curl -s {shlex.quote(f"{url}/v2/models/{name}/generate")} -d '{{"text_input": "Hello!"}}'"""

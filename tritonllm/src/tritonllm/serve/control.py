@@ -1,0 +1,132 @@
+"""Triton's HTTP API as the supervisor uses it: load, unload, index, config, readiness, one question.
+
+The standard library's client is enough, and it closes each connection: one that is left open would use up
+tritonserver's time to exit.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from typing import Any
+
+# Answers of the API itself come in milliseconds; a busy machine gets this long.
+_QUICK_SECONDS = 5.0
+
+
+class Refused(Exception):
+    """Triton answered that it won't; the text is its reason."""
+
+
+class Unreachable(Exception):
+    """No answer: tritonserver is gone, or too busy for the time given."""
+
+
+class Control:
+    """Asks one tritonserver."""
+
+    def __init__(self, url: str, metrics_url: str) -> None:
+        """Makes a client.
+
+        Args:
+            url: of the HTTP port, without a slash at the end.
+            metrics_url: of the metrics port, likewise.
+        """
+        self._url = url
+        self._metrics_url = metrics_url
+        # A proxy of the environment is for the world outside, not for this machine.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def live(self) -> bool:
+        """Whether the server answers at all."""
+        return self._yes("/v2/health/live")
+
+    def ready(self, model: str) -> bool:
+        """Whether Triton calls the model ready; 24.10 says so of a model whose process is dead, too."""
+        return self._yes(f"/v2/models/{model}/ready")
+
+    def index(self) -> dict[str, str]:
+        """State (`READY`, `UNLOADING`, `UNAVAILABLE`, …) of each model that was ever loaded."""
+        rows = json.loads(self._ask("/v2/repository/index", {}))
+        return {row["name"]: row["state"] for row in rows if "state" in row}
+
+    def config(self, model: str) -> str:
+        """The configuration that the model runs with, as JSON."""
+        return self._ask(f"/v2/models/{model}/config").decode()
+
+    def load(self, model: str, config: str | None = None) -> None:
+        """Loads a model and waits until it is ready, however long that takes.
+
+        Args:
+            model: its name.
+            config: its complete configuration as JSON, in place of the one in the repository.
+
+        Raises:
+            Refused: it can't be loaded.
+            Unreachable: tritonserver ended.
+        """
+        body = {} if config is None else {"parameters": {"config": config}}
+        self._ask(f"/v2/repository/models/{model}/load", body, seconds=None)
+
+    def unload(self, model: str) -> None:
+        """Starts to unload a model; it ends when the model's requests have."""
+        self._ask(f"/v2/repository/models/{model}/unload", {})
+
+    def question(self, guardrail: str, seconds: float) -> None:
+        """Asks a guardrail model about a harmless text.
+
+        Raises:
+            Refused: the model answered with an error.
+            Unreachable: it did not answer in time.
+        """
+        tensor = {"name": "text_input", "datatype": "BYTES", "shape": [1, 1], "data": ["ok"]}
+        self._ask(f"/v2/models/{guardrail}/infer", {"inputs": [tensor]}, seconds=seconds)
+
+    def total(self, metrics: Iterable[str]) -> float:
+        """The sum of all series of these metrics; a metric that is not there counts as 0."""
+        return total(self._fetch(f"{self._metrics_url}/metrics", None, _QUICK_SECONDS).decode(), metrics)
+
+    def _yes(self, path: str) -> bool:
+        try:
+            self._ask(path)
+        except (Refused, Unreachable):
+            return False
+        return True
+
+    def _ask(self, path: str, body: Any = None, seconds: float | None = _QUICK_SECONDS) -> bytes:
+        return self._fetch(self._url + path, None if body is None else json.dumps(body).encode(), seconds)
+
+    def _fetch(self, url: str, body: bytes | None, seconds: float | None) -> bytes:
+        try:
+            with self._opener.open(urllib.request.Request(url, data=body), timeout=seconds) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            raise Refused(_reason(error)) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{url}: {error or type(error).__name__}") from None
+
+
+def total(exposition: str, metrics: Iterable[str]) -> float:
+    """Adds up series of a Prometheus text.
+
+    Args:
+        exposition: the text.
+        metrics: names of metrics, without labels.
+    """
+    wanted = frozenset(metrics)
+    lines = (line.rpartition(" ") for line in exposition.splitlines() if not line.startswith("#"))
+    return sum(float(value) for series, _, value in lines if series.partition("{")[0] in wanted)
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    try:
+        text = error.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return f"HTTP {error.code}"
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text.strip() or f"HTTP {error.code}"

@@ -1,0 +1,143 @@
+"""One tritonserver from its start to its end, with what is known of its models and what is done to them.
+
+The supervisor replaces it as a whole when only a new start helps; threads that still work for an old one
+find its port closed and end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tritonllm import api
+from tritonllm.serve import control as controls
+from tritonllm.serve import loader, processes, triton, watch
+from tritonllm.serve.board import Board, Phase
+from tritonllm.serve.options import Options
+from tritonllm.serve.report import Serving
+
+_QUESTION_SECONDS = 2.0
+_SHOWN_LINES = 15
+# Requests are over by then, or over their time; an engine that frees several GPUs needs a few seconds.
+_UNLOAD_SECONDS = 10.0
+
+
+class Incarnation:
+    """A running tritonserver and its models.
+
+    Attributes:
+        server: the process.
+        control: its API.
+        board: its models.
+        started: tritonserver answers, and models are or were being loaded.
+        beyond_help: why only a new start helps, if so.
+        nothing_loaded: loading is over and no endpoint came of it.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        endpoints: Sequence[api.LLMEndpoint],
+        server: triton.Server,
+        repository: Path,
+    ) -> None:
+        self.server = server
+        self.control = controls.Control(options.url(options.http_port), options.url(options.metrics_port))
+        self.board = Board(model for endpoint in endpoints for model in loader.order(endpoint))
+        self.started = False
+        self.beyond_help: str | None = None
+        self.nothing_loaded = False
+        self._options = options
+        self._report = options.reporter
+        self._endpoints = endpoints
+        self._repository = repository
+
+    def death(self) -> str | None:
+        """How tritonserver ended, with its last words; None while it runs."""
+        status = self.server.exit_status()
+        if status is None:
+            return None
+        self.server.close()
+        lines = "".join(f"\n    {line}" for line in self.server.tail(_SHOWN_LINES))
+        return f"tritonserver ended ({status}){'; its last lines:' if lines else ''}{lines}"
+
+    def alive(self) -> dict[str, frozenset[int]]:
+        """Living processes by model."""
+        return processes.stubs(self.server.pid, self._repository)
+
+    def ask(self, guardrail: str) -> str | None:
+        """Asks a guardrail model a question; returns what is wrong with the answer, if anything."""
+        try:
+            self.control.question(guardrail, _QUESTION_SECONDS)
+        except (controls.Refused, controls.Unreachable) as error:
+            return str(error)
+        return None
+
+    def load(self) -> None:
+        """Loads every endpoint, in the background."""
+        self.started = True
+        threading.Thread(target=self._load, name="load", daemon=True).start()
+
+    def heal(self, model: str, orphans_gone: Callable[[], bool]) -> None:
+        """Brings a model back whose process died, in the background.
+
+        Args:
+            model: its name.
+            orphans_gone: see `watch.heal`.
+        """
+        if self.board.claim(model):
+            self._report.problem(f"{model}: its process died; loading it again")
+            threading.Thread(target=self._heal, args=(model, orphans_gone), name="heal", daemon=True).start()
+
+    def stop(self, hurry: Callable[[], bool]) -> None:
+        """Unloads the models, so that each ends what it started, and then ends tritonserver.
+
+        Its own SIGTERM would not do: an idle keep-alive connection uses up the whole exit timeout, and then
+        the models are left no time at all.
+
+        Args:
+            hurry: whether nothing shall be waited for any more.
+        """
+        with contextlib.suppress(controls.Refused, controls.Unreachable):
+            loaded = [model for model, state in self.control.index().items() if state == "READY"]
+            for model in loaded:
+                self.control.unload(model)
+            watch.within(_UNLOAD_SECONDS, lambda: hurry() or "UNLOADING" not in self.control.index().values())
+        self.server.kill()
+
+    def _load(self) -> None:
+        try:
+            ready, failed = loader.load_all(
+                self._endpoints, self.control, self.board, self._report, lambda: "".join(self.server.tail(1))
+            )
+        except controls.Unreachable:
+            return  # tritonserver ended; the watch says so
+        if not ready:
+            self.nothing_loaded = True
+            return
+        options = self._options
+        self._report.ready(
+            Serving(
+                http=options.url(options.http_port),
+                grpc=options.url(options.grpc_port).removeprefix("http://"),
+                metrics=options.url(options.metrics_port) + "/metrics",
+                health=options.url(options.health_port),
+                endpoints=tuple(ready),
+                failed=tuple(failed),
+            )
+        )
+
+    def _heal(self, model: str, orphans_gone: Callable[[], bool]) -> None:
+        started = time.monotonic()
+        try:
+            watch.heal(self.control, model, orphans_gone)
+        except watch.CannotHeal as error:
+            self.beyond_help = f"{model} can't be brought back alone: {error}"
+        except controls.Unreachable:
+            return  # tritonserver ended; the watch says so
+        else:
+            self.board.set(model, Phase.LOADED)
+            self._report.step(f"{model}: works again after {time.monotonic() - started:.1f} s")

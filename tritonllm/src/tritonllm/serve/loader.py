@@ -1,0 +1,116 @@
+"""Loads the models of the endpoints one after another and says how it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from tritonllm import api
+from tritonllm.serve import control as controls
+from tritonllm.serve.board import Board, Phase
+from tritonllm.serve.report import Reporter
+
+_ALIVE_SECONDS = 10.0
+_MAX_REASON = 600
+
+
+def order(endpoint: api.LLMEndpoint) -> tuple[str, str, str]:
+    """The endpoint's models, each after those it needs."""
+    return endpoint.engine_name, endpoint.guardrail_name, endpoint.name
+
+
+def load_all(
+    endpoints: Sequence[api.LLMEndpoint],
+    control: controls.Control,
+    board: Board,
+    reporter: Reporter,
+    last_line: Callable[[], str] = lambda: "",
+) -> tuple[list[str], list[str]]:
+    """Loads endpoint by endpoint; one that fails does not stop the others.
+
+    Never two engines at a time: each measures the free memory of its GPU as it starts.
+
+    Args:
+        endpoints: what to load, in this order.
+        control: of the server.
+        board: told of every model.
+        reporter: told of every model.
+        last_line: the newest line that a model printed, shown while one takes long.
+
+    Returns:
+        Names of the endpoints that are ready and of those that are not.
+
+    Raises:
+        controls.Unreachable: tritonserver ended meanwhile.
+    """
+    ready: list[str] = []
+    failed: list[str] = []
+    for endpoint in endpoints:
+        (ready if _load_endpoint(endpoint, control, board, reporter, last_line) else failed).append(
+            endpoint.name
+        )
+    return ready, failed
+
+
+def _load_endpoint(
+    endpoint: api.LLMEndpoint,
+    control: controls.Control,
+    board: Board,
+    reporter: Reporter,
+    last_line: Callable[[], str],
+) -> bool:
+    models = order(endpoint)
+    for position, model in enumerate(models):
+        board.set(model, Phase.LOADING)
+        started = time.monotonic()
+        try:
+            with _sign_of_life(model, reporter, last_line):
+                control.load(model)
+        except controls.Refused as error:
+            reason = useful(str(error))
+            board.set(model, Phase.FAILED, reason)
+            for later in models[position + 1 :]:
+                board.set(later, Phase.FAILED, f"it needs {model}, which could not be loaded")
+            reporter.problem(f"{model} could not be loaded, so {endpoint.name} is not served: {reason}")
+            return False
+        board.set(model, Phase.LOADED)
+        reporter.step(f"{model}: loaded in {time.monotonic() - started:.1f} s")
+    return True
+
+
+@contextlib.contextmanager
+def _sign_of_life(model: str, reporter: Reporter, last_line: Callable[[], str]) -> Iterator[None]:
+    done = threading.Event()
+    started = time.monotonic()
+
+    def tell() -> None:
+        while not done.wait(_ALIVE_SECONDS):
+            line = last_line()
+            reporter.step(
+                f"{model}: loading, {time.monotonic() - started:.0f} s{f'; {line}' if line else ''}"
+            )
+
+    teller = threading.Thread(target=tell, name="sign-of-life", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+
+
+def useful(message: str) -> str:
+    r"""Triton's reason for a failed load, without the wrapping around the line that helps.
+
+    Args:
+        message: such as `load failed for model 'm': version 1 is at UNAVAILABLE state: Internal: ValueError:
+            no weights\n\nAt:\n  /repo/m/1/model.py(3): initialize\n;`.
+    """
+    text = re.sub(r"^.*?version \d+ is at UNAVAILABLE state: ", "", message, count=1, flags=re.DOTALL)
+    text = re.sub(r"^(Internal|Invalid argument|Not found|Unavailable|Unknown): ", "", text)
+    text = text.split("\n\nAt:\n")[0].strip().rstrip(";").strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines)[:_MAX_REASON] or "Triton gives no reason; its log may"

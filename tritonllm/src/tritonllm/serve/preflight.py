@@ -1,0 +1,239 @@
+"""Looks for what would go wrong, before anything starts, and reports all of it at once.
+
+Each check is a function from what it needs to know to a list of sentences: what is wrong, and what to do.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import psutil
+
+from tritonllm import api
+from tritonllm.serve import binary as binaries
+from tritonllm.serve import leftovers
+from tritonllm.serve.options import Options
+
+# A model's process takes 1 MiB of shared memory at its start and grows with the requests at once: 13 MiB were
+# measured with 48 pipelines in flight.
+_SHARED_MEMORY_PER_MODEL = 16 << 20
+_REPOSITORY_SPACE = 32 << 20
+_GIB = 1 << 30
+
+
+class PreflightError(Exception):
+    """Serving can't start.
+
+    Attributes:
+        problems: one sentence or two each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+def check(
+    options: Options, endpoints: Sequence[api.LLMEndpoint], binary: binaries.Binary | None, *, gpu: bool
+) -> None:
+    """Checks everything.
+
+    Args:
+        options: what the user chose.
+        endpoints: what shall be served.
+        binary: the tritonserver that was found.
+        gpu: whether this machine has one.
+
+    Raises:
+        PreflightError: something would go wrong.
+    """
+    problems = [
+        *names(endpoints),
+        *ports(options.ports(), free=lambda port: _free(options.host, port)),
+        *program(binary, libpython=binaries.libpython_directory(), numpy=_version("numpy")),
+        *weights(endpoints, options.weights),
+        *shared_memory(3 * len(endpoints), free=shutil.disk_usage(leftovers.SHARED_MEMORY).free),
+        *repository(options.repository),
+    ]
+    if any(endpoint.spec.engine.type == "vllm" for endpoint in endpoints):
+        problems += vllm(installed=importlib.util.find_spec("vllm") is not None)
+        if not gpu:
+            problems += memory(endpoints, options.weights, available=psutil.virtual_memory().available)
+    if problems:
+        raise PreflightError(problems)
+
+
+def names(endpoints: Sequence[api.LLMEndpoint]) -> list[str]:
+    """There is something to serve, and each name once."""
+    if not endpoints:
+        return ["no endpoint to serve; name at least one file with an LLMEndpoint"]
+    given = [endpoint.name for endpoint in endpoints]
+    twice = sorted({name for name in given if given.count(name) > 1})
+    return [
+        f"endpoint {name} appears {given.count(name)} times; rename it or remove all but one"
+        for name in twice
+    ]
+
+
+def ports(wanted: Iterable[tuple[str, int]], free: Callable[[int], bool]) -> list[str]:
+    """Every port is free, and no two are the same.
+
+    Args:
+        wanted: option of the command line and its port.
+        free: whether nobody listens there.
+    """
+    problems: list[str] = []
+    users: dict[int, str] = {}
+    for option, port in wanted:
+        if port in users:
+            problems.append(f"{option} and {users[port]} are both {port}; choose another for one of them")
+        elif not free(port):
+            problems.append(
+                f"port {port} ({option}) is in use; stop what listens there or choose another {option}"
+            )
+        users.setdefault(port, option)
+    return problems
+
+
+def program(binary: binaries.Binary | None, libpython: str | None, numpy: str | None) -> list[str]:
+    """A tritonserver that can run models of this Python.
+
+    Args:
+        binary: what was found.
+        libpython: directory of this Python's shared library.
+        numpy: installed version.
+    """
+    if binary is None:
+        return [
+            "tritonserver not found; use NVIDIA's Triton container, or `pip install nvidia-pytriton==0.7.0`"
+        ]
+    if not os.access(binary.executable, os.X_OK):
+        return [f"{binary.executable} is not executable; `chmod +x` it"]
+    if not binary.bundled:
+        return []
+    problems: list[str] = []
+    if binary.stub is None or not binary.stub.is_file():
+        problems.append(
+            "the tritonserver of nvidia-pytriton can't run models of this Python; use Python 3.11 to 3.13"
+        )
+    if libpython is None:
+        problems.append(
+            f"{binaries.LIBPYTHON} not found, which runs the models; use a Python with a shared library"
+            f" (Debian: apt install {binaries.LIBPYTHON.split('.so')[0]}; pyenv: --enable-shared)"
+        )
+    if numpy is not None and int(numpy.partition(".")[0]) >= 2:
+        problems.append(f"numpy {numpy} crashes the models of Triton 24.10; `pip install 'numpy<2'`")
+    return problems
+
+
+def vllm(installed: bool) -> list[str]:
+    """Whether vLLM is there."""
+    return [] if installed else ["vLLM is not installed; `pip install vllm`, or use `engine.type: simulated`"]
+
+
+def weights(endpoints: Iterable[api.LLMEndpoint], root: str) -> list[str]:
+    """Every weights directory looks like a model."""
+    problems: list[str] = []
+    for endpoint in endpoints:
+        if endpoint.spec.model is None:
+            continue
+        directory = Path(endpoint.spec.model.directory(root))
+        missing = _missing(directory, dummy=endpoint.spec.engine.args.get("load_format") == "dummy")
+        if missing:
+            problems.append(f"{endpoint.name}: {missing}; {_remedy(endpoint.spec.model)}")
+    return problems
+
+
+def _missing(directory: Path, *, dummy: bool) -> str | None:
+    if not directory.is_dir():
+        return f"no weights at {directory}"
+    if not (directory / "config.json").is_file():
+        return f"{directory} has no config.json"
+    if not dummy and not any(directory.glob("*.safetensors")):
+        return f"{directory} has no *.safetensors"
+    return None
+
+
+def _remedy(model: api.Model) -> str:
+    if model.repo is not None:
+        return f"download {model.repo} with `tritonllm weights sync`, or correct --weights"
+    return "correct `spec.model.path` or --weights"
+
+
+def memory(endpoints: Iterable[api.LLMEndpoint], root: str, available: int) -> list[str]:
+    """Without a GPU, the weights fit into the machine's memory.
+
+    Args:
+        endpoints: what shall be served.
+        root: of the weights.
+        available: bytes.
+    """
+    directories = [Path(e.spec.model.directory(root)) for e in endpoints if e.spec.model is not None]
+    needed = sum(file.stat().st_size for directory in directories for file in directory.glob("*.safetensors"))
+    if needed <= available:
+        return []
+    return [
+        f"the weights take {needed / _GIB:.1f} GiB of memory and {available / _GIB:.1f} GiB are available;"
+        " close other programs, serve fewer endpoints or choose a smaller model"
+    ]
+
+
+def shared_memory(models: int, free: int) -> list[str]:
+    """Room in /dev/shm, over which Triton and its models talk.
+
+    Args:
+        models: how many.
+        free: bytes.
+    """
+    needed = models * _SHARED_MEMORY_PER_MODEL
+    if needed <= free:
+        return []
+    return [
+        f"{leftovers.SHARED_MEMORY} has {free >> 20} MiB free and {models} models need {needed >> 20} MiB;"
+        " enlarge it (docker: --shm-size, Kubernetes: an emptyDir with `medium: Memory`)"
+    ]
+
+
+def repository(directory: Path | None) -> list[str]:
+    """There is room for the model repository, where it shall be.
+
+    Args:
+        directory: what the user chose; None for the system's directory for temporary files.
+    """
+    place = (directory or Path(tempfile.gettempdir())).absolute()
+    existing = next(parent for parent in (place, *place.parents) if parent.exists())
+    if not existing.is_dir():
+        return [f"{existing} is no directory; choose another --repository"]
+    if not os.access(existing, os.W_OK):
+        return [f"{existing} can't be written; choose another --repository"]
+    free = shutil.disk_usage(existing).free
+    return (
+        [] if free >= _REPOSITORY_SPACE else [f"{existing} has {free >> 20} MiB free; make room for models"]
+    )
+
+
+def _free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As tritonserver does: a connection of a former server that is still closing does not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

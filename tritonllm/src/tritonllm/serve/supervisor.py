@@ -1,0 +1,264 @@
+"""The supervisor's life: check, render, start, watch, drain, clean. `serve.run` is its only entry."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from tritonllm import api, files, render
+from tritonllm.runtime import engine_token, metric_names
+from tritonllm.serve import binary as binaries
+from tritonllm.serve import control as controls
+from tritonllm.serve import health, leftovers, preflight, processes, triton, wanted, watch
+from tritonllm.serve.incarnation import Incarnation
+from tritonllm.serve.options import Options
+from tritonllm.serve.signals import Signals
+
+_TICK_SECONDS = 0.5
+_START_SECONDS = 60.0
+# Nothing that the supervisor's loop waits for takes this long.
+_STUCK_SECONDS = 30.0
+# Models report their gauges every 0.2 s, so a request that just came is not yet in them.
+_QUIET_SECONDS = 0.5
+_GAUGES = (metric_names.RUNNING, metric_names.WAITING)
+
+
+def run(options: Options) -> int:
+    """Serves until it is told to stop.
+
+    Call it in the main thread of a process that does nothing else: everything below that process is ended.
+
+    Args:
+        options: what to serve, and where.
+
+    Returns:
+        The exit code: 0 after SIGTERM or Ctrl-C, 1 when there is nothing to serve, or serving broke for good.
+
+    Raises:
+        files.Invalid: the endpoint files are wrong.
+        preflight.PreflightError: this machine can't serve them as it is.
+    """
+    endpoints = files.load(options.files)
+    binary = binaries.find()
+    gpu = Path("/dev/nvidiactl").exists()
+    preflight.check(options, endpoints, binary, gpu=gpu)
+    assert binary is not None
+    processes.become_subreaper()
+    with (
+        leftovers.claim() as claim,
+        _log(options, claim) as log,
+        Signals() as signals,
+        processes.Guardian(claim.name, claim.directory) as guardian,
+    ):
+        return _Supervisor(options, endpoints, binary, claim, log, signals, guardian, gpu=gpu).run()
+
+
+class _Supervisor:
+    """What lives as long as `run`; a tritonserver and what is known of it are an `Incarnation`."""
+
+    def __init__(
+        self,
+        options: Options,
+        endpoints: list[api.LLMEndpoint],
+        binary: binaries.Binary,
+        claim: leftovers.Claim,
+        log: BinaryIO,
+        signals: Signals,
+        guardian: processes.Guardian,
+        *,
+        gpu: bool,
+    ) -> None:
+        self._options = options
+        self._report = options.reporter
+        self._binary = binary
+        self._backends = _prepared(binary)
+        self._claim = claim
+        self._log = log
+        self._signals = signals
+        self._guardian = guardian
+        self._gpu = gpu
+        self._files = wanted.Files(options.files, files.load, endpoints, options.reporter.problem)
+        self._repository = (options.repository or claim.directory / "repository").absolute()
+        self._environment = binary.environment(os.environ)
+        if not options.allow_direct_engine:
+            self._environment[engine_token.VARIABLE] = secrets.token_urlsafe(32)
+        self._orphans = processes.Orphans()
+        self._restarts = watch.Restarts()
+        self._current: Incarnation | None = None
+        self._note = "tritonserver is being started"
+        self._turned = time.monotonic()
+
+    def run(self) -> int:
+        ready, live = health.Cached(self._readiness), health.Cached(self._liveness)
+        # Stopping is not cached: from the signal on, nobody may send another request.
+        questions = {
+            "/readyz": lambda: self._stopping(False) or ready(),
+            "/livez": lambda: self._stopping(True) or live(),
+        }
+        port = health.Port(self._options.host, self._options.health_port, questions)
+        try:
+            return self._serve()
+        finally:
+            self._end()
+            port.close()
+
+    def _serve(self) -> int:
+        while True:
+            reason = self._start() or self._watch()
+            if self._signals.count:
+                self._drain()
+                return 0
+            self._end()
+            if reason is None:
+                return 1
+            delay = self._restarts.delay(time.monotonic())
+            if delay is None:
+                self._report.problem(f"{reason}\ngiving up, as tritonserver was {self._restarts.spent()}")
+                return 1
+            self._note = "tritonserver is being started anew"
+            self._report.problem(
+                f"{reason}\nstarting tritonserver anew{f' in {delay:.0f} s' if delay else ''}"
+            )
+            self._signals.wait(delay)
+
+    def _start(self) -> str | None:
+        """Starts tritonserver and the loading of its models; returns what went wrong."""
+        endpoints = self._files.endpoints()
+        self._write_repository(endpoints)
+        command = triton.arguments(
+            self._options,
+            endpoints,
+            self._binary,
+            repository=self._repository,
+            backends=self._backends,
+            region_prefix=self._claim.region_prefix,
+            gpu=self._gpu,
+        )
+        server = triton.Server(command, self._environment, self._log)
+        started = time.monotonic()
+        current = Incarnation(self._options, endpoints, server, self._repository)
+        self._current = current
+        while not current.control.live():
+            self._turned = time.monotonic()
+            if self._signals.count:
+                return None
+            if death := current.death():
+                return death
+            if time.monotonic() - started > _START_SECONDS:
+                return f"tritonserver does not answer {_START_SECONDS:.0f} s after its start"
+            self._signals.wait(0.05)
+        self._report.step(f"tritonserver: started in {time.monotonic() - started:.1f} s")
+        current.load()
+        return None
+
+    def _watch(self) -> str | None:
+        """Waits for a signal or for trouble.
+
+        Returns:
+            Why tritonserver must be started anew; None to leave.
+        """
+        current = self._current
+        assert current is not None
+        suspicion = watch.Suspicion()
+        while not self._signals.count:
+            self._turned = time.monotonic()
+            self._orphans.tend(current.server.pid)
+            if trouble := current.death() or current.beyond_help:
+                return trouble
+            if current.nothing_loaded:
+                self._report.problem("no endpoint could be loaded, so there is nothing to serve")
+                return None
+            if suspicion.arises(current.alive(), time.monotonic()):
+                try:
+                    for model in watch.confirmed(current.control.index, current.alive):
+                        current.heal(model, self._orphans.gone)
+                except (controls.Unreachable, controls.Refused):
+                    suspicion.again()
+            self._signals.wait(_TICK_SECONDS)
+        return None
+
+    def _drain(self) -> None:
+        """Lets requests end, then tritonserver; the second signal ends both at once."""
+        current = self._current
+        if current is None:
+            return
+        seconds = self._options.drain_seconds
+        deadline = time.monotonic() + seconds
+        quiet = time.monotonic() + _QUIET_SECONDS
+        told = False
+        while self._signals.count == 1 and time.monotonic() < min(deadline, quiet):
+            if busy := _busy(current.control):
+                quiet = time.monotonic() + _QUIET_SECONDS
+                if not told:
+                    told = True
+                    self._report.step(f"stopping: {busy:.0f} requests may take {seconds:.0f} s to end")
+            self._signals.wait(0.1)
+        self._report.step("stopping tritonserver")
+        current.stop(hurry=lambda: self._signals.count > 1)
+
+    def _write_repository(self, endpoints: Sequence[api.LLMEndpoint]) -> None:
+        for model, contents in render.repository(endpoints, weights=self._options.weights).items():
+            for path, content in contents.items():
+                file = self._repository / model / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+
+    def _end(self) -> None:
+        """Leaves no process and no shared memory of the current tritonserver."""
+        current, self._current = self._current, None
+        if current is not None:
+            current.server.kill()
+        if left := processes.end_all(keep=self._guardian.pid):
+            self._report.problem(f"could not end the processes {', '.join(map(str, left))}")
+        self._claim.clear_shared_memory()
+
+    def _stopping(self, well: bool) -> health.Verdict | None:
+        return (well, ["it is stopping"]) if self._signals.count else None
+
+    def _readiness(self) -> health.Verdict:
+        current = self._current
+        if current is None:
+            return False, [self._note]
+        entries = current.board.entries()
+        required = wanted.required(entries, self._files.endpoints())
+        return health.readiness(required, entries, current.control.ready, time.monotonic())
+
+    def _liveness(self) -> health.Verdict:
+        stuck = time.monotonic() - self._turned
+        if stuck > _STUCK_SECONDS:
+            return False, [f"the supervisor itself has been stuck for {stuck:.0f} s"]
+        current = self._current
+        if current is None or not current.started:
+            return True, [self._note]
+        return health.liveness(current.control.index(), current.alive(), current.board.entries(), current.ask)
+
+
+def _busy(control: controls.Control) -> float:
+    try:
+        return control.total(_GAUGES)
+    except (controls.Unreachable, controls.Refused):
+        return 0  # tritonserver ended, and its requests with it
+
+
+def _prepared(binary: binaries.Binary) -> Path | None:
+    try:
+        return binaries.prepare(binary, binaries.cache_directory())
+    except OSError as error:
+        raise preflight.PreflightError([f"can't write to the cache: {error}; set XDG_CACHE_HOME"]) from None
+
+
+@contextlib.contextmanager
+def _log(options: Options, claim: leftovers.Claim) -> Iterator[BinaryIO]:
+    if options.logs == "stderr":
+        yield sys.stderr.buffer
+        return
+    path = claim.directory / "triton.log"
+    options.reporter.step(f"tritonserver logs to {path}")
+    with path.open("wb") as file:
+        yield file

@@ -1,0 +1,72 @@
+"""Which models a pod must have ready: those it booted with and that the endpoint files still want."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tritonllm import api
+from tritonllm.serve import loader
+
+
+def required(boot: Iterable[str], endpoints: Iterable[api.LLMEndpoint]) -> list[str]:
+    """Models in the boot set whose endpoint is still wanted, sorted.
+
+    An endpoint that was added later is loaded by whoever added it, and one that was removed may go: neither
+    makes the pod unready.
+
+    Args:
+        boot: models that this supervisor loads.
+        endpoints: what the files say now.
+    """
+    still = {model for endpoint in endpoints for model in loader.order(endpoint)}
+    return sorted(still.intersection(boot))
+
+
+class Files:
+    """The endpoint files, read again when one of them changes."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        load: Callable[[Sequence[Path]], list[api.LLMEndpoint]],
+        endpoints: list[api.LLMEndpoint],
+        problem: Callable[[str], None],
+    ) -> None:
+        """Starts from what was read.
+
+        Args:
+            paths: the files, which may be links that are swapped.
+            load: reads and validates them; raises ValueError or OSError.
+            endpoints: what they said at the start.
+            problem: told once when they can't be read any more.
+        """
+        self._paths = paths
+        self._load = load
+        self._endpoints = endpoints
+        self._problem = problem
+        self._seen = self._look()
+
+    def endpoints(self) -> list[api.LLMEndpoint]:
+        """What the files say; while they can't be read, what they said last."""
+        now = self._look()
+        if now != self._seen:
+            self._seen = now
+            try:
+                self._endpoints = self._load(self._paths)
+            except (ValueError, OSError) as error:
+                self._problem(
+                    f"the endpoint files changed and can't be read, so the last good ones count: {error}"
+                )
+        return self._endpoints
+
+    def _look(self) -> list[tuple[int, ...]]:
+        return [_identity(path) for path in self._paths]
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        seen = path.stat()
+    except OSError:
+        return ()
+    return seen.st_mtime_ns, seen.st_size, seen.st_ino

@@ -1,0 +1,241 @@
+"""What people get to read about the files that they wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tritonllm import files
+
+HEAD = "apiVersion: tritonllm.io/v1alpha1\nkind: LLMEndpoint\n"
+SPEC = "spec: {pool: llm, engine: {type: simulated}, guardrails: {}}\n"
+
+
+def endpoint(name: str = "chat", spec: str = SPEC) -> str:
+    return f"{HEAD}metadata: {{name: {name}}}\n{spec}"
+
+
+def problems(text: str) -> dict[str, str]:
+    endpoints, found = files.parse(text, "chat.yaml")
+    assert not endpoints
+    return {problem.path: problem.message for problem in found}
+
+
+def spec_problems(fields: str) -> dict[str, str]:
+    base = "pool: llm\nengine: {type: simulated}\n" + ("" if "guardrails" in fields else "guardrails: {}\n")
+    indented = "".join(f"  {line}\n" for line in (base + fields).splitlines())
+    return {
+        path.removeprefix("spec."): text
+        for path, text in problems(endpoint(spec="spec:\n" + indented)).items()
+    }
+
+
+def test_one_file_may_hold_many_documents(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("---\n" + endpoint("a") + "---\n" + endpoint("b") + "---\n")
+    (tmp_path / "c.yaml").write_text(endpoint("c"))
+    assert [found.name for found in files.load([tmp_path / "a.yaml", str(tmp_path / "c.yaml")])] == [
+        "a",
+        "b",
+        "c",
+    ]
+
+
+def test_a_list_of_kubernetes_is_read() -> None:
+    items = "".join("- " + endpoint(name).replace("\n", "\n  ").rstrip() + "\n" for name in "ab")
+    endpoints, found = files.parse("apiVersion: v1\nkind: List\nitems:\n" + items, "list.yaml")
+    assert ([each.name for each in endpoints], found) == (["a", "b"], [])
+
+
+def test_an_empty_list_is_no_mistake() -> None:
+    assert files.parse("apiVersion: v1\nkind: List\nitems: []\n", "list.yaml") == ([], [])
+
+
+def test_what_kubectl_shows_is_read_back() -> None:
+    data = {
+        "apiVersion": "tritonllm.io/v1alpha1",
+        "kind": "LLMEndpoint",
+        "metadata": {
+            "name": "chat",
+            "namespace": "llm",
+            "uid": "1",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": {"pool": "llm", "engine": {"type": "simulated"}, "guardrails": {}},
+        "status": {"observedGeneration": 1},
+    }
+    (found,), trouble = files.parse(json.dumps(data), "chat.json")
+    assert (found.name, trouble) == ("chat", [])
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "chat.yaml").write_text(endpoint(), encoding="utf-8-sig")
+    assert len(files.load([tmp_path / "chat.yaml"])) == 1
+
+
+def test_every_problem_of_every_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        endpoint("A") + "---\n" + endpoint(spec="spec: {pool: 1, guardrails: {}}\n")
+    )
+    (tmp_path / "b.yaml").write_bytes(b"caf\xe9")
+    paths = [tmp_path / name for name in ("a.yaml", "b.yaml", "missing.yaml")]
+    with pytest.raises(files.Invalid) as caught:
+        files.load(paths)
+    assert str(caught.value).replace(f"{tmp_path}/", "").splitlines() == [
+        "a.yaml (document 1): metadata.name: must be 1 to 50 lower-case letters, digits and `-`, "
+        'with a letter or digit at both ends, not "A"',
+        "a.yaml (document 2): spec.pool: must be a text, not 1; put it in quotes",
+        "b.yaml: is not UTF-8: bad byte at offset 3",
+        "missing.yaml: can't be read: No such file or directory",
+    ]
+
+
+def test_two_files_may_not_use_one_name(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text(endpoint())
+    with pytest.raises(files.Invalid) as caught:
+        files.load([tmp_path / "a.yaml", tmp_path / "b.yaml"])
+    (problem,) = caught.value.problems
+    assert problem.file == str(tmp_path / "b.yaml")
+    assert problem.path == "metadata.name"
+    assert f"already in {tmp_path / 'a.yaml'}" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", 'line 2, column 1: found duplicate key "a"'),
+        ('{"a": {"b": 1, "b": 2}}', "the key `b` is there twice"),
+        ("a: [1\n", "line 2, column 1: expected ',' or ']'"),
+        ("\ta: 1", "line 1, column 1: found character '\\t'"),
+        ("a: !!python/name:os.system x", "could not determine a constructor"),
+        ("[" * 3000, "is nested too deeply"),
+        ("a: \x00", "can't be read"),
+        ("", "is empty; an endpoint begins with"),
+        ("# nothing\n---\n", "is empty; an endpoint begins with"),
+        ("hello", 'must be a mapping, not "hello"'),
+    ],
+)
+def test_what_is_no_endpoint_at_all_is_told(text: str, message: str) -> None:
+    (problem,) = files.parse(text, "chat.yaml")[1]
+    assert (problem.file, problem.path) == ("chat.yaml", "")
+    assert message in problem.message
+
+
+def test_words_that_older_yaml_took_for_booleans_are_texts() -> None:
+    (found,), _ = files.parse(endpoint(spec=SPEC.replace("pool: llm", "pool: on")), "chat.yaml")
+    assert found.spec.pool == "on"
+
+
+def test_a_value_that_contains_itself_is_refused() -> None:
+    assert problems(
+        endpoint(spec="spec: &a {pool: llm, engine: {type: simulated, args: {x: *a}}, guardrails: {}}")
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "message"),
+    [
+        ("guardrial: {}", "guardrial", "unknown field `guardrial`; did you mean `guardrails`?"),
+        ("sampling: {maxTokensLimits: 5}", "sampling.maxTokensLimits", "did you mean `maxTokensLimit`?"),
+        ("sampling: {max_tokens_limit: 5}", "sampling.max_tokens_limit", "did you mean `maxTokensLimit`?"),
+        ("sampling: {defaults: {max_token: 5}}", "sampling.defaults.max_token", "did you mean `max_tokens`?"),
+        ("maxQueuedRequests: 5", "maxQueuedRequests", "it belongs in `limits`"),
+        ("zebra: 5", "zebra", "known here: pool, model, engine"),
+        ("limits: {maxConcurrentRequests: 0}", "limits.maxConcurrentRequests", "must be at least 1, not 0"),
+        ("limits: {requestTimeoutSeconds: 0}", "limits.requestTimeoutSeconds", "must be more than 0, not 0"),
+        ("limits: {maxQueuedRequests: ten}", "limits.maxQueuedRequests", 'must be a whole number, not "ten"'),
+        ("limits: {maxQueuedRequests: 1.5}", "limits.maxQueuedRequests", "must be a whole number, not 1.5"),
+        (
+            "sampling: {defaults: {temperature: .nan}}",
+            "sampling.defaults.temperature",
+            "must be a finite number",
+        ),
+        (
+            "sampling: {defaults: {stop: 5}}",
+            "sampling.defaults.stop",
+            "must be a text, not 5; put it in quotes, or",
+        ),
+        ("sampling: {defaults: {stop: [5]}}", "sampling.defaults.stop[0]", "must be a text, not 5"),
+        ("sampling: {defaults: {logit_bias: {a: b}}}", "sampling.defaults.logit_bias.a", "must be a number"),
+        ("prompt: {system: Be kind.}", "prompt", "`system` needs `format: Chat`"),
+        ("guardrails:", "guardrails", "is empty; write `guardrails: {}`"),
+        ("guardrails: []", "guardrails", "must be a mapping, not []"),
+        ("guardrails: {input: {}}", "guardrails.input", "must be a list, not {}"),
+        ("guardrails: {input: [5]}", "guardrails.input[0]", "must be a mapping, not 5"),
+        ("guardrails: {input: [{name: a}]}", "guardrails.input[0].action", "is required"),
+        (
+            "guardrails: {input: [{name: a, action: Blok, profanity: {}}]}",
+            "guardrails.input[0].action",
+            'must be one of `Block`, `Mask`, `Flag`, not "Blok"; did you mean `Block`?',
+        ),
+        (
+            "guardrails: {output: [{name: a, action: Block, phrases: [x]}]}",
+            "guardrails.output[0].phrases",
+            "unknown field `phrases`; it belongs in `banned`",
+        ),
+        (
+            "guardrails: {output: [{name: a, action: Block, profanity: }]}",
+            "guardrails.output[0]",
+            "needs exactly one of `banned`, `profanity` and `pattern`; `profanity` is there but empty: "
+            "write `profanity: {}`",
+        ),
+        (
+            "guardrails: {output: [{name: a, action: Block, banned: {phrases: ['']}}]}",
+            "guardrails.output[0].banned.phrases[0]",
+            "must not be empty",
+        ),
+        (
+            "guardrails: {output: [{name: a, action: Mask, pattern: {regex: '('}}]}",
+            "guardrails.output[0].pattern.regex",
+            "not a regular expression of RE2: missing ): (",
+        ),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(fields: str, path: str, message: str) -> None:
+    assert message in spec_problems(fields)[path]
+
+
+def test_a_key_that_is_no_text_is_named() -> None:
+    found = problems(endpoint(spec=SPEC.replace("simulated", "simulated, args: {1: 2}")))
+    assert found == {"spec.engine.args": "the key 1 must be a text; put it in quotes"}
+
+
+def test_a_path_shows_where_in_a_list_of_kubernetes() -> None:
+    _, (problem,) = files.parse("kind: List\nitems:\n- 5\n", "list.yaml")
+    assert problem.path == "items[0]"
+
+
+def test_an_argument_that_the_engine_does_not_know_is_named() -> None:
+    spec = "spec: {pool: llm, model: {path: m}, engine: {args: {max_model_length: 5}}, guardrails: {}}\n"
+    ((path, message),) = problems(endpoint(spec=spec)).items()
+    assert path == "spec.engine.args.max_model_length"
+    assert "max_model_len" in message
+
+
+@pytest.mark.parametrize("text", ["input: [{name: a, action: Flag, profanity: {}}]", None])
+def test_a_policy_is_a_section_or_a_whole_endpoint(tmp_path: Path, text: str | None) -> None:
+    rules = "guardrails: {input: [{name: a, action: Flag, profanity: {}}]}"
+    path = tmp_path / "policy.yaml"
+    path.write_text(text or endpoint(spec=SPEC.replace("guardrails: {}", rules)))
+    assert [rule.name for rule in files.load_policy(path).input] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inptu: []", "inptu: unknown field `inptu`; did you mean `input`?"),
+        ("", "holds 0 documents"),
+        (endpoint("a") + "---\n" + endpoint("b"), "holds 2 documents"),
+        ("kind: List\nitems: []", "holds 0 endpoints"),
+        (endpoint("A"), "metadata.name: must be"),
+        ("a: [", "line 1"),
+    ],
+)
+def test_what_is_no_policy_is_told(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    with pytest.raises(files.Invalid, match="^" + str(path)) as caught:
+        files.load_policy(path)
+    assert message in str(caught.value)

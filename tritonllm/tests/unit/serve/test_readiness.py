@@ -1,0 +1,160 @@
+"""What the two probes answer, as tables: no server, no process."""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tritonllm import api
+from tritonllm.serve import health, wanted
+from tritonllm.serve.board import Board, Entry, Phase
+
+MODELS = ("chat-engine", "chat-guardrail", "chat")
+
+
+def endpoint(name: str) -> api.LLMEndpoint:
+    spec = {"pool": "llm", "engine": {"type": "simulated"}, "guardrails": {}}
+    return api.LLMEndpoint.model_validate(
+        {"apiVersion": api.API_VERSION, "kind": api.KIND, "metadata": {"name": name}, "spec": spec}
+    )
+
+
+@pytest.mark.parametrize(
+    ("boot", "files", "expected"),
+    [
+        (["chat"], ["chat"], ["chat", "chat-engine", "chat-guardrail"]),
+        (["chat", "code"], ["code"], ["code", "code-engine", "code-guardrail"]),
+        (["chat"], ["chat", "added-later"], ["chat", "chat-engine", "chat-guardrail"]),
+        (["chat"], [], []),
+    ],
+    ids=["all", "one was removed", "one was added", "all were removed"],
+)
+def test_a_pod_must_have_what_it_booted_and_is_still_wanted(
+    boot: list[str], files: list[str], expected: list[str]
+) -> None:
+    booted = [model for name in boot for model in (name, f"{name}-engine", f"{name}-guardrail")]
+    assert wanted.required(booted, [endpoint(name) for name in files]) == expected
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "triton", "sentence"),
+    [
+        (Phase.WAITING, "", False, "chat waits for its turn to load (for 7 s)"),
+        (Phase.LOADING, "", False, "chat is being loaded (for 7 s)"),
+        (Phase.LOADED, "", False, "chat was loaded, but Triton does not call it ready"),
+        (Phase.FAILED, "no weights", False, "chat could not be loaded: no weights"),
+        # Triton 24.10 calls a model ready whose process is dead.
+        (Phase.HEALING, "", True, "chat lost its process and is being loaded again (for 7 s)"),
+    ],
+)
+def test_what_is_not_ready_is_named_with_the_reason(
+    phase: Phase, reason: str, triton: bool, sentence: str
+) -> None:
+    entries = {"chat": Entry(phase, 100.0, reason)}
+    assert health.readiness(["chat"], entries, lambda _: triton, now=107.0) == (False, [sentence])
+
+
+def test_it_is_ready_when_every_required_model_is() -> None:
+    entries = {"chat": Entry(Phase.LOADED, 0), "gone": Entry(Phase.FAILED, 0, "not wanted any more")}
+    assert health.readiness(["chat"], entries, lambda _: True, now=1.0) == (True, ["ready: chat"])
+
+
+ALIVE = {model: frozenset({number}) for number, model in enumerate(MODELS, start=1)}
+INDEX = dict.fromkeys(MODELS, "READY")
+LOADED = {model: Entry(Phase.LOADED, 0) for model in MODELS}
+
+
+def without(model: str) -> dict[str, frozenset[int]]:
+    return {name: pids for name, pids in ALIVE.items() if name != model}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, (True, ["alive: chat, chat-engine, chat-guardrail"])),
+        ({"alive": without("chat-engine")}, (False, ["chat-engine has no living process"])),
+        ({"answer": "timed out"}, (False, ["chat-guardrail does not answer: timed out"])),
+        (
+            {"alive": without("chat"), "entries": LOADED | {"chat": Entry(Phase.HEALING, 0)}},
+            (True, ["alive: chat, chat-engine, chat-guardrail"]),
+        ),
+        (
+            {
+                "index": INDEX | {"chat-guardrail": "UNAVAILABLE"},
+                "alive": without("chat-guardrail"),
+                "answer": "no",
+            },
+            (True, ["alive: chat, chat-engine"]),
+        ),
+        ({"index": {}, "alive": {}}, (True, ["alive: nothing is loaded yet"])),
+    ],
+    ids=[
+        "all well",
+        "a dead engine",
+        "a hanging guardrail",
+        "being healed",
+        "unloaded on purpose",
+        "at the start",
+    ],
+)
+def test_it_lives_while_what_is_loaded_answers(change: dict, expected: health.Verdict) -> None:
+    given = {"index": INDEX, "alive": ALIVE, "entries": LOADED} | change
+    answer = given.pop("answer", None)
+    assert health.liveness(**given, ask=lambda _: answer) == expected
+
+
+def test_probes_that_come_together_cost_one_question() -> None:
+    asked: list[float] = []
+
+    def question() -> health.Verdict:
+        asked.append(time.monotonic())
+        return True, ["well"]
+
+    cached = health.Cached(question, seconds=60)
+    threads = [threading.Thread(target=cached) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(asked) == 1
+
+
+def test_an_answer_is_asked_for_again_when_it_is_old() -> None:
+    answers = iter([(True, ["well"]), (False, ["not well"])])
+    cached = health.Cached(lambda: next(answers), seconds=0)
+    assert [cached()[0], cached()[0]] == [True, False]
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_the_port_answers_in_sentences() -> None:
+    def broken() -> health.Verdict:
+        raise OSError("no answer from Triton")
+
+    port = health.Port(
+        "127.0.0.1", 0, {"/readyz": lambda: (False, ["chat waits", "code waits"]), "/livez": broken}
+    )
+    try:
+        assert get(port.number, "/readyz?verbose") == (503, "chat waits\ncode waits\n")
+        assert get(port.number, "/livez") == (503, "can't tell: no answer from Triton\n")
+        assert get(port.number, "/") == (404, "nothing here; ask /readyz or /livez\n")
+    finally:
+        port.close()
+
+
+def test_only_one_thread_heals_a_model() -> None:
+    board = Board(MODELS)
+    board.set("chat", Phase.LOADED)
+    assert [board.claim("chat"), board.claim("chat")] == [True, False]
+    assert board.entries()["chat"].phase is Phase.HEALING
