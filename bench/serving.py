@@ -88,17 +88,31 @@ class Target:
             started = time.monotonic()
             firsts = await asyncio.gather(*(worker() for _ in range(concurrency)))
             seconds = time.monotonic() - started
-        return requests * TOKENS / seconds, statistics.median(sum(firsts, []))
+        return requests * TOKENS / seconds, statistics.median(first for worker in firsts for first in worker)
 
 
 @contextlib.contextmanager
 def vllm_server(model: pathlib.Path, log: pathlib.Path) -> Iterator[str]:
     """vLLM's own OpenAI server with the same engine arguments."""
     port = server.free_ports(1)[0]
-    flags = [f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}") for key, value in ARGS.items()]
+    flags = [
+        f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}") for key, value in ARGS.items()
+    ]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    command += [
+        "--served-model-name",
+        "tiny",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--disable-uvicorn-access-log",
+    ]
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+    }
     with log.open("w") as output:
         process = subprocess.Popen([*command, *flags], stdout=output, stderr=output, env=environment)
     try:
@@ -118,7 +132,9 @@ def vllm_server(model: pathlib.Path, log: pathlib.Path) -> Iterator[str]:
 
 def main() -> None:
     """Prints one markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each server at each step")
     parser.add_argument("--steps", default="1,8,32,64", help="numbers of concurrent streams")
     options = parser.parse_args()
@@ -134,14 +150,20 @@ def main() -> None:
             body = {"text_input": PROMPT, "stream": True, **SAMPLING}
             targets = [
                 Target("tritonllm", f"{ours.http}/v2/models/tiny/generate_stream", body),
-                Target("vllm", f"{vllm}/v1/completions", {"model": "tiny", "prompt": PROMPT, "stream": True, **SAMPLING}),
+                Target(
+                    "vllm",
+                    f"{vllm}/v1/completions",
+                    {"model": "tiny", "prompt": PROMPT, "stream": True, **SAMPLING},
+                ),
             ]
             report(targets, [int(step) for step in options.steps.split(",")], options.rounds)
 
 
 def report(targets: list[Target], steps: list[int], rounds: int) -> None:
     """Measures every step, in turns, and prints its row."""
-    print(f"\n{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {TOKENS} tokens a request;")
+    print(
+        f"\n{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {TOKENS} tokens a request;"
+    )
     print(f"medians of {rounds} turns each, tokens per second (and milliseconds to the first text)\n")
     print("| streams | tritonllm, guarded | vLLM's server | ratio | lowest to highest ratio |")
     print("|---|---|---|---|---|")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import http.server
 import json
 import select
@@ -69,6 +70,11 @@ class FakeTriton:
             else:
                 yield outputs
 
+    def until_asked(self) -> None:
+        """Waits for the first request."""
+        while not self.asked:
+            time.sleep(0.005)
+
     def cut(self) -> None:
         """Ends the connection under the client's feet."""
         raise NotImplementedError
@@ -88,11 +94,13 @@ class FakeGrpc(FakeTriton, service_pb2_grpc.GRPCInferenceServiceServicer):
         self.url = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
-    def ModelStreamInfer(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+    def ModelStreamInfer(
+        self, request_iterator: Iterator[Any], context: grpc.ServicerContext
+    ) -> Iterator[Any]:
         over = threading.Event()
         # gRPC stops asking for responses when the client is gone, so the model may never get to see it.
-        context.add_callback(lambda: over.is_set() or self.left.set())
-        for request in requests:
+        context.add_callback(lambda: None if over.is_set() else self.left.set())
+        for request in request_iterator:
             try:
                 for outputs in self.answer(request.model_name, _inputs(request), context.is_active):
                     yield pb.ModelStreamInferResponse(infer_response=_response(outputs))
@@ -145,7 +153,7 @@ class FakeHttp(FakeTriton):
             def do_POST(self) -> None:
                 fake._serve(self)
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:
                 pass
 
         self._connections: list[socket.socket] = []
@@ -174,8 +182,6 @@ class FakeHttp(FakeTriton):
                 handler.close_connection = True
             elif verb == "generate_stream":
                 _events(handler, first, answers)
-            elif verb == "generate":
-                _whole(handler, 200, _plain(first))
             else:
                 outputs = [{"name": name, "data": items} for name, items in first.items()]
                 _whole(handler, 200, {"model_name": model, "outputs": outputs})
@@ -184,10 +190,8 @@ class FakeHttp(FakeTriton):
 
     def cut(self) -> None:
         for connection in self._connections:
-            try:
+            with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def stop(self) -> None:
         self._server.shutdown()

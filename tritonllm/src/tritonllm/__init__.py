@@ -1,0 +1,1 @@
+"""One YAML, one guarded and streaming LLM endpoint on Triton."""

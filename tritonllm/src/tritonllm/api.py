@@ -46,16 +46,16 @@ class Model(_Model):
     """Which weights to serve."""
 
     repo: Annotated[str, pydantic.StringConstraints(pattern=r"^[\w.-]{1,96}/[\w.-]{1,96}$")] | None = (
-        pydantic.Field(None, description="Hugging Face repository, `organisation/name`.")
+        pydantic.Field(default=None, description="Hugging Face repository, `organisation/name`.")
     )
     path: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)] | None = pydantic.Field(
-        None, description="Directory of the weights: absolute, or relative to the weights volume."
+        default=None, description="Directory of the weights: absolute, or relative to the weights volume."
     )
     revision: Annotated[str, pydantic.StringConstraints(pattern=r"^[\w./-]{1,128}$")] = pydantic.Field(
-        "main", description="Branch, tag or commit of `repo`; resolved to a commit once."
+        default="main", description="Branch, tag or commit of `repo`; resolved to a commit once."
     )
     trust_remote_code: bool = pydantic.Field(
-        False, description="Run Python code that comes with the weights. Only for authors you trust."
+        default=False, description="Run Python code that comes with the weights. Only for authors you trust."
     )
 
     @pydantic.model_validator(mode="after")
@@ -84,7 +84,7 @@ class Engine(_Model):
     """What generates the text."""
 
     type: Literal["vllm", "simulated"] = pydantic.Field(
-        "vllm", description="`simulated` needs no weights and no GPU, and invents its answers."
+        default="vllm", description="`simulated` needs no weights and no GPU, and invents its answers."
     )
     args: dict[str, Any] = pydantic.Field(
         default_factory=dict, description="Arguments of the engine, under the engine's own names."
@@ -101,11 +101,13 @@ class Prompt(_Model):
     """How `text_input` becomes what the model reads."""
 
     format: Literal["Raw", "Chat"] = pydantic.Field(
-        "Raw",
+        default="Raw",
         description="Raw: `text_input` untouched. Chat: it is the user's turn of the model's own chat template.",
     )
-    system: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=16384)] | None = pydantic.Field(
-        None, description="System turn of a chat whose request brings none. Needs `format: Chat`."
+    system: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=16384)] | None = (
+        pydantic.Field(
+            default=None, description="System turn of a chat whose request brings none. Needs `format: Chat`."
+        )
     )
 
     @pydantic.model_validator(mode="after")
@@ -122,7 +124,7 @@ class Sampling(_Model):
         default_factory=SamplingParameters, description="Used where a request says nothing."
     )
     max_tokens_limit: int = pydantic.Field(
-        4096, ge=1, le=1_000_000, description="A request for more `max_tokens` is refused."
+        default=4096, ge=1, le=1_000_000, description="A request for more `max_tokens` is refused."
     )
 
     @pydantic.model_validator(mode="after")
@@ -139,9 +141,11 @@ class Sampling(_Model):
 class Banned(_Model):
     """Phrases found whatever their case, width, accents, look-alike letters, leet or spacing."""
 
-    phrases: list[Phrase] = pydantic.Field(min_length=1, max_length=1000, description="What must not be said.")
+    phrases: list[Phrase] = pydantic.Field(
+        min_length=1, max_length=1000, description="What must not be said."
+    )
     match: Literal["Word", "Substring"] = pydantic.Field(
-        "Word", description="Word: only between word boundaries. Substring: also inside a word."
+        default="Word", description="Word: only between word boundaries. Substring: also inside a word."
     )
 
 
@@ -149,7 +153,9 @@ class Profanity(_Model):
     """The word list of better_profanity."""
 
     allow: list[Phrase] = pydantic.Field(
-        default_factory=list, max_length=1000, description="Entries of the list to let through, such as `god`."
+        default_factory=list,
+        max_length=1000,
+        description="Entries of the list to let through, such as `god`.",
     )
 
 
@@ -168,7 +174,9 @@ class Pattern(_Model):
         except re2.error as error:
             reason = error.args[0]
             text = reason.decode() if isinstance(reason, bytes) else str(reason)
-            raise PydanticCustomError("bad_regex", "not a regular expression of RE2: {reason}", {"reason": text}) from None
+            raise PydanticCustomError(
+                "bad_regex", "not a regular expression of RE2: {reason}", {"reason": text}
+            ) from None
         if compiled.search("") is not None:
             raise PydanticCustomError("empty_match", "matches the empty text, so it would match everywhere")
         return value
@@ -185,7 +193,7 @@ class Rule(_Model):
     profanity: Profanity | None = None
     pattern: Pattern | None = None
     replacement: Annotated[str, pydantic.StringConstraints(max_length=64)] = pydantic.Field(
-        "[REDACTED]", description="What `Mask` puts in place of each match."
+        default="[REDACTED]", description="What `Mask` puts in place of each match."
     )
 
     @pydantic.model_validator(mode="after")
@@ -202,7 +210,8 @@ class Guardrails(_Model):
     """The endpoint's policy."""
 
     failure_policy: Literal["Closed", "Open"] = pydantic.Field(
-        "Closed", description="What a failure of the guardrail itself does: Closed ends the request, Open lets it pass."
+        default="Closed",
+        description="What a failure of the guardrail itself does: Closed ends the request, Open lets it pass.",
     )
     input: Rules = pydantic.Field(default_factory=list, description="Rules for what users send.")
     output: Rules = pydantic.Field(default_factory=list, description="Rules for what the model answers.")
@@ -213,25 +222,38 @@ class Guardrails(_Model):
         names = [rule.name for rule in rules]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise PydanticCustomError("duplicate_rule", "rule names appear twice: {names}", {"names": ", ".join(twice)})
+            raise PydanticCustomError(
+                "duplicate_rule", "rule names appear twice: {names}", {"names": ", ".join(twice)}
+            )
         return rules
 
 
 class Limits(_Model):
     """How much of the engine one pod gives to this endpoint."""
 
-    max_concurrent_requests: int = pydantic.Field(256, ge=1, le=1024, description="Requests served at once.")
-    max_queued_requests: int = pydantic.Field(512, ge=0, le=65536, description="Requests that wait; one more is refused.")
+    max_concurrent_requests: int = pydantic.Field(
+        default=256, ge=1, le=1024, description="Requests served at once."
+    )
+    max_queued_requests: int = pydantic.Field(
+        default=512, ge=0, le=65536, description="Requests that wait; one more is refused."
+    )
     request_timeout_seconds: float = pydantic.Field(
-        300, gt=0, le=86400, description="From arrival to the last token; then `finish_reason: timeout`."
+        default=300,
+        gt=0,
+        le=86400,
+        description="From arrival to the last token; then `finish_reason: timeout`.",
     )
 
 
 class Spec(_Model):
     """What the user wants."""
 
-    pool: Name = pydantic.Field(description="Helm release of charts/triton, in this namespace, that serves it.")
-    model: Model | None = pydantic.Field(None, description="Required, except by the simulated engine.")
+    pool: Name = pydantic.Field(
+        description="Helm release of charts/triton, in this namespace, that serves it."
+    )
+    model: Model | None = pydantic.Field(
+        default=None, description="Required, except by the simulated engine."
+    )
     engine: Engine = pydantic.Field(default_factory=Engine)
     prompt: Prompt = pydantic.Field(default_factory=Prompt)
     sampling: Sampling = pydantic.Field(default_factory=Sampling)
@@ -243,7 +265,9 @@ class Spec(_Model):
     @pydantic.model_validator(mode="after")
     def _weights_for_real_engines(self) -> Self:
         if self.model is None and self.engine.type != "simulated":
-            raise PydanticCustomError("model_missing", "`model` is required by engine type {type}", {"type": self.engine.type})
+            raise PydanticCustomError(
+                "model_missing", "`model` is required by engine type {type}", {"type": self.engine.type}
+            )
         if self.model is not None and self.engine.type == "simulated":
             raise PydanticCustomError("model_unused", "`model` has no meaning for engine type simulated")
         return self
@@ -277,7 +301,9 @@ class LLMEndpoint(_Model):
     kind: Literal["LLMEndpoint"]
     metadata: Metadata
     spec: Spec
-    status: dict[str, Any] | None = pydantic.Field(None, exclude=True, description="Written by the operator, ignored here.")
+    status: dict[str, Any] | None = pydantic.Field(
+        default=None, exclude=True, description="Written by the operator, ignored here."
+    )
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ import pydantic
 import ruamel.yaml
 import ruamel.yaml.error
 
-from tritonllm import api, explain, versions
+from tritonllm import api, explain, guardrails, versions
 from tritonllm.render import engine_args
 
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -108,6 +108,9 @@ def parse(
         endpoint, found = _validate(data, api.LLMEndpoint)
         if endpoint is not None:
             found = engine_args.check(endpoint.spec.engine, endpoint.spec.model, vllm_version)
+            found += [
+                (f"spec.guardrails.{path}", text) for path, text in _uncompilable(endpoint.spec.guardrails)
+            ]
         problems += [
             Problem(file, ".".join(filter(None, (prefix, path))), message) for path, message in found
         ]
@@ -138,6 +141,8 @@ def load_policy(path: Path | str) -> api.Guardrails:
         policy = endpoints[0].spec.guardrails if not problems else None
     else:
         policy, found = _validate(documents[0], api.Guardrails)
+        if policy is not None and (found := _uncompilable(policy)):
+            policy = None
         problems = [Problem(source, place, message) for place, message in found]
     if policy is None:
         raise Invalid(problems)
@@ -190,6 +195,16 @@ def _validate(data: Any, model: type[M]) -> tuple[M | None, list[tuple[str, str]
         return model.model_validate(data), []
     except pydantic.ValidationError as error:
         return None, explain.problems(error, model)
+
+
+def _uncompilable(policy: api.Guardrails) -> list[tuple[str, str]]:
+    problems: list[tuple[str, str]] = []
+    for direction, rules in (("input", policy.input), ("output", policy.output)):
+        try:
+            guardrails.compile(rules)
+        except guardrails.PolicyError as error:
+            problems.append((direction, str(error)))
+    return problems
 
 
 def _syntax(error: Exception) -> str:

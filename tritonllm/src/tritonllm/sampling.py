@@ -23,25 +23,43 @@ class SamplingParameters(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    n: int | None = pydantic.Field(None, ge=1, le=16, description="Number of answers to the prompt.")
-    max_tokens: int | None = pydantic.Field(None, ge=1, lt=2**31, description="Most tokens of an answer.")
-    min_tokens: int | None = pydantic.Field(None, ge=0, lt=2**31, description="Fewest tokens of an answer.")
-    temperature: float | None = pydantic.Field(None, ge=0, le=2, description="0 takes the likeliest token.")
-    top_p: float | None = pydantic.Field(None, gt=0, le=1, description="Probability mass to sample from.")
-    top_k: int | None = pydantic.Field(None, ge=-1, lt=2**31, description="Tokens to sample from; 0 or -1: all.")
-    min_p: float | None = pydantic.Field(None, ge=0, le=1, description="Least probability beside the likeliest.")
-    presence_penalty: float | None = pydantic.Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = pydantic.Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = pydantic.Field(None, gt=0, le=10)
-    seed: int | None = pydantic.Field(None, ge=-(2**63), lt=2**63, description="Same seed, same answer, on one engine.")
-    stop: Text | list[Text] | None = pydantic.Field(None, description="Texts that end the answer.")
-    stop_token_ids: list[Token] | None = pydantic.Field(None, max_length=64)
+    n: int | None = pydantic.Field(default=None, ge=1, le=16, description="Number of answers to the prompt.")
+    max_tokens: int | None = pydantic.Field(
+        default=None, ge=1, lt=2**31, description="Most tokens of an answer."
+    )
+    min_tokens: int | None = pydantic.Field(
+        default=None, ge=0, lt=2**31, description="Fewest tokens of an answer."
+    )
+    temperature: float | None = pydantic.Field(
+        default=None, ge=0, le=2, description="0 takes the likeliest token."
+    )
+    top_p: float | None = pydantic.Field(
+        default=None, gt=0, le=1, description="Probability mass to sample from."
+    )
+    top_k: int | None = pydantic.Field(
+        default=None, ge=-1, lt=2**31, description="Tokens to sample from; 0 or -1: all."
+    )
+    min_p: float | None = pydantic.Field(
+        default=None, ge=0, le=1, description="Least probability beside the likeliest."
+    )
+    presence_penalty: float | None = pydantic.Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = pydantic.Field(default=None, ge=-2, le=2)
+    repetition_penalty: float | None = pydantic.Field(default=None, gt=0, le=10)
+    seed: int | None = pydantic.Field(
+        default=None, ge=-(2**63), lt=2**63, description="Same seed, same answer, on one engine."
+    )
+    stop: Text | list[Text] | None = pydantic.Field(default=None, description="Texts that end the answer.")
+    stop_token_ids: list[Token] | None = pydantic.Field(default=None, max_length=64)
     include_stop_str_in_output: bool | None = None
-    ignore_eos: bool | None = pydantic.Field(None, description="Go on past the end of the answer; for tests.")
+    ignore_eos: bool | None = pydantic.Field(
+        default=None, description="Go on past the end of the answer; for tests."
+    )
     skip_special_tokens: bool | None = None
-    logprobs: int | None = pydantic.Field(None, ge=0, le=20, description="Log probabilities per token.")
-    logit_bias: dict[str, float] | None = pydantic.Field(None, max_length=1024)
-    bad_words: list[Text] | None = pydantic.Field(None, max_length=256)
+    logprobs: int | None = pydantic.Field(
+        default=None, ge=0, le=20, description="Log probabilities per token."
+    )
+    logit_bias: dict[str, float] | None = pydantic.Field(default=None, max_length=1024)
+    bad_words: list[Text] | None = pydantic.Field(default=None, max_length=256)
 
     def given(self) -> dict[str, Any]:
         """The parameters that were set, as plain data."""

@@ -55,5 +55,9 @@ ENGINE_OUTPUTS = (
 PIPELINE_OUTPUTS = (*ENGINE_OUTPUTS, Tensor("guardrail", "STRING"))
 
 GUARDRAIL_INPUTS = (Tensor("text_input", "STRING", optional=False), Tensor("direction", "STRING"))
-GUARDRAIL_OUTPUTS = (Tensor("text_output", "STRING"), Tensor("blocked", "BOOL"), Tensor("guardrail", "STRING"))
+GUARDRAIL_OUTPUTS = (
+    Tensor("text_output", "STRING"),
+    Tensor("blocked", "BOOL"),
+    Tensor("guardrail", "STRING"),
+)
 GUARDRAIL_MAX_BATCH = 64

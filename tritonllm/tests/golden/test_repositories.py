@@ -6,9 +6,9 @@ import pathlib
 
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
 
 from tritonllm import files, render
+from tritonllm.render import config
 
 HERE = pathlib.Path(__file__).parent
 SPECS = sorted((HERE / "specs").glob("*.yaml"))
@@ -46,6 +46,6 @@ def test_renders_as_recorded(spec: pathlib.Path, request: pytest.FixtureRequest)
 def test_every_config_is_one_that_triton_can_read(spec: pathlib.Path) -> None:
     for name, content in rendered(spec).items():
         if name.endswith("config.pbtxt"):
-            model = text_format.Parse(content.decode(), model_config_pb2.ModelConfig())
+            model = text_format.Parse(content.decode(), config.schema.ModelConfig())
             assert model.name == name.split("/")[0]
             assert model.parameters["spec_hash"].string_value.startswith("v1:")

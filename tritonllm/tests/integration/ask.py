@@ -49,7 +49,9 @@ def grpc(served: server.Served, model: str, **inputs: Any) -> list[dict[str, Any
                 return [*responses, {"error": error.message()}]
             message = result.get_response()
             if message.outputs:
-                responses.append({output.name: _items(result.as_numpy(output.name)) for output in message.outputs})
+                responses.append(
+                    {output.name: _items(result.as_numpy(output.name)) for output in message.outputs}
+                )
             if message.parameters["triton_final_response"].bool_param:
                 return responses
 
@@ -57,7 +59,9 @@ def grpc(served: server.Served, model: str, **inputs: Any) -> list[dict[str, Any
 def metrics(served: server.Served) -> dict[str, float]:
     """Every series of the server's metrics, by its text."""
     lines = httpx.get(served.metrics).text.splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")
+    }
 
 
 def metric(served: server.Served, family: str, **labels: str) -> float:

@@ -71,7 +71,9 @@ def test_an_answer_is_the_same_whole_in_pieces_and_over_grpc(served: server.Serv
     assert "".join(piece["text_output"] for piece in pieces) == whole["text_output"]
     assert "".join(message["text_output"][0] for message in messages) == whole["text_output"]
     assert whole["finish_reason"] == pieces[-1]["finish_reason"] == messages[-1]["finish_reason"][0] == "stop"
-    assert whole["num_output_tokens"] == pieces[-1]["num_output_tokens"] == messages[-1]["num_output_tokens"][0]
+    assert (
+        whole["num_output_tokens"] == pieces[-1]["num_output_tokens"] == messages[-1]["num_output_tokens"][0]
+    )
     assert whole["num_input_tokens"] == 2
     assert all("finish_reason" not in piece for piece in pieces[:-1])
 
@@ -94,7 +96,11 @@ def test_choices_of_one_prompt_come_side_by_side(served: server.Served) -> None:
 
 
 def test_a_conversation_is_answered(served: server.Served) -> None:
-    turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}, {"role": "user", "content": "three"}]
+    turns = [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
     assert ask.generate(served, "echo", messages=json.dumps(turns))["text_output"] == "three"
 
 
@@ -157,8 +163,8 @@ def test_the_policy_judges_texts_as_a_model_of_its_own(served: server.Served) ->
     with triton.InferenceServerClient(served.grpc) as client:
         result = client.infer("echo-guardrail", [tensor])
     assert result is not None
-    assert result.as_numpy("blocked").reshape(-1).tolist() == [False, True, False]
-    assert result.as_numpy("text_output").reshape(-1).tolist() == [b"fine", b"", b"[CARD]"]
+    assert np.ravel(np.asarray(result.as_numpy("blocked"))).tolist() == [False, True, False]
+    assert np.ravel(np.asarray(result.as_numpy("text_output"))).tolist() == [b"fine", b"", b"[CARD]"]
     judged = ask.generate(served, "echo-guardrail", text_input="a falcon", direction="output")
     assert judged["text_output"] == "a [REDACTED]"
 
@@ -173,12 +179,17 @@ def test_the_policy_judges_texts_as_a_model_of_its_own(served: server.Served) ->
         ({"text_input": "a", "max_tokens": 501}, "max_tokens: 501 is over this endpoint's limit of 500"),
         ({"text_input": "a", "max_tokens": "5"}, "[invalid_argument] sampling_parameters.max_tokens"),
         ({"text_input": "a", "temprature": 1}, "did you mean `temperature`?"),
-        ({"text_input": "word " * 3000}, "[invalid_argument] text_input: 3750 tokens, but the model's context is 2000"),
+        (
+            {"text_input": "word " * 3000},
+            "[invalid_argument] text_input: 3750 tokens, but the model's context is 2000",
+        ),
         ({"text_input": "x" * 1_000_000}, "[invalid_argument] text_input: 250000 tokens"),
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_bad_input_is_told_its_field_at_once(served: server.Served, body: dict[str, object], said: str) -> None:
+def test_bad_input_is_told_its_field_at_once(
+    served: server.Served, body: dict[str, object], said: str
+) -> None:
     started = time.monotonic()
     answer = ask.generate(served, "words", **body)
     assert said in answer["error"]
@@ -200,7 +211,11 @@ def test_bytes_that_are_no_text_are_refused(served: server.Served) -> None:
 
 
 def test_the_engine_answers_its_pipeline_only(served: server.Served) -> None:
-    for body in ({"text_input": "a"}, {"text_input": "a", "tritonllm_token": "guess"}, {"tritonllm_stop": "x"}):
+    for body in (
+        {"text_input": "a"},
+        {"text_input": "a", "tritonllm_token": "guess"},
+        {"tritonllm_stop": "x"},
+    ):
         assert "[permission_denied] words-engine" in ask.generate(served, "words-engine", **body)["error"]
 
 
@@ -267,7 +282,7 @@ def test_every_metric_is_there_and_says_which_endpoint() -> None:
     for family in (*metric_names.PIPELINE, *metric_names.ENGINE):
         name = family.name + ("_count" if family.kind == "HISTOGRAM" else "")
         assert f"# HELP {family.name} {family.description}" in found
-        assert f'\n{name}{{' in found
+        assert f"\n{name}{{" in found
     assert found.count('endpoint="echo"') >= len(metric_names.PIPELINE)
 
 
@@ -275,7 +290,9 @@ def test_the_engine_can_be_opened_for_clients_of_tritons_own_backend() -> None:
     with server.running(ENDPOINTS[:1], allow_direct_engine=True) as opened:
         answer = ask.generate(opened, "words-engine", text_input="Hello ", max_tokens=2)
         assert answer["text_output"].startswith("Hello ")
-        pieces = ask.grpc(opened, "words-engine", text_input="Hello", stream=True, return_num_output_tokens=True)
+        pieces = ask.grpc(
+            opened, "words-engine", text_input="Hello", stream=True, return_num_output_tokens=True
+        )
         whole = ask.generate(opened, "words", text_input="Hello")
         assert sum(piece["num_output_tokens"][0] for piece in pieces) == whole["num_output_tokens"]
         events = ask.stream(opened, "words-engine", text_input="Hello", **ENDLESS)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import models
 import psutil
 import pytest
 
+import models
 from tritonllm import sampling, versions
 from tritonllm.runtime import backend, errors, vllm_engine
 
@@ -299,8 +299,9 @@ def test_to_abort_what_is_not_there_has_no_effect(engine: Engine) -> None:
 def test_a_model_without_a_chat_template_says_so(
     environment: None, tmp_path: Path, tiny: Path, engine: Engine
 ) -> None:
-    from tritonllm.runtime import prompts
     from vllm.tokenizers import get_tokenizer
+
+    from tritonllm.runtime import prompts
 
     directory = models.tiny_llama(tmp_path / "plain", chat_template=False)
     prompter = prompts.Prompter(get_tokenizer(str(directory)), CONTEXT)

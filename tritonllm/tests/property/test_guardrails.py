@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -12,7 +13,23 @@ from hypothesis import strategies as st
 from tritonllm import api, guardrails
 from tritonllm.guardrails import phrases, trie
 
-PHRASES = ["ass", "project falcon", "falcon", "as", "god", "plan b", "größe", "хрен", "a b c", "area 51", ".env", "4chan", "法轮", "go", "shh"]
+PHRASES = [
+    "ass",
+    "project falcon",
+    "falcon",
+    "as",
+    "god",
+    "plan b",
+    "größe",
+    "хрен",
+    "a b c",
+    "area 51",
+    ".env",
+    "4chan",
+    "法轮",
+    "go",
+    "shh",
+]
 REGEXES = [
     r"\b\d{4}\b", r"[a-z]+@[a-z]+\.com", "a+b", "(ab|abc)d?", "x.*y", r"^go", r"end$", "(?i)key-[0-9a-f]{3,6}",
     r"\p{Greek}+", "[[:digit:]]{3}-", "é+", "(?:a|b){2,3}c?", r"(?m)^> .", "z{2,}",
@@ -26,12 +43,16 @@ PIECES = [
 
 texts = st.one_of(
     st.lists(st.sampled_from(PIECES), max_size=40).map("".join),
-    st.lists(st.one_of(st.sampled_from(PIECES), st.characters(exclude_categories=["Cs"])), max_size=20).map("".join),
+    st.lists(st.one_of(st.sampled_from(PIECES), st.characters(exclude_categories=["Cs"])), max_size=20).map(
+        "".join
+    ),
 )
 
 
 def rule(number: int, action: str, kind: dict[str, Any]) -> api.Rule:
-    return api.Rule.model_validate({"name": f"r{number}", "action": action, "replacement": f"<{number}>"} | kind)
+    return api.Rule.model_validate(
+        {"name": f"r{number}", "action": action, "replacement": f"<{number}>"} | kind
+    )
 
 
 kinds = st.one_of(
@@ -50,7 +71,7 @@ policies = st.lists(st.tuples(actions, kinds), min_size=1, max_size=4).map(
 
 def cut(text: str, cuts: list[int]) -> list[str]:
     places = sorted({min(place, len(text)) for place in cuts} | {0, len(text)})
-    return [text[first:second] for first, second in zip(places, places[1:], strict=False)]
+    return [text[first:second] for first, second in itertools.pairwise(places)]
 
 
 def in_pieces(policy: guardrails.Policy, pieces: list[str]) -> tuple[guardrails.Result, list[str]]:
@@ -70,7 +91,9 @@ def test_however_a_text_is_cut_the_same_leaves(policy: guardrails.Policy, text: 
 
 @settings(max_examples=500, deadline=None)
 @given(policies, texts)
-def test_what_has_left_at_any_time_begins_what_leaves_in_the_end(policy: guardrails.Policy, text: str) -> None:
+def test_what_has_left_at_any_time_begins_what_leaves_in_the_end(
+    policy: guardrails.Policy, text: str
+) -> None:
     whole = policy.scan(text)
     stream = policy.stream()
     left = ""
@@ -82,12 +105,16 @@ def test_what_has_left_at_any_time_begins_what_leaves_in_the_end(policy: guardra
 
 @settings(max_examples=1000, deadline=None)
 @given(policies, texts)
-def test_the_text_that_leaves_is_the_original_without_what_was_found(policy: guardrails.Policy, text: str) -> None:
+def test_the_text_that_leaves_is_the_original_without_what_was_found(
+    policy: guardrails.Policy, text: str
+) -> None:
     result = policy.scan(text)
     hidden = [verdict for verdict in result.verdicts if verdict.action == "Mask"]
     end = next((verdict.start for verdict in result.verdicts if verdict.action == "Block"), len(text))
     kept = "".join(
-        char for place, char in enumerate(text[:end]) if not any(each.start <= place < each.end for each in hidden)
+        char
+        for place, char in enumerate(text[:end])
+        if not any(each.start <= place < each.end for each in hidden)
     )
     assert re.sub(r"<\d>", "", result.text) == re.sub(r"<\d>", "", kept)
     assert result.blocked == any(verdict.action == "Block" for verdict in result.verdicts)
@@ -99,20 +126,33 @@ def test_the_text_that_leaves_is_the_original_without_what_was_found(policy: gua
     st.booleans(),
     texts,
 )
-def test_the_finder_passes_over_no_place_where_a_phrase_begins(chosen: list[str], words: bool, text: str) -> None:
+def test_the_finder_passes_over_no_place_where_a_phrase_begins(
+    chosen: list[str], words: bool, text: str
+) -> None:
     quick = phrases.Phrases([(phrase, 0) for phrase in chosen], words=words)
     found, _ = quick.advance(text, 0, last=True)
     root = trie.build((trie.normalize(phrase), 0) for phrase in chosen)
-    everywhere = {
-        start: trie.walk(root, text, start, words=words, last=True) for start in range(len(text))
+    everywhere = {start: trie.walk(root, text, start, words=words, last=True) for start in range(len(text))}
+    assert {span.start: {0: span.end} for span in found} == {
+        start: ends for start, ends in everywhere.items() if ends
     }
-    assert {span.start: {0: span.end} for span in found} == {start: ends for start, ends in everywhere.items() if ends}
 
 
 @settings(max_examples=800, deadline=None)
-@given(st.lists(st.sampled_from(["falcon", "project falcon", "as", "plan b", "a b"]), min_size=1, max_size=3, unique=True),
-       st.lists(st.sampled_from(["falcon", "project", "as", "plan", "b", "a", "ab", "Falcon", "x"]), max_size=12))
-def test_plain_phrases_are_found_just_where_a_naive_search_finds_them(chosen: list[str], said: list[str]) -> None:
+@given(
+    st.lists(
+        st.sampled_from(["falcon", "project falcon", "as", "plan b", "a b"]),
+        min_size=1,
+        max_size=3,
+        unique=True,
+    ),
+    st.lists(
+        st.sampled_from(["falcon", "project", "as", "plan", "b", "a", "ab", "Falcon", "x"]), max_size=12
+    ),
+)
+def test_plain_phrases_are_found_just_where_a_naive_search_finds_them(
+    chosen: list[str], said: list[str]
+) -> None:
     text = " ".join(said)
     policy = guardrails.compile([rule(0, "Flag", {"banned": {"phrases": chosen}})])
     expected = set()
@@ -153,7 +193,9 @@ def test_a_pattern_finds_what_re2_finds(regex: str, text: str) -> None:
 def test_a_spelled_word_is_judged_alike_however_it_is_cut(
     before: str, word: str, between: str, after: str, place: int
 ) -> None:
-    policy = guardrails.compile([rule(0, "Mask", {"banned": {"phrases": ["shh", "god", "ass", "хрен", "a b c"]}})])
+    policy = guardrails.compile(
+        [rule(0, "Mask", {"banned": {"phrases": ["shh", "god", "ass", "хрен", "a b c"]}})]
+    )
     text = before + between.join(word) + after
     whole = policy.scan(text)
     assert in_pieces(policy, cut(text, [place]))[0] == whole

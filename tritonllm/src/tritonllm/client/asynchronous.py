@@ -154,10 +154,7 @@ class AsyncClient:
 
 
 class AsyncStream:
-    """The pieces of an answer, then the answer.
-
-    Attributes are those of an asynchronous iterator and an asynchronous context manager.
-    """
+    """The pieces of an answer, then the answer: an asynchronous iterator, and a context manager that closes it."""
 
     def __init__(self, asked: exchange.Exchange) -> None:
         self._asked = asked

@@ -31,8 +31,9 @@ class Transport:
 
     async def responses(self, model: str, inputs: ask.Inputs) -> AsyncGenerator[answers.Outputs, None]:
         """Sends a request to a streaming model; leaving the generator cancels it at the server."""
-        verb = "generate_stream" if inputs["stream"] else "generate"
-        async with contextlib.aclosing(self._post(model, verb, inputs)) as bodies:
+        # A stream also for who wants the whole answer: Triton learns that a client left when it writes to it.
+        asked = inputs | {"stream": True}
+        async with contextlib.aclosing(self._post(model, "generate_stream", asked)) as bodies:
             async for body in bodies:
                 yield {name: value if isinstance(value, list) else [value] for name, value in body.items()}
 

@@ -1,7 +1,7 @@
 """The client for everybody else: the asynchronous one, run in a thread.
 
-One event loop, in one thread, serves all clients of the process, because gRPC's asyncio API wants to be used
-from a single loop. So both clients behave alike to the letter: deadlines, errors, cancellation.
+So deadlines, errors and cancellation are those of the asynchronous client to the letter. One thread with one
+event loop serves all clients of the process, however many threads use them.
 """
 
 from __future__ import annotations

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import enum
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from tritonllm.commands import render
 
 if TYPE_CHECKING:
     import rich.console
@@ -25,9 +22,28 @@ class Logs(enum.StrEnum):
     stderr = "stderr"
 
 
+def _weights() -> str:
+    from tritonllm.serve import binary
+
+    return str(binary.cache_directory() / "weights")
+
+
 def serve(
-    endpoints: render.Files,
-    weights: render.Weights = "/weights",
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="ENDPOINT.yaml", help="Files with LLMEndpoints.")
+    ] = None,
+    endpoints: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="The same as an option, as a pod mounts it.")
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            envvar="TRITONLLM_WEIGHTS",
+            help="Root of the weights.",
+            show_default="weights in the user's cache",
+        ),
+    ] = "",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     grpc_port: Annotated[int, typer.Option(min=1, max=65535)] = 8001,
@@ -50,9 +66,11 @@ def serve(
     """
     from tritonllm import serve as supervisor
 
+    if not files and not endpoints:
+        raise typer.BadParameter("name at least one file with an LLMEndpoint", param_hint="ENDPOINT.yaml")
     options = supervisor.Options(
-        files=tuple(endpoints),
-        weights=str(Path(weights).absolute()),
+        files=(*(files or ()), *(endpoints or ())),
+        weights=str(Path(weights or _weights()).absolute()),
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
@@ -97,16 +115,9 @@ class Terminal:
                 f"{name} is ready at {serving.http}/v2/models/{name}", style="bold green", markup=False
             )
         if serving.endpoints:
-            self._console.print(
-                f"Try: {curl(serving.http, serving.endpoints[0])}", markup=False, soft_wrap=True
-            )
+            self._console.print(f"Try: {serving.request()}", markup=False, soft_wrap=True)
 
     def problem(self, text: str) -> None:
         """Something is wrong; the text says what, where and what to do."""
         self._status.stop()
         self._console.print(text, style="bold red", markup=False)
-
-
-def curl(url: str, name: str) -> str:
-    """A request to paste into a shell."""
-    return f"""curl -s {shlex.quote(f"{url}/v2/models/{name}/generate")} -d '{{"text_input": "Hello!"}}'"""

@@ -12,7 +12,8 @@ import unicodedata
 
 from confusable_homoglyphs import confusables
 
-# How a letter can be matched by a character. A word needs at least one character that is the letter itself.
+# How a character can stand for a letter: by being it, or written for it. What is no letter stands for itself
+# with none of these. A word needs at least one letter that is itself.
 EXACT, LEET, LOOKALIKE = 1, 2, 4
 
 Letter = tuple[tuple[str, int], ...]
@@ -32,13 +33,20 @@ _LEET = {
 SYMBOLS = "".join(symbol for symbol in _LEET if not symbol.isalpha())
 
 # Scripts that put no space between words, where a word has no boundary to ask for.
-_UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0xA4CF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+_UNSPACED = (
+    (0x0E00, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1780, 0x17FF),
+    (0x2E80, 0xA4CF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
 
 
 @functools.cache
 def letters(char: str) -> tuple[Letter, ...]:
-    """What a code point stands for: a sequence, as `ß` stands for two letters; empty for an invisible one."""
-    return tuple(_alternatives(folded) for folded in fold(char))
+    """What a code point stands for: a sequence, as `ß` stands for two letters; empty for what can't be seen."""
+    return tuple(_alternatives(folded) for folded in fold(char) if not folded.isspace())
 
 
 @functools.cache
@@ -80,12 +88,14 @@ def is_latin(char: str) -> bool:
 def _invisible(char: str) -> bool:
     category = unicodedata.category(char)
     # Hangul fillers, and the blank braille pattern, are letters and symbols by category only.
-    return category in ("Mn", "Me", "Cf", "Cn", "Cc") and not char.isspace() or char in "\u115f\u1160\u3164\uffa0\u2800"
+    return (
+        category in ("Mn", "Me", "Cf", "Cn", "Cc") and not char.isspace()
+    ) or char in "\u115f\u1160\u3164\uffa0\u2800"
 
 
 @functools.cache
 def _alternatives(char: str) -> Letter:
-    found = {char: EXACT}
+    found = {char: EXACT if char.isalpha() else 0}
     for letter in _LEET.get(char, ""):
         found.setdefault(letter, LEET)
     lookalike = _lookalike(char)

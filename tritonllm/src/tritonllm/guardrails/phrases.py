@@ -10,27 +10,26 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import ahocorasick_rs
 
 from tritonllm.guardrails import folding, spans, trie
 
-_FOREIGN, _SPECIAL = "\x80", "\x7f"
+_SPECIAL = "\x7f"
+# What is written `v` or `l` may be read `u` or `i`: one view for both.
 _SWAPS = str.maketrans("vl", "ui")
 
 
 class _View(dict[int, str]):
-    """The plain view of each code point: folded as far as one character can say, else marked."""
+    """The plain view of each code point: folded where one character can say it, else marked."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
-        if char.isascii() and (char.isalnum() or char in folding.SYMBOLS):
-            # What is written `v` or `l` may be read `u` or `i`: one view for both.
-            view = char.lower().translate(_SWAPS)
-        elif folding.is_word(char):
-            view = _FOREIGN
-        elif folding.is_gap(char) or len(folding.letters(char)) == 1 and not folding.is_unspaced(char):
+        folded = folding.fold(char)
+        if len(folded) == 1 and folded.isascii() and (folded.isalnum() or folded in folding.SYMBOLS):
+            view = folded.translate(_SWAPS)
+        elif folding.is_gap(char) or _is_sign(char):
             view = " "
         else:
             view = _SPECIAL
@@ -38,25 +37,35 @@ class _View(dict[int, str]):
         return view
 
 
+def _is_sign(char: str) -> bool:
+    """Whether a code point stands for one thing, and that is no letter."""
+    return [[letter.isalnum() for letter, _ in reading] for reading in folding.letters(char)] == [[False]]
+
+
 def _shape(char: str) -> str:
+    """What kind of character a view has: a letter, a digit or sign, something special, or none of these."""
     if char.isalpha():
         return "a"
-    if char in folding.SYMBOLS or char.isdigit():
+    if char.isdigit() or char in folding.SYMBOLS:
         return "1"
-    return char if char in (_FOREIGN, _SPECIAL) else " "
+    return "?" if char == _SPECIAL else " "
 
 
-# Tables for `str.translate` are quickest when no key is missing.
+# `str.translate` is quickest where no key is missing and all is ASCII.
 _VIEW = _View()
-_SHAPE = {code: _shape(chr(code)) for code in range(129)}
 for _code in range(128):
     _VIEW[_code]
+_SHAPE = {code: _shape(chr(code)) for code in range(128)}
+_NOT_ASCII = re.compile("[^\x00-\x7f]+")
 
-_RUN = f"a1{_FOREIGN}{_SPECIAL}"
-# A disguise shows where a letter meets a digit or sign, or in anything that is not plain.
-_DISGUISES = ("a1", "1a", _FOREIGN, _SPECIAL)
-# Single letters in a row; the first may be plain.
-_SPELLINGS = tuple(f" {first} {second}" for first in "a1" for second in _RUN)
+# A disguise shows where a letter meets a digit or sign, or in anything special.
+_DISGUISES = ["a1", "1a", "?"]
+# A letter by itself, and what may be the next one; a special first one is a disguise already.
+_SPELLINGS = [f" {first} {second}{behind}" for first in "a1" for second in "a1?" for behind in " 1"]
+_MARKS = ahocorasick_rs.AhoCorasick(_DISGUISES + _SPELLINGS)
+
+# A letter three times in a row may be one or two.
+_REPEATS = [letter * trie.SHORTEST_REPEAT for letter in string.ascii_lowercase]
 
 
 class Phrases:
@@ -71,14 +80,14 @@ class Phrases:
         normalized = [(trie.normalize(phrase), rule) for phrase, rule in phrases]
         self._words = words
         self._root = trie.build(normalized)
-        keys = {_key(phrase) for phrase, _ in normalized}
-        # A letter three times in a row may be one or two.
-        repeats = {letter * trie.SHORTEST_REPEAT for letter in string.ascii_lowercase}
-        plain = {f" {key} " if words else key for key in keys if key}
-        self._finder = ahocorasick_rs.AhoCorasick(sorted(plain | repeats))
-        # A phrase may begin with what has no view of its own.
-        odd = "".join(sorted({phrase[0] for phrase, _ in normalized if not _key(phrase)}))
-        self._odd = re.compile(f"[{re.escape(odd)}]") if odd else None
+        keys = _keys((phrase for phrase, _ in normalized), words=words)
+        self._following = list(keys.values())
+        self._finder = ahocorasick_rs.AhoCorasick(
+            _REPEATS + list(keys), implementation=ahocorasick_rs.Implementation.DFA
+        )
+        # A phrase may begin with what no view tells: itself is looked for, and all that may be written for it.
+        odd = "".join(sorted({phrase[0] for phrase, _ in normalized if not _first_run(_view(phrase))}))
+        self._odd = re.compile(f"[{re.escape(odd)}\x80-\U0010ffff]") if odd else None
 
     def advance(self, text: str, position: int, *, last: bool) -> tuple[list[spans.Span], int]:
         """See `spans.Matcher`."""
@@ -93,56 +102,75 @@ class Phrases:
 
     def _starts(self, text: str, position: int, last: bool) -> list[int]:
         """Every place, from a position on, at which a phrase may begin, in order."""
-        # What a place means also shows in the characters before it. A space stands for what comes before all.
-        offset = max(0, position - trie.LOOKBACK)
-        view = " " + text[offset:].translate(_VIEW) + (" " if last else "")
+        offset = max(0, position - 1)
+        # The spaces stand for what is before and behind all text.
+        view = f" {_view(text[offset:])} "
         shape = view.translate(_SHAPE)
         places: set[int] = set()
-        for _, start, end in self._finder.find_matches_as_indexes(view, overlapping=True):
-            if view[start] == " ":
-                places.add(start + 1)
+        runs: list[int] = []
+        for index, start, end in self._finder.find_matches_as_indexes(view, overlapping=True):
+            if index < len(_REPEATS):
+                first = offset + start - 1
+                if len({folding.fold(char) for char in text[first : first + trie.SHORTEST_REPEAT]}) == 1:
+                    runs.append(start)
+            elif view[start] != " ":
+                runs.append(start)
             else:
-                places.update(range(_run_start(shape, start), end))
-        run = 0
-        for mark in sorted(mark for needle in _DISGUISES for mark in _all(needle, shape)):
-            if mark >= run:
-                run = _run_end(shape, mark)
-                places.update(range(_run_start(shape, mark), run))
-        if self._words:
-            for needle in _SPELLINGS:
-                places.update(mark + 1 for mark in _all(needle, shape) if shape[mark + 4 : mark + 5] != "a")
+                following = self._following[index - len(_REPEATS)]
+                # A digit, a sign and what is special may be any letter.
+                if not following or shape[end : end + 1] != "a" or view[end] in following:
+                    places.add(start + 1)
+        for index, start, _ in _MARKS.find_matches_as_indexes(shape, overlapping=True):
+            if index < len(_DISGUISES):
+                runs.append(start)
+            else:
+                places.add(start + 1)
         if not last:
-            # What the end of the text is part of may yet become anything.
-            places.update(range(_run_start(shape, len(shape)), len(shape)))
-            if shape[-1] in " 1" and shape[-2:-1] in _RUN:
-                places.add(len(shape) - 2)
-        inside = f"a{_FOREIGN}" if self._words else ""
-        found = {place - 1 + offset for place in places if shape[place - 1] not in inside}
+            # What the text ends in may yet become anything, as may a letter by itself before a space.
+            if shape[-2] != " ":
+                runs.append(len(shape) - 2)
+            else:
+                places.add(len(shape) - 3)
+        end = 0
+        for place in sorted(runs):
+            if place >= end:
+                end = shape.find(" ", place)
+                places.update(range(shape.rfind(" ", 0, place) + 1, end))
+        found = {place - 1 + offset for place in places}
         if self._odd:
             found.update(match.start() for match in self._odd.finditer(text, position))
-        return sorted(place for place in found if position <= place < len(text))
+        return sorted(
+            place for place in found if position <= place < len(text) and self._may_begin(text, place)
+        )
+
+    def _may_begin(self, text: str, place: int) -> bool:
+        inside = place and folding.is_word(text[place]) and folding.is_word(text[place - 1])
+        return not (self._words and inside)
 
 
-def _all(needle: str, shape: str) -> Iterator[int]:
-    place = shape.find(needle)
-    while place >= 0:
-        yield place
-        place = shape.find(needle, place + 1)
+def _view(text: str) -> str:
+    if not text.isascii():
+        text = _NOT_ASCII.sub(lambda match: match[0].translate(_VIEW), text)
+    return text.translate(_VIEW)
 
 
-def _run_start(shape: str, place: int) -> int:
-    while shape[place - 1] in _RUN:
-        place -= 1
-    return place
+def _keys(phrases: Iterable[str], *, words: bool) -> dict[str, str]:
+    """How phrases begin in a view where nothing is disguised.
+
+    Returns:
+        By the first run of a phrase: the letters of which one begins its second word; empty if any may.
+    """
+    following: dict[str, set[str]] = {}
+    for phrase in phrases:
+        view = _view(phrase)
+        run = _first_run(view)
+        # What is special is always found as a disguise.
+        if run and _SPECIAL not in run:
+            second = re.match(" ([a-z])", view[len(run) :])
+            following.setdefault(f" {run} " if words else run, set()).add(second[1] if second else "")
+    return {key: "" if "" in letters else "".join(sorted(letters)) for key, letters in following.items()}
 
 
-def _run_end(shape: str, place: int) -> int:
-    while place < len(shape) and shape[place] in _RUN:
-        place += 1
-    return place
-
-
-def _key(phrase: str) -> str:
-    """How a phrase begins in a view where nothing is disguised, as far as it is one run; may be empty."""
-    view = phrase.translate(_VIEW)
-    return view[: _run_end(view.translate(_SHAPE), 0)]
+def _first_run(view: str) -> str:
+    shape = view.translate(_SHAPE)
+    return view[: f"{shape} ".find(" ")]

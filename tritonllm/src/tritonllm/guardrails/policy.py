@@ -49,8 +49,7 @@ class Policy:
     def scan(self, text: str) -> Result:
         """Judges a whole text."""
         judged = self.stream()
-        judged_text = judged.feed(text) + judged.finish()
-        return Result(judged_text, judged.blocked, judged.verdicts)
+        return Result(judged.finish(text), judged.blocked, judged.verdicts)
 
 
 def compile(rules: Sequence[api.Rule]) -> Policy:
@@ -74,7 +73,9 @@ def compile(rules: Sequence[api.Rule]) -> Policy:
         elif rule.banned is not None:
             for phrase in rule.banned.phrases:
                 if not trie.normalize(phrase):
-                    raise PolicyError(f"rule {rule.name}: nothing is left of the phrase {phrase!r} when it is folded")
+                    raise PolicyError(
+                        f"rule {rule.name}: nothing is left of the phrase {phrase!r} when it is folded"
+                    )
             wanted = at_words if rule.banned.match == "Word" else anywhere
             wanted += [(phrase, number) for phrase in rule.banned.phrases]
     if at_words:

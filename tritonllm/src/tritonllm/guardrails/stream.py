@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tritonllm.guardrails.policy import Policy
 
 
+_BLOCK = 16_384
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
     """What a rule found; never the text itself.
@@ -51,90 +54,74 @@ class Stream:
         self._text = ""
         self._offset = 0
         self._released = 0
+        self._masked = 0
         self._positions = [0] * len(self._matchers)
         self._found: list[spans.Span] = []
 
     @property
     def held(self) -> str:
         """What has come and is not decided yet."""
-        return "" if self.blocked else self._text[self._released - self._offset :]
+        return "" if self.blocked else self._text[max(self._released, self._masked) - self._offset :]
 
     def feed(self, chunk: str) -> str:
         """Takes more of the text; returns what may leave."""
-        return self._advance(chunk, last=False) if chunk else ""
+        return "".join([self._advance(block, last=False) for block in _blocks(chunk)])
 
-    def finish(self) -> str:
-        """Ends the text; returns the rest."""
-        return self._advance("", last=True)
+    def finish(self, chunk: str = "") -> str:
+        """Takes the end of the text; returns the rest."""
+        *blocks, end = _blocks(chunk) or [""]
+        return "".join([self._advance(block, last=False) for block in blocks]) + self._advance(end, last=True)
 
     def _advance(self, chunk: str, *, last: bool) -> str:
         if self.blocked:
             return ""
         self._text += chunk
         offset = self._offset
+        decided = offset + len(self._text)
         for index, matcher in enumerate(self._matchers):
             found, position = matcher.advance(self._text, self._positions[index] - offset, last=last)
             self._positions[index] = position + offset
+            decided = min(decided, position + offset)
             self._found += [spans.Span(start + offset, end + offset, rule) for start, end, rule in found]
-        released = self._release(min(self._positions, default=offset + len(self._text)))
-        self._forget()
-        return released
-
-    def _release(self, decided: int) -> str:
-        """Lets out what lies before the first undecided place."""
-        self._found.sort(key=lambda span: (span.start, span.rule))
-        due = [span for span in self._found if span.start < decided]
-        block = next((span for span in due if self._action(span) == "Block"), None)
-        if block is not None:
-            decided = block.start
-            due = [span for span in due if span.start <= decided]
-        pieces: list[str] = []
-        for mask in self._masks(due):
-            if mask.end > decided and block is None:
-                # More may begin inside it, and belong to it.
-                decided = mask.start
-                break
-            if mask.start < decided:
-                pieces += [self._take(mask.start), self._rules[mask.rule].replacement]
-                self._released = mask.end
-        pieces.append(self._take(decided))
-        self._note([span for span in due if span.start < decided or block is not None])
-        self.blocked = block is not None
-        return "".join(pieces)
-
-    def _masks(self, due: list[spans.Span]) -> list[spans.Span]:
-        """What is to be masked: spans that overlap are one, under the first one's rule."""
-        masks: list[spans.Span] = []
-        for span in due:
-            if self._action(span) != "Mask":
-                continue
-            if masks and span.start < masks[-1].end:
-                masks[-1] = masks[-1]._replace(end=max(masks[-1].end, span.end))
-            else:
-                masks.append(span)
-        return masks
-
-    def _note(self, due: list[spans.Span]) -> None:
-        for span in due:
-            rule = self._rules[span.rule]
-            self.verdicts.append(Verdict(rule.name, rule.action, span.start, span.end))
-        self._found = self._found[len(due) :]
-
-    def _take(self, end: int) -> str:
-        """The text from what has left up to a place, which then has left as well."""
-        if end <= self._released:
-            return ""
-        text = self._text[self._released - self._offset : end - self._offset]
-        self._released = end
-        return text
-
-    def _forget(self) -> None:
-        """Drops what nobody will look at again."""
-        needed = min(self._released, *self._positions) if self._positions else self._released
-        superfluous = needed - trie.LOOKBACK - self._offset
+        released = self._release(decided)
+        # What was decided is dropped, but for what is looked back at.
+        superfluous = decided - trie.LOOKBACK - offset
         if superfluous > 0:
             self._text = self._text[superfluous:]
             self._offset += superfluous
+        return released
 
-    def _action(self, span: spans.Span) -> str:
-        return self._rules[span.rule].action
+    def _release(self, decided: int) -> str:
+        """Lets out what lies before the first undecided place, less what is masked."""
+        if not self._found:
+            return self._take(decided)
+        self._found.sort()
+        due = [span for span in self._found if span.start < decided]
+        block = next((span for span in due if self._rules[span.rule].action == "Block"), None)
+        if block is not None:
+            self.blocked = True
+            decided = block.start
+            due = [span for span in due if span.start <= decided]
+        pieces: list[str] = []
+        for span in due:
+            rule = self._rules[span.rule]
+            self.verdicts.append(Verdict(rule.name, rule.action, span.start, span.end))
+            if rule.action == "Mask" and span.start < decided:
+                # What begins inside a mask belongs to it, and only makes it longer.
+                if span.start >= self._masked:
+                    pieces += [self._take(span.start), rule.replacement]
+                self._masked = max(self._masked, span.end)
+        pieces.append(self._take(decided))
+        self._found = self._found[len(due) :]
+        return "".join(pieces)
+
+    def _take(self, end: int) -> str:
+        """The text from what has left up to a place, less what is masked."""
+        start = max(self._released, self._masked) - self._offset
+        self._released = end
+        return self._text[start : max(start, end - self._offset)]
+
+
+def _blocks(chunk: str) -> list[str]:
+    """A chunk in parts, so that only what is linear in its length grows with it."""
+    return [chunk[start : start + _BLOCK] for start in range(0, len(chunk), _BLOCK)]

@@ -7,7 +7,8 @@ as soon as nothing can come of it, which in ordinary text is after one or two ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 
 from tritonllm.guardrails import folding
 
@@ -21,6 +22,9 @@ SHORTEST_REPEAT = 3
 SHORTEST_SPELLED = 3
 # How far back the place of a match is judged: past all that is invisible, to the letters before.
 LOOKBACK = 80
+
+# In how a word of a phrase was matched: that a word before it was meant.
+_MEANT_BEFORE = 8
 
 _SPELLED_BY = frozenset(" .-_*\u00b7\u2010\u2011\u2013")
 
@@ -118,28 +122,36 @@ def _walk_letters(root: Node, text: str, start: int, words: bool, last: bool) ->
                 return found
             continue
         invisible = 0
-        if ended and not (words and _is_bound(text[start], char)):
-            found.update(dict.fromkeys(ended, index))
-        ended.clear()
+        if ended:
+            if not (words and _is_bound(text[start], char)):
+                found.update(dict.fromkeys(ended, index))
+            ended = set()
         following: set[_State] = set()
-        gap = gap + 1 if is_gap else 0
-        if is_gap and gap <= LONGEST_GAP:
-            following = _step_gap(states, repeats)
-        if not char.isspace():
-            for reading in readings:
-                letter = reading[0][0]
-                repeats = repeats + 1 if letter == previous and letter.isalpha() else 1
-                states = _step(states, reading, repeats, previous_repeats if repeats == 1 else 0)
-                previous, previous_repeats = letter, repeats
-            following |= states
+        if is_gap:
+            gap += 1
+            if gap <= LONGEST_GAP:
+                following = _step_gap(states, repeats, text, start)
         else:
-            previous, repeats, previous_repeats = "", 0, 0
-        states = following
+            gap = 0
+        if not readings:
+            previous, repeats, previous_repeats, states = "", 0, 0, set()
+        for reading in readings:
+            letter = reading[0][0]
+            repeats = repeats + 1 if letter == previous and letter.isalpha() else 1
+            may_repeat = 1 < repeats <= LONGEST_REPEAT and not _repeats_before(text, start)
+            states = _step(states, reading, repeats, previous_repeats, may_repeat)
+            previous, previous_repeats = letter, repeats
+        states |= following
         if not states:
             return found
         for node, how, repeated in states:
             # A star is a vowel inside a word; behind one it is emphasis.
-            if node.ends and char != "*" and not (repeated and repeats < SHORTEST_REPEAT) and _is_meant(how, text, start):
+            if (
+                node.ends
+                and char != "*"
+                and not (repeated and repeats < SHORTEST_REPEAT)
+                and _is_meant(how, text, start)
+            ):
                 ended.update(node.ends)
     if not last:
         raise Undecided
@@ -147,40 +159,45 @@ def _walk_letters(root: Node, text: str, start: int, words: bool, last: bool) ->
     return found
 
 
-def _step_gap(states: set[_State], repeats: int) -> set[_State]:
+def _step_gap(states: set[_State], repeats: int, text: str, start: int) -> set[_State]:
     following: set[_State] = set()
     for node, how, repeated in states:
         if node.gap:
             following.add((node, how, False))
-        elif folding.GAP in node.children and not (repeated and repeats < SHORTEST_REPEAT):
-            following.add((node.children[folding.GAP], how, False))
+        elif (
+            folding.GAP in node.children
+            and not (repeated and repeats < SHORTEST_REPEAT)
+            and _is_meant(how, text, start)
+        ):
+            following.add((node.children[folding.GAP], _MEANT_BEFORE if how else 0, False))
     return following
 
 
-def _step(states: set[_State], reading: folding.Letter, repeats: int, repeats_before: int) -> set[_State]:
+def _step(
+    states: set[_State], reading: folding.Letter, repeats: int, repeats_before: int, may_repeat: bool
+) -> set[_State]:
     """Takes one letter: the `repeats`-th of its kind in a row, after `repeats_before` of the letter before."""
     following: set[_State] = set()
     for node, how, repeated in states:
-        if repeats == 1 and repeated:
+        if repeated and repeats == 1:
             if repeats_before < SHORTEST_REPEAT:
                 continue
             repeated = False
-        if 1 < repeats <= LONGEST_REPEAT and not node.gap:
+        if may_repeat and not node.gap:
             following.add((node, how, True))
         for letter, kind in reading:
             child = node.children.get(letter)
             if child is not None:
-                # A digit or sign that is itself does not make a word of what else is written for letters.
-                matched = kind if kind != folding.EXACT or letter.isalpha() else 0
-                following.add((child, how | matched, repeated))
+                following.add((child, how | kind, repeated))
     return following
 
 
 def _is_meant(how: int, text: str, start: int) -> bool:
-    """Whether letters matched this way make the phrase: not digits and signs alone, nor another script's word."""
-    if how & folding.EXACT or not how:
+    """Whether letters matched this way make a word: not digits and signs alone, nor another script's word."""
+    kinds = how & ~_MEANT_BEFORE
+    if kinds & folding.EXACT or not kinds:
         return True
-    return not how & folding.LEET and _after_latin(text, start)
+    return not kinds & folding.LEET and (how != kinds or _after_latin(text, start))
 
 
 def _is_bound(first: str, after: str) -> bool:
@@ -192,20 +209,17 @@ def _walk_spelled(root: Node, text: str, start: int, last: bool) -> dict[int, in
     """A phrase spelled letter by letter: `f u c k`, `f.u.c.k`."""
     if not _may_begin_spelling(text, start):
         return {}
-    states = {root}
+    states = {(root, 0)}
     count, index, size = 0, start, len(text)
     while True:
         if index >= size:
             if last:
                 return {}
             raise Undecided
-        letters = {letter for reading in folding.letters(text[index]) for letter, _ in reading}
-        following = {node.children[letter] for node in states for letter in letters if letter in node.children}
-        following |= {node.children[folding.GAP] for node in following if folding.GAP in node.children}
-        states = following
+        states = _step_spelled(states, text[index])
         count += 1
         index += 1
-        ends = {rule for node in states for rule in node.ends}
+        ends = {rule for node, how in states if _is_meant(how, text, start) for rule in node.ends}
         if ends and count >= SHORTEST_SPELLED:
             if index + 2 >= size and not last and (index >= size or text[index] in _SPELLED_BY):
                 raise Undecided
@@ -218,6 +232,18 @@ def _walk_spelled(root: Node, text: str, start: int, last: bool) -> dict[int, in
         if index >= size or text[index] not in _SPELLED_BY or not _is_letter(text, index + 1):
             return {}
         index += 1
+
+
+def _step_spelled(states: set[tuple[Node, int]], char: str) -> set[tuple[Node, int]]:
+    following: set[tuple[Node, int]] = set()
+    for node, how in states:
+        for letter, kind in (each for reading in folding.letters(char) for each in reading):
+            child = node.children.get(letter)
+            if child is not None:
+                following.add((child, how | kind))
+                if folding.GAP in child.children:
+                    following.add((child.children[folding.GAP], how | kind))
+    return following
 
 
 def _goes_on(text: str, index: int) -> bool:
@@ -256,15 +282,26 @@ def _may_begin(text: str, start: int) -> bool:
 
 def _before(text: str, start: int) -> str | None:
     """The last code point before a place that can be seen."""
+    return next(_seen_before(text, start), None)
+
+
+def _seen_before(text: str, start: int) -> Iterator[str]:
+    """The code points before a place that can be seen, the last one first."""
     for index in range(start - 1, max(-1, start - 1 - LOOKBACK), -1):
         if not folding.is_ignorable(text[index]):
-            return text[index]
-    return None
+            yield text[index]
 
 
 def _after_latin(text: str, start: int) -> bool:
     """Whether the last letter before a place is Latin, so that a word of look-alikes is meant to be read as such."""
-    for index in range(start - 1, max(-1, start - 1 - LOOKBACK), -1):
-        if folding.is_word(text[index]) and not text[index].isdigit():
-            return folding.is_latin(text[index])
+    for char in _seen_before(text, start):
+        if folding.is_word(char) and not char.isdigit():
+            return folding.is_latin(char)
     return False
+
+
+def _repeats_before(text: str, start: int) -> bool:
+    """Whether a letter only goes on that was there twice; what its repetitions may mean began before."""
+    letter = folding.fold(text[start])
+    before = itertools.islice(_seen_before(text, start), SHORTEST_REPEAT - 1)
+    return [folding.fold(char) for char in before] == [letter] * (SHORTEST_REPEAT - 1)

@@ -14,7 +14,9 @@ from tritonllm.guardrails import folding
 @functools.cache
 def profanity() -> tuple[str, ...]:
     """The list's entries, less those spelled with dots or signs, whose plain word is in the list as well."""
-    text = (importlib.resources.files("better_profanity") / "profanity_wordlist.txt").read_text(encoding="utf-8")
+    text = (importlib.resources.files("better_profanity") / "profanity_wordlist.txt").read_text(
+        encoding="utf-8"
+    )
     entries = (line.strip() for line in text.splitlines())
     return tuple(entry for entry in entries if entry and all(_is_plain(char) for char in entry))
 

@@ -10,7 +10,9 @@ from tritonclient.grpc import model_config_pb2
 from tritonllm import api, tensors
 from tritonllm.render import canonical
 
-ModelConfig = model_config_pb2.ModelConfig
+# Its classes are made at import, where no type checker sees them.
+schema: Any = model_config_pb2
+ModelConfig = Any
 
 # Raised when the same spec renders differently. It is reported, never acted on: which code serves is
 # decided by the image, and an upgrade of the operator alone must not touch a running pod.
@@ -31,12 +33,17 @@ def _engine(endpoint: api.LLMEndpoint) -> ModelConfig:
     spec = endpoint.spec
     hashed = {
         "model": spec.model and _given(spec.model),
-        "engine": {"type": spec.engine.type, "args": spec.engine.args | {"max_num_seqs": spec.engine.max_num_seqs}},
+        "engine": {
+            "type": spec.engine.type,
+            "args": spec.engine.args | {"max_num_seqs": spec.engine.max_num_seqs},
+        },
     }
-    model = _model(endpoint.engine_name, "engine", hashed, {"endpoint": endpoint.name, "engine": spec.engine.type})
+    model = _model(
+        endpoint.engine_name, "engine", hashed, {"endpoint": endpoint.name, "engine": spec.engine.type}
+    )
     model.model_transaction_policy.decoupled = True
     # The engine, not Triton, chooses its devices: a model may span several GPUs.
-    model.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_MODEL)
+    model.instance_group.add(count=1, kind=schema.ModelInstanceGroup.KIND_MODEL)
     _tensors(model, tensors.GENERATE_INPUTS, tensors.ENGINE_OUTPUTS)
     return model
 
@@ -47,7 +54,7 @@ def _guardrail(endpoint: api.LLMEndpoint) -> ModelConfig:
     model = _model(endpoint.guardrail_name, "guardrail", guardrails, parameters)
     model.max_batch_size = tensors.GUARDRAIL_MAX_BATCH
     model.dynamic_batching.SetInParent()
-    model.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
+    model.instance_group.add(count=1, kind=schema.ModelInstanceGroup.KIND_CPU)
     _tensors(model, tensors.GUARDRAIL_INPUTS, tensors.GUARDRAIL_OUTPUTS)
     return model
 
@@ -69,7 +76,7 @@ def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
     }
     model = _model(endpoint.name, "pipeline", settings | {"guardrails": guardrails}, parameters)
     model.model_transaction_policy.decoupled = True
-    model.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
+    model.instance_group.add(count=1, kind=schema.ModelInstanceGroup.KIND_CPU)
     _tensors(model, tensors.GENERATE_INPUTS, tensors.PIPELINE_OUTPUTS)
     return model
 
@@ -84,22 +91,26 @@ def _given(part: pydantic.BaseModel) -> dict[str, Any]:
 
 
 def _model(name: str, kind: str, hashed: dict[str, Any], parameters: dict[str, str]) -> ModelConfig:
-    model = ModelConfig(name=name, backend="python")
+    model = schema.ModelConfig(name=name, backend="python")
     fixed = {"kind": kind, "spec_hash": canonical.digest(hashed), "renderer": RENDERER}
     for key, value in (fixed | parameters).items():
         model.parameters[key].string_value = value
     return model
 
 
-def _tensors(model: ModelConfig, inputs: tuple[tensors.Tensor, ...], outputs: tuple[tensors.Tensor, ...]) -> None:
+def _tensors(
+    model: ModelConfig, inputs: tuple[tensors.Tensor, ...], outputs: tuple[tensors.Tensor, ...]
+) -> None:
     for tensor in inputs:
         model.input.add(
             name=tensor.name,
-            data_type=model_config_pb2.DataType.Value(f"TYPE_{tensor.type}"),
+            data_type=schema.DataType.Value(f"TYPE_{tensor.type}"),
             dims=tensor.dims,
             optional=tensor.optional,
         )
     for tensor in outputs:
         model.output.add(
-            name=tensor.name, data_type=model_config_pb2.DataType.Value(f"TYPE_{tensor.type}"), dims=tensor.dims
+            name=tensor.name,
+            data_type=schema.DataType.Value(f"TYPE_{tensor.type}"),
+            dims=tensor.dims,
         )

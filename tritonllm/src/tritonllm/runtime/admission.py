@@ -44,7 +44,9 @@ class Gate:
         with self._lock:
             if self._admitted >= self._limit:
                 raise errors.RequestError(
-                    "queue_full", "", f"{self._queued} requests are waiting already; try again later or add replicas"
+                    "queue_full",
+                    "",
+                    f"{self._queued} requests are waiting already; try again later or add replicas",
                 )
             self._admitted += 1
         self._count(0, 1)
@@ -61,6 +63,6 @@ class Gate:
         except Exception:
             log.exception("a task failed, which none should")
         finally:
-            self._count(-1, 0)
             with self._lock:
                 self._admitted -= 1
+            self._count(-1, 0)

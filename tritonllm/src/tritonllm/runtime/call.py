@@ -16,6 +16,7 @@ from typing import Any
 
 from tritonllm.runtime import answer, errors, requests, wire
 
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ending:
     """How a call ended, for the metrics."""

@@ -12,6 +12,8 @@ import multiprocessing
 import os
 import signal
 
+from tritonllm.runtime import shared_names
+
 VARIABLE = "TRITONLLM_DIE_WITH_PARENT"
 PLUGIN = "tritonllm_die_with_parent"
 
@@ -36,6 +38,7 @@ def register() -> None:
     parent = multiprocessing.parent_process()
     if VARIABLE not in os.environ or parent is None:
         return
+    shared_names.enable()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")

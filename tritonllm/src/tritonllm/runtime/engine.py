@@ -14,7 +14,17 @@ import pathlib
 import threading
 from typing import Any
 
-from tritonllm.runtime import backend, engine_token, errors, logs, metric_names, metrics, outbox, requests, wire
+from tritonllm.runtime import (
+    backend,
+    engine_token,
+    errors,
+    logs,
+    metric_names,
+    metrics,
+    outbox,
+    requests,
+    wire,
+)
 
 _BACKENDS = {
     "vllm": ("tritonllm.runtime.vllm_engine", "VllmBackend"),
@@ -55,7 +65,9 @@ class TritonPythonModel:
                 self._refuse(sender, error)
             except Exception as error:
                 self.log.exception("a request could not be read")
-                self._refuse(sender, errors.RequestError("internal", "", f"the engine model failed: {error!r}"))
+                self._refuse(
+                    sender, errors.RequestError("internal", "", f"the engine model failed: {error!r}")
+                )
 
     def finalize(self) -> None:
         """Ends the engine; Triton calls it when the last request is answered."""
@@ -73,7 +85,9 @@ class TritonPythonModel:
         public, private = wire.parameters(triton_request)
         if not engine_token.admits(private.get("token", "")):
             raise errors.RequestError(
-                "permission_denied", "", f"{self.name} answers its endpoint only; ask {self.name.removesuffix('-engine')}"
+                "permission_denied",
+                "",
+                f"{self.name} answers its endpoint only; ask {self.name.removesuffix('-engine')}",
             )
         if "stop" in private:
             asyncio.run_coroutine_threadsafe(self.backend.abort(private["stop"]), self.loop)
@@ -105,7 +119,9 @@ class TritonPythonModel:
             self.outbox.fail(stream, error)
         except Exception as error:
             self.log.exception("a request failed in the engine")
-            self.outbox.fail(stream, errors.RequestError("engine_failure", "", f"the engine failed: {error!r}"))
+            self.outbox.fail(
+                stream, errors.RequestError("engine_failure", "", f"the engine failed: {error!r}")
+            )
         finally:
             del self.streams[name]
 
@@ -122,7 +138,9 @@ class TritonPythonModel:
             try:
                 await self.backend.check()
             except Exception:
-                self.log.critical("the engine is dead; its process ends, so that it is started anew", exc_info=True)
+                self.log.critical(
+                    "the engine is dead; its process ends, so that it is started anew", exc_info=True
+                )
                 await asyncio.sleep(_HOUSEKEEPING_SECONDS)
                 os._exit(1)
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)

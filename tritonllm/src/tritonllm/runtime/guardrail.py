@@ -28,7 +28,9 @@ class TritonPythonModel:
             return wire.error(error)
         except Exception as error:
             self.log.exception("a text could not be judged")
-            return wire.error(errors.RequestError("guardrail_failure", "", f"the guardrail failed: {error!r}"))
+            return wire.error(
+                errors.RequestError("guardrail_failure", "", f"the guardrail failed: {error!r}")
+            )
 
     def _judge(self, columns: dict[str, list[str]]) -> Any:
         texts = columns["text_input"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import json
-import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -23,7 +22,13 @@ from tritonllm.runtime import backend, engine_token, errors, requests, wire
 # iterators are kept this long, and let go by a thread of Python's own.
 KEEP_SECONDS = 60
 
-_ASKED = ("return_logprobs", "return_cumulative_logprob", "return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+_ASKED = (
+    "return_logprobs",
+    "return_cumulative_logprob",
+    "return_finish_reason",
+    "return_num_input_tokens",
+    "return_num_output_tokens",
+)
 
 
 class Engine:
@@ -81,12 +86,16 @@ class Engine:
             model_name=self._model,
             inputs=[wire.tensor(name, [value]) for name, value in inputs.items()],
             requested_output_names=outputs,
-            parameters={wire.PRIVATE + key: value for key, value in ({"token": self._token} | private).items()},
+            parameters={
+                wire.PRIVATE + key: value for key, value in ({"token": self._token} | private).items()
+            },
         )
         try:
             replies = request.exec(decoupled=True)
         except pb_utils.TritonModelException as error:
-            raise errors.RequestError("unavailable", "", f"the engine {self._model} can't be asked: {error}") from None
+            raise errors.RequestError(
+                "unavailable", "", f"the engine {self._model} can't be asked: {error}"
+            ) from None
         try:
             yield from replies
         finally:
@@ -102,7 +111,8 @@ def _update(values: dict[str, list[Any]]) -> backend.Update:
     return backend.Update(
         texts=texts,
         finish_reasons=[
-            None if reason == "None" else reason for reason in values.get("finish_reason", ["None"] * len(texts))
+            None if reason == "None" else reason
+            for reason in values.get("finish_reason", ["None"] * len(texts))
         ],
         input_tokens=values.get("num_input_tokens", [0])[0],
         output_tokens=values.get("num_output_tokens", [0] * len(texts)),

@@ -51,7 +51,12 @@ PIPELINE = (
     Family(OUTPUT_TOKENS, "COUNTER", "Tokens that the engine generated"),
     Family(VERDICTS, "COUNTER", "Matches of guardrail rules, by rule, action and direction"),
     Family(GUARDRAIL_FAILURES, "COUNTER", "Failures of the guardrail itself"),
-    Family(FIRST_TOKEN, "HISTOGRAM", "Seconds from a request's arrival to its first text from the engine", _LATENCY),
+    Family(
+        FIRST_TOKEN,
+        "HISTOGRAM",
+        "Seconds from a request's arrival to its first text from the engine",
+        _LATENCY,
+    ),
     Family(INTER_TOKEN, "HISTOGRAM", "Mean seconds between the output tokens of a request", _TOKEN),
     Family(DURATION, "HISTOGRAM", "Seconds from a request's arrival to its end", _LATENCY),
 )

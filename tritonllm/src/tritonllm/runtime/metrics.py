@@ -47,7 +47,9 @@ class Meter:
         self._families = {family.name: family for family in families}
         self._triton = {
             family.name: pb_utils.MetricFamily(
-                name=family.name, description=family.description, kind=getattr(pb_utils.MetricFamily, family.kind)
+                name=family.name,
+                description=family.description,
+                kind=getattr(pb_utils.MetricFamily, family.kind),
             )
             for family in self._families.values()
         }
@@ -117,5 +119,3 @@ class Meter:
 
 def _series(name: str, labels: dict[str, str]) -> _Series:
     return name, tuple(sorted(labels.items()))
-
-

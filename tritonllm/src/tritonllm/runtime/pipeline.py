@@ -102,7 +102,9 @@ class TritonPythonModel:
         for update in self.engine.generate(accepted.id, self.settings.compose(asked)):
             if not accepted.update(update) and not update.finished:
                 self.engine.stop(accepted.id)
-        accepted.fail(errors.RequestError("engine_failure", "", "the engine ended its answer without a reason"))
+        accepted.fail(
+            errors.RequestError("engine_failure", "", "the engine ended its answer without a reason")
+        )
 
     def _count(self, running: int, waiting: int) -> None:
         self.meter.add(metric_names.RUNNING, running)

@@ -99,9 +99,13 @@ def _message(where: str, turn: Any) -> Message:
 
 
 def _part(where: str, part: Any) -> str:
-    if isinstance(part, dict) and part.keys() == {"type", "text"} and part["type"] == "text":
-        if isinstance(part["text"], str):
-            return part["text"]
+    if (
+        isinstance(part, dict)
+        and part.keys() == {"type", "text"}
+        and part["type"] == "text"
+        and isinstance(part["text"], str)
+    ):
+        return part["text"]
     raise _invalid(where, 'only text is served: {"type": "text", "text": "…"}')
 
 
@@ -123,7 +127,9 @@ def _sampling_problem(detail: Any) -> tuple[str, str]:
         message = detail["msg"].removeprefix("Input should be ")
         return field, f"should be {message}, not {_shorten(detail['input'])}"
     near = difflib.get_close_matches(name, sampling.SamplingParameters.model_fields, n=1)
-    return field, "is not a sampling parameter" + (f"; did you mean `{near[0]}`?" if near else " that is served")
+    return field, "is not a sampling parameter" + (
+        f"; did you mean `{near[0]}`?" if near else " that is served"
+    )
 
 
 def _shorten(value: Any) -> str:

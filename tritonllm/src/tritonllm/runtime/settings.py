@@ -41,7 +41,9 @@ class Settings:
         most = given.setdefault("max_tokens", min(sampling.DEFAULT_MAX_TOKENS, limit))
         if most > limit:
             raise errors.RequestError(
-                "invalid_argument", "sampling_parameters.max_tokens", f"{most} is over this endpoint's limit of {limit}"
+                "invalid_argument",
+                "sampling_parameters.max_tokens",
+                f"{most} is over this endpoint's limit of {limit}",
             )
         if policy.output and (request.wants("logprobs") or given.get("logprobs") is not None):
             raise errors.RequestError(

@@ -7,6 +7,7 @@ characters, so that words arrive in pieces as they do from a real model.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import time
@@ -19,10 +20,34 @@ from tritonllm.runtime import backend, errors
 
 TOKEN_CHARACTERS = 4
 
-_WORDS = (
-    "alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike november oscar papa "
-    "quebec romeo sierra tango uniform victor whiskey xray yankee zulu"
-).split()
+_WORDS = [
+    "alpha",
+    "bravo",
+    "charlie",
+    "delta",
+    "echo",
+    "foxtrot",
+    "golf",
+    "hotel",
+    "india",
+    "juliett",
+    "kilo",
+    "lima",
+    "mike",
+    "november",
+    "oscar",
+    "papa",
+    "quebec",
+    "romeo",
+    "sierra",
+    "tango",
+    "uniform",
+    "victor",
+    "whiskey",
+    "xray",
+    "yankee",
+    "zulu",
+]
 _SHORTEST_ANSWER_WORDS, _LONGEST_ANSWER_WORDS = 12, 48
 
 
@@ -88,7 +113,9 @@ class SimulatedBackend:
             await _sleep_until(due, aborted)
             due += self._args.inter_token_seconds
             if self._args.fail_on and self._args.fail_on in prompt and answers[0].made >= 3:
-                raise errors.RequestError("engine_failure", "", "the simulated engine fails on this prompt, as it was told")
+                raise errors.RequestError(
+                    "engine_failure", "", "the simulated engine fails on this prompt, as it was told"
+                )
             before = [answer.made for answer in answers]
             texts = [answer.next(aborted.is_set()) for answer in answers]
             yield backend.Update(
@@ -152,9 +179,7 @@ class _Tokens:
 
 
 async def _sleep_until(due: float, aborted: asyncio.Event) -> None:
-    try:
+    with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(aborted.wait(), max(0.0, due - time.monotonic()))
-    except TimeoutError:
-        pass
     # With no time between tokens, others still get their turn.
     await asyncio.sleep(0)

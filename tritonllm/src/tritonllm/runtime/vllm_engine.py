@@ -14,13 +14,14 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from tritonllm import api, sampling
-from tritonllm.runtime import backend, die_with_parent, errors, prompts
+from tritonllm.runtime import backend, die_with_parent, errors, prompts, shared_names
 
 # vLLM's names for how a sequence ended; a repetition ends one only where vLLM's own configuration asks for it.
 _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "cancelled", "repetition": "stop"}
 # JSON has no infinity, which is what a token that was made impossible gets. The value is that of vLLM's server.
 _LEAST_LOGPROB = -9999.0
 _SHUTDOWN_SECONDS = 10.0
+_CPU_CACHE_GIB = "1"
 
 
 class VllmBackend:
@@ -174,7 +175,10 @@ def _prepare_environment() -> None:
     # Weights are on disk before an engine starts: it asks nobody for anything and tells nobody.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # On a CPU, vLLM would take nearly all of the machine's memory for its cache. No effect on GPUs.
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_CACHE_GIB)
     die_with_parent.enable()
+    shared_names.enable()
 
 
 def _stat_loggers(latest: dict[int, backend.Stats]) -> Any:

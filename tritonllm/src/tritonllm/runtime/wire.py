@@ -91,7 +91,8 @@ def columns(request: Any) -> dict[str, list[str]]:
         RequestError: bytes that are not UTF-8.
     """
     return {
-        item.name(): [_text(item.name(), data) for data in item.as_numpy().reshape(-1)] for item in request.inputs()
+        item.name(): [_text(item.name(), data) for data in item.as_numpy().reshape(-1)]
+        for item in request.inputs()
     }
 
 
@@ -140,4 +141,6 @@ def _text(name: str, data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as problem:
-        raise errors.RequestError("invalid_argument", name, f"is not UTF-8: bad byte at offset {problem.start}") from None
+        raise errors.RequestError(
+            "invalid_argument", name, f"is not UTF-8: bad byte at offset {problem.start}"
+        ) from None

@@ -66,6 +66,7 @@ if __name__ == "__main__":
     claim, directory = sys.argv[1:]
     sys.stdin.buffer.read()
     end_sessions(f"{claim}-region-")
-    for file in Path("/dev/shm").glob(f"{claim}-*"):
-        file.unlink(missing_ok=True)
+    for pattern in (f"{claim}-*", f"sem.{claim}-*"):
+        for file in Path("/dev/shm").glob(pattern):
+            file.unlink(missing_ok=True)
     shutil.rmtree(directory, ignore_errors=True)

@@ -21,6 +21,7 @@ from tritonllm.serve.report import Serving
 
 _QUESTION_SECONDS = 2.0
 _SHOWN_LINES = 15
+_CAUSE_LINES = 200
 # Requests are over by then, or over their time; an engine that frees several GPUs needs a few seconds.
 _UNLOAD_SECONDS = 10.0
 
@@ -111,7 +112,11 @@ class Incarnation:
     def _load(self) -> None:
         try:
             ready, failed = loader.load_all(
-                self._endpoints, self.control, self.board, self._report, lambda: "".join(self.server.tail(1))
+                self._endpoints,
+                self.control,
+                self.board,
+                self._report,
+                lambda: self.server.tail(_CAUSE_LINES),
             )
         except controls.Unreachable:
             return  # tritonserver ended; the watch says so

@@ -63,8 +63,7 @@ class Claim:
 
     def clear_shared_memory(self) -> None:
         """Removes every region: for when no process that could use one is left."""
-        for region in self._shared_memory.glob(f"{self.region_prefix}*"):
-            region.unlink(missing_ok=True)
+        _remove_regions(self.name, self._shared_memory)
 
 
 def sweep(shared_memory: Path, temporary: Path) -> None:
@@ -77,10 +76,16 @@ def sweep(shared_memory: Path, temporary: Path) -> None:
             except BlockingIOError:
                 continue
             name = lock.name.removesuffix(_LOCK)
-            for region in shared_memory.glob(f"{name}-region-*"):
-                region.unlink(missing_ok=True)
+            _remove_regions(name, shared_memory)
             shutil.rmtree(temporary / name, ignore_errors=True)
             lock.unlink(missing_ok=True)
+
+
+def _remove_regions(name: str, shared_memory: Path) -> None:
+    # The C library puts its own prefix before the name of a semaphore.
+    for pattern in (f"{name}-region-*", f"sem.{name}-region-*"):
+        for region in shared_memory.glob(pattern):
+            region.unlink(missing_ok=True)
 
 
 def _take(shared_memory: Path) -> tuple[str, int]:

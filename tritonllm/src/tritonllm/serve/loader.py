@@ -17,6 +17,9 @@ _ALIVE_SECONDS = 10.0
 _MAX_REASON = 600
 
 
+_EXCEPTION = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .+")
+
+
 def order(endpoint: api.LLMEndpoint) -> tuple[str, str, str]:
     """The endpoint's models, each after those it needs."""
     return endpoint.engine_name, endpoint.guardrail_name, endpoint.name
@@ -27,7 +30,7 @@ def load_all(
     control: controls.Control,
     board: Board,
     reporter: Reporter,
-    last_line: Callable[[], str] = lambda: "",
+    tail: Callable[[], Sequence[str]] = tuple,
 ) -> tuple[list[str], list[str]]:
     """Loads endpoint by endpoint; one that fails does not stop the others.
 
@@ -38,7 +41,8 @@ def load_all(
         control: of the server.
         board: told of every model.
         reporter: told of every model.
-        last_line: the newest line that a model printed, shown while one takes long.
+        tail: the newest lines that the models printed: a sign of life while one takes long, and where an
+            engine's own processes say why it failed.
 
     Returns:
         Names of the endpoints that are ready and of those that are not.
@@ -49,9 +53,7 @@ def load_all(
     ready: list[str] = []
     failed: list[str] = []
     for endpoint in endpoints:
-        (ready if _load_endpoint(endpoint, control, board, reporter, last_line) else failed).append(
-            endpoint.name
-        )
+        (ready if _load_endpoint(endpoint, control, board, reporter, tail) else failed).append(endpoint.name)
     return ready, failed
 
 
@@ -60,17 +62,17 @@ def _load_endpoint(
     control: controls.Control,
     board: Board,
     reporter: Reporter,
-    last_line: Callable[[], str],
+    tail: Callable[[], Sequence[str]],
 ) -> bool:
     models = order(endpoint)
     for position, model in enumerate(models):
         board.set(model, Phase.LOADING)
         started = time.monotonic()
         try:
-            with _sign_of_life(model, reporter, last_line):
+            with _sign_of_life(model, reporter, tail):
                 control.load(model)
         except controls.Refused as error:
-            reason = useful(str(error))
+            reason = cause(useful(str(error)), tail())
             board.set(model, Phase.FAILED, reason)
             for later in models[position + 1 :]:
                 board.set(later, Phase.FAILED, f"it needs {model}, which could not be loaded")
@@ -82,13 +84,13 @@ def _load_endpoint(
 
 
 @contextlib.contextmanager
-def _sign_of_life(model: str, reporter: Reporter, last_line: Callable[[], str]) -> Iterator[None]:
+def _sign_of_life(model: str, reporter: Reporter, tail: Callable[[], Sequence[str]]) -> Iterator[None]:
     done = threading.Event()
     started = time.monotonic()
 
     def tell() -> None:
         while not done.wait(_ALIVE_SECONDS):
-            line = last_line()
+            line = "".join(tail()[-1:])
             reporter.step(
                 f"{model}: loading, {time.monotonic() - started:.0f} s{f'; {line}' if line else ''}"
             )
@@ -114,3 +116,21 @@ def useful(message: str) -> str:
     text = text.split("\n\nAt:\n")[0].strip().rstrip(";").strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines)[:_MAX_REASON] or "Triton gives no reason; its log may"
+
+
+def cause(reason: str, lines: Sequence[str]) -> str:
+    """What really went wrong, where the reason only points at it.
+
+    vLLM's engine runs in processes of its own. When one fails, Triton learns no more than "see root cause
+    above", and the cause is the first exception that was printed.
+
+    Args:
+        reason: Triton's.
+        lines: the newest lines that the models printed, oldest first.
+    """
+    if "root cause" not in reason:
+        return reason
+    for line in lines:
+        if found := _EXCEPTION.search(line):
+            return found.group()[:_MAX_REASON]
+    return reason

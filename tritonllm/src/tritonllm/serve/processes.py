@@ -81,7 +81,7 @@ class Orphans:
             if process.pid == server or _collected(process.pid) or _session(process.pid) != server:
                 continue
             seen[process.pid] = self._seen.get(process.pid, now)
-            if now - seen[process.pid] > _GRACE_SECONDS:
+            if now - seen[process.pid] > _GRACE_SECONDS and not _removes_shared_memory(process):
                 _kill(process.pid)
         self._seen = seen
 
@@ -147,6 +147,13 @@ def _below(keep: int) -> list[psutil.Process]:
 def _is_stub(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         return Path((process.cmdline() or [""])[0]).name == _STUB
+    return False
+
+
+def _removes_shared_memory(process: psutil.Process) -> bool:
+    """Whether it is Python's own helper, which ends by itself once the last process it works for is gone."""
+    with contextlib.suppress(psutil.Error):
+        return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
     return False
 
 

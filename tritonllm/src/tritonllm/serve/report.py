@@ -26,6 +26,11 @@ class Serving:
     endpoints: tuple[str, ...]
     failed: tuple[str, ...]
 
+    def request(self) -> str:
+        """A request to paste into a shell."""
+        body = '{"text_input": "What is the capital of France?"}'
+        return f"curl -s {self.http}/v2/models/{self.endpoints[0]}/generate -d '{body}'"
+
 
 class Reporter(Protocol):
     """Told how things go; called from several threads."""
@@ -56,6 +61,7 @@ class Lines:
     def ready(self, serving: Serving) -> None:
         """See Reporter."""
         self._line(f"ready: {', '.join(serving.endpoints)} at {serving.http}")
+        self._line(f"try: {serving.request()}")
 
     def problem(self, text: str) -> None:
         """See Reporter."""

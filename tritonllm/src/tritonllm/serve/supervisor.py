@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tritonllm import api, files, render
-from tritonllm.runtime import engine_token, metric_names
+from tritonllm.runtime import engine_token, metric_names, shared_names
 from tritonllm.serve import binary as binaries
 from tritonllm.serve import control as controls
 from tritonllm.serve import health, leftovers, preflight, processes, triton, wanted, watch
@@ -85,7 +85,7 @@ class _Supervisor:
         self._gpu = gpu
         self._files = wanted.Files(options.files, files.load, endpoints, options.reporter.problem)
         self._repository = (options.repository or claim.directory / "repository").absolute()
-        self._environment = binary.environment(os.environ)
+        self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: claim.region_prefix}
         if not options.allow_direct_engine:
             self._environment[engine_token.VARIABLE] = secrets.token_urlsafe(32)
         self._orphans = processes.Orphans()

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import rich.console
 import typer.testing
-from tritonllm.commands import guard
-from tritonllm.commands import serve as serving
 
 from tritonllm import cli, serve
+from tritonllm.commands import guard
+from tritonllm.commands import serve as serving
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -288,5 +288,5 @@ def test_a_terminal_ends_with_a_request_to_paste() -> None:
     terminal.problem("bad: [x] could not be loaded")
     text = output.getvalue()
     assert "chat-engine: loading [1/3]" in text
-    assert """curl -s http://h:1/v2/models/chat/generate -d '{"text_input": "Hello!"}'""" in text
+    assert """curl -s http://h:1/v2/models/chat/generate -d '{"text_input": "What is the capital of France?"}'""" in text
     assert "bad: [x] could not be loaded" in text

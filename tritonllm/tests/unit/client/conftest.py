@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import fake_triton
 import pytest
+
+import fake_triton
 
 
 @pytest.fixture(params=[fake_triton.FakeGrpc, fake_triton.FakeHttp], ids=["grpc", "http"])

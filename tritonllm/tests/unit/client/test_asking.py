@@ -10,11 +10,11 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import fake_triton
 import pytest
-from tritonllm.client import AsyncClient, Client, Verdict
 
+import fake_triton
 from tritonllm import client, sampling
+from tritonllm.client import AsyncClient, Client, Verdict
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -25,7 +25,15 @@ def test_an_answer_comes_whole(fake: fake_triton.FakeTriton) -> None:
         answer = asker.generate("chat", "Hi")
     assert (answer.text, answer.finish_reason) == ("Hello", "stop")
     assert (answer.input_tokens, answer.output_tokens, answer.verdicts) == (3, 2, ())
-    assert fake.asked == [{"stream": False, "text_input": "Hi"}]
+    assert [inputs["text_input"] for inputs in fake.asked] == ["Hi"]
+
+
+def test_only_http_streams_what_is_wanted_whole(fake: fake_triton.FakeTriton) -> None:
+    fake.models["chat"] = fake_triton.say("a")
+    with Client(fake.url) as asker:
+        asker.generate("chat", "Hi")
+    # Triton's HTTP sees that a client left only while it writes.
+    assert fake.asked[0]["stream"] is fake.url.startswith("http")
 
 
 def test_an_answer_comes_in_pieces(fake: fake_triton.FakeTriton) -> None:

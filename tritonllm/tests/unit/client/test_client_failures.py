@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fake_triton
 import pytest
-from tritonllm.client import AsyncClient, Client
 
+import fake_triton
 from tritonllm import client
+from tritonllm.client import AsyncClient, Client
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -162,8 +162,7 @@ def test_another_thread_may_close_what_one_waits_for(fake: fake_triton.FakeTrito
     stream = asker.stream("chat", "Hi")
 
     def close() -> None:
-        while not fake.asked:
-            time.sleep(0.005)
+        fake.until_asked()
         asker.close() if what == "client" else stream.close()
 
     closer = threading.Thread(target=close)
@@ -179,8 +178,7 @@ def test_cancelling_a_task_ends_the_request(fake: fake_triton.FakeTriton) -> Non
     async def main() -> None:
         async with AsyncClient(fake.url) as asker:
             task = asyncio.create_task(asker.generate("chat", "Hi"))
-            while not fake.asked:
-                await asyncio.sleep(0.005)
+            await asyncio.to_thread(fake.until_asked)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -251,10 +249,13 @@ def test_the_port_of_the_other_protocol_is_an_error(
     scheme: str, server: type[fake_triton.FakeTriton]
 ) -> None:
     other = server()
+    address = other.url.removeprefix("http://")
     try:
-        with Client(f"{scheme}://{other.url.removeprefix('http://')}", timeout=30) as asker:
-            with pytest.raises((client.ServerUnreachable, client.ServerFailed)):
-                asker.generate("chat", "Hi")
+        with (
+            Client(f"{scheme}://{address}", timeout=30) as asker,
+            pytest.raises((client.ServerUnreachable, client.ServerFailed)),
+        ):
+            asker.generate("chat", "Hi")
     finally:
         other.stop()
 

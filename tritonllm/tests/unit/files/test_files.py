@@ -214,6 +214,14 @@ def test_an_argument_that_the_engine_does_not_know_is_named() -> None:
     assert "max_model_len" in message
 
 
+def test_a_rule_that_could_never_match_is_named(tmp_path: Path) -> None:
+    rules = "input: [{name: blank, action: Mask, banned: {phrases: ['  ']}}]"
+    assert "rule blank" in spec_problems(f"guardrails: {{{rules}}}")["guardrails.input"]
+    (tmp_path / "policy.yaml").write_text(rules)
+    with pytest.raises(files.Invalid, match=r"policy\.yaml: input: rule blank"):
+        files.load_policy(tmp_path / "policy.yaml")
+
+
 @pytest.mark.parametrize("text", ["input: [{name: a, action: Flag, profanity: {}}]", None])
 def test_a_policy_is_a_section_or_a_whole_endpoint(tmp_path: Path, text: str | None) -> None:
     rules = "guardrails: {input: [{name: a, action: Flag, profanity: {}}]}"

@@ -9,7 +9,9 @@ import pytest
 from tritonllm.runtime import errors, requests
 
 
-def refused(values: dict[str, str | bool], parameters: dict[str, object] | None = None) -> errors.RequestError:
+def refused(
+    values: dict[str, str | bool], parameters: dict[str, object] | None = None
+) -> errors.RequestError:
     with pytest.raises(errors.RequestError) as caught:
         requests.parse(values, parameters or {})
     assert caught.value.code == "invalid_argument"
@@ -32,7 +34,9 @@ def test_parameters_of_the_request_are_sampling_parameters() -> None:
 
 
 def test_the_sampling_tensor_goes_before_the_parameters() -> None:
-    request = requests.parse({"text_input": "Hi", "sampling_parameters": '{"max_tokens": 7}'}, {"max_tokens": 5})
+    request = requests.parse(
+        {"text_input": "Hi", "sampling_parameters": '{"max_tokens": 7}'}, {"max_tokens": 5}
+    )
     assert request.sampling.max_tokens == 7
 
 
@@ -55,7 +59,11 @@ def test_a_conversation_may_hold_its_texts_in_parts() -> None:
         (messages("Hi"), "messages[0]", "must be an object"),
         (messages({"role": "king", "content": "Hi"}), "messages[0].role", "must be one of"),
         (messages({"role": "user"}), "messages[0].content", "must be a text"),
-        (messages({"role": "user", "content": "a", "tool_calls": []}), "messages[0].tool_calls", "not supported"),
+        (
+            messages({"role": "user", "content": "a", "tool_calls": []}),
+            "messages[0].tool_calls",
+            "not supported",
+        ),
         (messages({"role": "user", "content": [{"type": "image"}]}), "messages[0].content[0]", "only text"),
         (messages({"role": "user", "content": "\ud800"}), "messages[0].content", "surrogate"),
         ({"text_input": "a", "sampling_parameters": "no"}, "sampling_parameters", "is not JSON"),
@@ -92,7 +100,11 @@ def test_the_text_of_an_error_can_be_read_back() -> None:
     again = errors.parse(f"in ensemble: {error}")
     assert (again.code, again.field, again.message) == ("queue_full", "", "512 requests are waiting")
     error = errors.parse(str(errors.RequestError("invalid_argument", "messages[0].role", "must be: one")))
-    assert (error.code, error.field, error.message) == ("invalid_argument", "messages[0].role", "must be: one")
+    assert (error.code, error.field, error.message) == (
+        "invalid_argument",
+        "messages[0].role",
+        "must be: one",
+    )
 
 
 def test_an_error_of_another_form_is_the_engines() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from tritonllm import api
@@ -16,7 +18,7 @@ def endpoint(**parts: object) -> settings.Settings:
     return settings.Settings.load(canonical.dumps(values))
 
 
-def policy(rules: dict[str, object]) -> screening.Policy:
+def policy(rules: Mapping[str, object]) -> screening.Policy:
     return screening.Policy.load(canonical.pack(rules))
 
 
