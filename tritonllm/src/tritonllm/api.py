@@ -162,7 +162,9 @@ class Profanity(_Model):
 class Pattern(_Model):
     """A regular expression of RE2's syntax, matched in linear time on the text as it is."""
 
-    regex: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)]
+    regex: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)] = pydantic.Field(
+        description="Must compile, and must not match the empty text. `(?i)` in front ignores case."
+    )
 
     @pydantic.field_validator("regex")
     @classmethod
@@ -284,7 +286,7 @@ class Metadata(_Model):
     model_config = pydantic.ConfigDict(extra="ignore")
 
     name: Name = pydantic.Field(description="Name of the endpoint, and of the Triton model that clients ask.")
-    namespace: str | None = None
+    namespace: str | None = pydantic.Field(default=None, description="Kubernetes namespace; ignored here.")
 
     @pydantic.field_validator("name")
     @classmethod
@@ -297,8 +299,8 @@ class Metadata(_Model):
 class LLMEndpoint(_Model):
     """An endpoint: one model behind one policy, served by one pool."""
 
-    api_version: Literal["tritonllm.io/v1alpha1"]
-    kind: Literal["LLMEndpoint"]
+    api_version: Literal["tritonllm.io/v1alpha1"] = pydantic.Field(description="The version of this format.")
+    kind: Literal["LLMEndpoint"] = pydantic.Field(description="What this is.")
     metadata: Metadata
     spec: Spec
     status: dict[str, Any] | None = pydantic.Field(

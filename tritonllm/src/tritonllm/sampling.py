@@ -25,7 +25,10 @@ class SamplingParameters(pydantic.BaseModel):
 
     n: int | None = pydantic.Field(default=None, ge=1, le=16, description="Number of answers to the prompt.")
     max_tokens: int | None = pydantic.Field(
-        default=None, ge=1, lt=2**31, description="Most tokens of an answer."
+        default=None,
+        ge=1,
+        lt=2**31,
+        description=f"Most tokens of an answer; {DEFAULT_MAX_TOKENS} where nobody says.",
     )
     min_tokens: int | None = pydantic.Field(
         default=None, ge=0, lt=2**31, description="Fewest tokens of an answer."
@@ -42,24 +45,40 @@ class SamplingParameters(pydantic.BaseModel):
     min_p: float | None = pydantic.Field(
         default=None, ge=0, le=1, description="Least probability beside the likeliest."
     )
-    presence_penalty: float | None = pydantic.Field(default=None, ge=-2, le=2)
-    frequency_penalty: float | None = pydantic.Field(default=None, ge=-2, le=2)
-    repetition_penalty: float | None = pydantic.Field(default=None, gt=0, le=10)
+    presence_penalty: float | None = pydantic.Field(
+        default=None, ge=-2, le=2, description="Above 0: against tokens that the answer has already."
+    )
+    frequency_penalty: float | None = pydantic.Field(
+        default=None, ge=-2, le=2, description="The same, more for each time that it has them."
+    )
+    repetition_penalty: float | None = pydantic.Field(
+        default=None, gt=0, le=10, description="Above 1: against tokens of prompt and answer."
+    )
     seed: int | None = pydantic.Field(
         default=None, ge=-(2**63), lt=2**63, description="Same seed, same answer, on one engine."
     )
     stop: Text | list[Text] | None = pydantic.Field(default=None, description="Texts that end the answer.")
-    stop_token_ids: list[Token] | None = pydantic.Field(default=None, max_length=64)
-    include_stop_str_in_output: bool | None = None
+    stop_token_ids: list[Token] | None = pydantic.Field(
+        default=None, max_length=64, description="Tokens that end the answer."
+    )
+    include_stop_str_in_output: bool | None = pydantic.Field(
+        default=None, description="Keep the text that ended the answer."
+    )
     ignore_eos: bool | None = pydantic.Field(
         default=None, description="Go on past the end of the answer; for tests."
     )
-    skip_special_tokens: bool | None = None
+    skip_special_tokens: bool | None = pydantic.Field(
+        default=None, description="false: write tokens such as the end of a turn, too."
+    )
     logprobs: int | None = pydantic.Field(
         default=None, ge=0, le=20, description="Log probabilities per token."
     )
-    logit_bias: dict[str, float] | None = pydantic.Field(default=None, max_length=1024)
-    bad_words: list[Text] | None = pydantic.Field(default=None, max_length=256)
+    logit_bias: dict[str, float] | None = pydantic.Field(
+        default=None, max_length=1024, description="Token id to what is added to its logit."
+    )
+    bad_words: list[Text] | None = pydantic.Field(
+        default=None, max_length=256, description="Words that the sampler may not finish."
+    )
 
     def given(self) -> dict[str, Any]:
         """The parameters that were set, as plain data."""

@@ -19,8 +19,12 @@ class SimulatedArgs(pydantic.BaseModel):
         description="words: invented ones. echo: the prompt, or the last turn of a conversation.",
     )
     seed: int = pydantic.Field(default=0, description="Other words for another seed.")
-    time_to_first_token_seconds: float = pydantic.Field(default=0, ge=0, le=3600)
-    inter_token_seconds: float = pydantic.Field(default=0, ge=0, le=3600)
+    time_to_first_token_seconds: float = pydantic.Field(
+        default=0, ge=0, le=3600, description="How long the first token takes."
+    )
+    inter_token_seconds: float = pydantic.Field(
+        default=0, ge=0, le=3600, description="How long every other token takes."
+    )
     max_num_seqs: int = pydantic.Field(
         default=api.DEFAULT_MAX_NUM_SEQS, ge=1, description="Answers made at once."
     )

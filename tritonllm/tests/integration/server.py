@@ -190,7 +190,7 @@ def running(
         # Only where the block itself raised nothing, whose error would be hidden.
         assert killed or process.returncode in (0, 1), f"exit code {process.returncode}\n{story}"
         assert not left, f"left behind: {left}\n{story}"
-        regions = [path.name for name in names for path in _SHARED_MEMORY.glob(f"{name}*")]
+        regions = [path.name for name in names for path in shared_memory(name)]
         assert not regions, f"left in shared memory: {regions}\n{story}"
 
 
@@ -225,6 +225,11 @@ def owned(pid: int) -> set[str]:
                 if target.parent == _SHARED_MEMORY and target.name.endswith("-owner"):
                     names.add(target.name.removesuffix("-owner"))
     return names
+
+
+def shared_memory(name: str) -> set[Path]:
+    """The shared memory files of a supervisor, by what their names start with; semaphores are among them."""
+    return {*_SHARED_MEMORY.glob(f"{name}*"), *_SHARED_MEMORY.glob(f"sem.{name}*")}
 
 
 def _left(mark: str) -> list[psutil.Process]:

@@ -14,11 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import psutil
-
 from tritonllm import api
 from tritonllm.serve import binary as binaries
 from tritonllm.serve import leftovers
+from tritonllm.serve import memory as memory_limits
 from tritonllm.serve.options import Options
 
 # A model's process takes 1 MiB of shared memory at its start and grows with the requests at once: 13 MiB were
@@ -65,7 +64,7 @@ def check(
     if any(endpoint.spec.engine.type == "vllm" for endpoint in endpoints):
         problems += vllm(installed=importlib.util.find_spec("vllm") is not None)
         if not gpu:
-            problems += memory(endpoints, options.weights, available=psutil.virtual_memory().available)
+            problems += memory(endpoints, options.weights, available=memory_limits.available())
     if problems:
         raise PreflightError(problems)
 
@@ -168,7 +167,7 @@ def _remedy(model: api.Model) -> str:
 
 
 def memory(endpoints: Iterable[api.LLMEndpoint], root: str, available: int) -> list[str]:
-    """Without a GPU, the weights fit into the machine's memory.
+    """Without a GPU, the weights fit into the memory of this machine or container.
 
     Args:
         endpoints: what shall be served.
@@ -181,7 +180,7 @@ def memory(endpoints: Iterable[api.LLMEndpoint], root: str, available: int) -> l
         return []
     return [
         f"the weights take {needed / _GIB:.1f} GiB of memory and {available / _GIB:.1f} GiB are available;"
-        " close other programs, serve fewer endpoints or choose a smaller model"
+        " close other programs, raise the container's limit, serve fewer endpoints or choose a smaller model"
     ]
 
 

@@ -17,6 +17,7 @@ from tritonllm.serve import binary, leftovers, wanted
 def hold(shared: Path, temporary: Path, report: multiprocessing.connection.Connection) -> None:
     with leftovers.claim(shared, temporary) as claim:
         (shared / f"{claim.region_prefix}1").touch()
+        (shared / f"sem.{claim.region_prefix}mp-1").touch()
         (claim.directory / "log").touch()
         report.send(claim.name)
         signal.pause()
@@ -47,7 +48,7 @@ def owner(places: tuple[Path, Path]):
 def test_what_a_living_owner_has_stays(places: tuple[Path, Path], owner: tuple) -> None:
     shared, temporary = places
     leftovers.sweep(shared, temporary)
-    assert len(list(shared.iterdir())) == 2
+    assert len(list(shared.iterdir())) == 3
     assert (temporary / owner[1] / "log").exists()
 
 
@@ -72,6 +73,7 @@ def test_nothing_stays_after_the_block(places: tuple[Path, Path]) -> None:
     shared, temporary = places
     with leftovers.claim(shared, temporary) as claim:
         (shared / f"{claim.region_prefix}1").touch()
+        (shared / f"sem.{claim.region_prefix}mp-1").touch()
         (claim.directory / "repository").mkdir()
     assert list(shared.iterdir()) == list(temporary.iterdir()) == []
 
