@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("metadata", {"name": "chat-engine"}),
 )
 
-NAME: str = next(part.pattern for part in api.Name.__metadata__)
+NAME = typing.get_args(api.Name)[1].pattern
 
 Schema = dict[str, Any]
 
@@ -149,7 +150,7 @@ def _table(part: Schema, definitions: Schema) -> Iterator[str]:
     yield "|---|---|---|---|"
     for name, field in part["properties"].items():
         reference, _ = _reference(field)
-        meaning = field.get("description") or definitions.get(reference, {}).get("description")
+        meaning = field.get("description") or (reference and definitions[reference]["description"])
         if meaning is None:
             raise SystemExit(f"the field `{name}` says nothing about itself; give it a description")
         default = "**required**" if name in part.get("required", ()) else _default(field)

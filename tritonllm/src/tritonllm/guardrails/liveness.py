@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import re
 import warnings
-from re import _parser  # pyright: ignore[reportAttributeAccessIssue]
 from typing import Any
 
+try:
+    from re import _parser  # pyright: ignore[reportAttributeAccessIssue]
+except ImportError:  # It is private to the standard library, so may go.
+    _parser = None
+
 # What Python's parser reads otherwise than RE2 does: POSIX classes, and a repetition without a lower bound.
-_READ_OTHERWISE = re.compile(r"\[\[?:|\{,|\\[0-9]")
+_READ_OTHERWISE = re.compile(r"\[:\^?\w+:\]|\{,|\\[0-9]")
 _LONGEST = 20_000
 
 
@@ -30,13 +34,13 @@ def prefixes(regex: str) -> str | None:
     Returns:
         The pattern, which also matches the empty text; None where it can't be made.
     """
-    if _READ_OTHERWISE.search(regex):
+    if _parser is None or _READ_OTHERWISE.search(regex):
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             parsed = _parser.parse(regex)
-        flags = "(?is)" if parsed.state.flags & re.IGNORECASE or "(?" in regex else "(?s)"
+        flags = "(?is)" if parsed.state.flags & re.IGNORECASE else "(?s)"
         found = flags + _prefix(list(parsed))
     except (_Unknown, re.error, Warning, RecursionError, OverflowError):
         return None
@@ -57,7 +61,7 @@ def _prefix(items: list[Any]) -> str:
 def _item_prefix(item: Any) -> str:
     name, value = str(item[0]), item[1]
     if name == "SUBPATTERN":
-        return _prefix(list(value[3]))
+        return _prefix(_subpattern(value))
     if name == "BRANCH":
         return "(?:" + "|".join(_prefix(list(branch)) for branch in value[1]) + ")"
     if name in ("MAX_REPEAT", "MIN_REPEAT"):
@@ -88,7 +92,7 @@ def _item(item: Any) -> str:
     if name == "IN":
         return _set(value)
     if name == "SUBPATTERN":
-        return f"(?:{_whole(list(value[3]))})"
+        return f"(?:{_whole(_subpattern(value))})"
     if name == "BRANCH":
         return "(?:" + "|".join(_whole(list(branch)) for branch in value[1]) + ")"
     if name in ("MAX_REPEAT", "MIN_REPEAT"):
@@ -96,6 +100,14 @@ def _item(item: Any) -> str:
         count = f"{{{low},{high}}}" if high <= 1000 else f"{{{low},}}"
         return f"(?:{inner}){count}"
     raise _Unknown
+
+
+def _subpattern(value: Any) -> list[Any]:
+    _, flags_on, flags_off, items = value
+    # Case that matters in one part only can't be said of a set that excludes letters.
+    if flags_on & re.IGNORECASE or flags_off & re.IGNORECASE:
+        raise _Unknown
+    return list(items)
 
 
 def _set(members: list[Any]) -> str:

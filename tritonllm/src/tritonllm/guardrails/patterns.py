@@ -13,7 +13,8 @@ import re2
 from tritonllm.guardrails import liveness, spans
 
 LONGEST = 512
-_BLOCK = 8192
+# A program that is too large for RE2's automaton may take milliseconds for each piece of a text.
+_LARGEST_PROGRAM = 1000
 
 
 class Pattern:
@@ -34,17 +35,31 @@ class Pattern:
         end = len(text) if last else self._decided(text, position)
         found: list[spans.Span] = []
         while position < end:
-            # A look at a whole block says that there is no match, which is so for most of all texts.
-            stop = min(position + _BLOCK, len(text))
-            safe = end if stop == len(text) else min(end, stop - LONGEST - 1)
-            begun = self._begins(text, position, stop)
-            if begun is None or begun >= safe:
-                position = safe
-                continue
-            span, position = self._next(text, begun, min(begun + LONGEST, end))
+            span, position = self._run(text, position, end, found)
             if span is not None:
                 found.append(span)
         return found, max(position, end)
+
+    def _run(
+        self, text: str, position: int, end: int, found: list[spans.Span]
+    ) -> tuple[spans.Span | None, int]:
+        """Adds the matches up to one that is too long, and looks for a shorter one there.
+
+        Returns:
+            What it found there, and where to go on.
+        """
+        # One character before, so that `\\b` and `^` see what is there.
+        offset = max(0, position - 1)
+        for match in self._regex.finditer(text[offset:], position - offset):
+            start, stop = match.start() + offset, match.end() + offset
+            if start >= end:
+                break
+            if stop - start > LONGEST:
+                return self._next(text, start, min(start + LONGEST, end))
+            if stop > start:
+                found.append(spans.Span(start, stop, self._rule))
+                end = max(end, stop)
+        return None, end
 
     def _decided(self, text: str, position: int) -> int:
         """The first place at which a match may be under way."""
@@ -70,17 +85,13 @@ class Pattern:
         match = self._regex.match(window, start - offset, start - offset + LONGEST)
         return None if match is None or match.end() == match.start() else offset + match.end()
 
-    def _begins(self, text: str, position: int, stop: int) -> int | None:
-        """The first place at which a match of any length may begin."""
-        offset = max(0, position - 1)
-        match = self._regex.search(text[offset:stop], position - offset)
-        return None if match is None else offset + match.start()
-
 
 def _compile(regex: str) -> Any:
     options = re2.Options()
     options.log_errors = False
     options.longest_match = True
+    # RE2's automaton is a hundred times quicker than what it falls back to when there is no room for it.
+    options.max_mem = 32 << 20
     return re2.compile(regex, options)
 
 
@@ -89,6 +100,7 @@ def _under_way(regex: str) -> Any:
     if prefixes is None:
         return None
     try:
-        return _compile(rf"{prefixes}\z")
+        compiled = _compile(rf"{prefixes}\z")
     except re2.error:
         return None
+    return compiled if compiled.programsize <= _LARGEST_PROGRAM else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import logging
 import os
 import pathlib
 import threading
@@ -26,6 +27,8 @@ from tritonllm.runtime import (
     wire,
 )
 
+log = logging.getLogger(__name__)
+
 _BACKENDS = {
     "vllm": ("tritonllm.runtime.vllm_engine", "VllmBackend"),
     "simulated": ("tritonllm.runtime.simulated", "SimulatedBackend"),
@@ -39,7 +42,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Starts the engine and returns when it can answer."""
         parameters = wire.config_parameters(args)
-        self.log = logs.logger(args["model_name"])
+        logs.name(args["model_name"])
         self.name = args["model_name"]
         self.streams: dict[str, outbox.Stream] = {}
         self.outbox = outbox.Outbox()
@@ -64,7 +67,7 @@ class TritonPythonModel:
             except errors.RequestError as error:
                 self._refuse(sender, error)
             except Exception as error:
-                self.log.exception("a request could not be read")
+                log.exception("a request could not be read")
                 self._refuse(
                     sender, errors.RequestError("internal", "", f"the engine model failed: {error!r}")
                 )
@@ -118,7 +121,7 @@ class TritonPythonModel:
         except errors.RequestError as error:
             self.outbox.fail(stream, error)
         except Exception as error:
-            self.log.exception("a request failed in the engine")
+            log.exception("a request failed in the engine")
             self.outbox.fail(
                 stream, errors.RequestError("engine_failure", "", f"the engine failed: {error!r}")
             )
@@ -138,7 +141,7 @@ class TritonPythonModel:
             try:
                 await self.backend.check()
             except Exception:
-                self.log.critical(
+                log.critical(
                     "the engine is dead; its process ends, so that it is started anew", exc_info=True
                 )
                 await asyncio.sleep(_HOUSEKEEPING_SECONDS)

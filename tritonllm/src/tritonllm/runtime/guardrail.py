@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 from tritonllm import guardrails
 from tritonllm.runtime import errors, logs, screening, wire
+
+log = logging.getLogger(__name__)
 
 
 class TritonPythonModel:
@@ -14,7 +17,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the policy from the model's config."""
-        self.log = logs.logger(args["model_name"])
+        logs.name(args["model_name"])
         self.policy = screening.Policy.load(wire.config_parameters(args)["policy"])
 
     def execute(self, triton_requests: list[Any]) -> list[Any]:
@@ -27,7 +30,7 @@ class TritonPythonModel:
         except errors.RequestError as error:
             return wire.error(error)
         except Exception as error:
-            self.log.exception("a text could not be judged")
+            log.exception("a text could not be judged")
             return wire.error(
                 errors.RequestError("guardrail_failure", "", f"the guardrail failed: {error!r}")
             )

@@ -6,13 +6,11 @@ import logging
 import sys
 
 
-def logger(model: str) -> logging.Logger:
-    """The logger of a model; each line names it. Texts of users never go there."""
-    found = logging.getLogger(f"tritonllm.{model}")
-    if not found.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {model}: %(message)s"))
-        found.addHandler(handler)
-        found.propagate = False
-        found.setLevel(logging.INFO)
-    return found
+def name(model: str) -> None:
+    """Puts a model's name on every line that its process logs. Texts of users never go there."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {model}: %(message)s"))
+    ours = logging.getLogger("tritonllm")
+    ours.handlers[:] = [handler]
+    ours.propagate = False
+    ours.setLevel(logging.INFO)

@@ -8,6 +8,7 @@ client. The engine is always asked to stream, so that a request can be stopped a
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from typing import Any
 
@@ -27,6 +28,8 @@ from tritonllm.runtime import (
     wire,
 )
 
+log = logging.getLogger(__name__)
+
 OUTCOMES = ("stop", "length", "content_filter", "cancelled", "timeout", *errors.CODES)
 
 
@@ -36,7 +39,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the endpoint from the model's config."""
         parameters = wire.config_parameters(args)
-        self.log = logs.logger(args["model_name"])
+        logs.name(args["model_name"])
         self.settings = settings.Settings.load(parameters["settings"])
         self.policy = screening.Policy.load(parameters["policy"])
         self.meter = metrics.Meter(parameters["endpoint"], metric_names.PIPELINE, _series(self.policy))
@@ -55,7 +58,7 @@ class TritonPythonModel:
             except errors.RequestError as error:
                 self._refuse(sender, error)
             except Exception as error:
-                self.log.exception("a request could not be read")
+                log.exception("a request could not be read")
                 self._refuse(sender, errors.RequestError("internal", "", f"the pipeline failed: {error!r}"))
 
     def finalize(self) -> None:
@@ -84,9 +87,12 @@ class TritonPythonModel:
         try:
             self._serve(accepted)
         except errors.RequestError as error:
+            if accepted.request.text is not None and error.field == "messages":
+                # The caller sent a prompt; that this endpoint makes a conversation of it is its own affair.
+                error = errors.RequestError(error.code, "text_input", error.message)
             accepted.fail(error)
         except Exception as error:
-            self.log.exception("a request failed")
+            log.exception("a request failed")
             accepted.fail(errors.RequestError("internal", "", f"the pipeline failed: {error!r}"))
 
     def _serve(self, accepted: call.Call) -> None:

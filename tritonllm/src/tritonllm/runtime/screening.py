@@ -11,7 +11,7 @@ from tritonllm import api, guardrails
 from tritonllm.render import canonical
 from tritonllm.runtime import errors, requests
 
-log = logging.getLogger("tritonllm.guardrails")
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
