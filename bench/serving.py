@@ -47,7 +47,7 @@ spec:
     input: [{{name: secrets, banned: {{phrases: [project falcon, launch codes]}}, action: Block}}]
     output:
       - {{name: language, profanity: {{}}, action: Mask}}
-      - {{name: mail, pattern: {{regex: '[a-z.]+@[a-z]+\\.com'}}, action: Mask}}
+      - {{name: cards, pattern: {{regex: '(?:\\d[ -]?){{{{13,16}}}}'}}, action: Mask}}
 """
 
 

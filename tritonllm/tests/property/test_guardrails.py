@@ -29,6 +29,11 @@ PHRASES = [
     "法轮",
     "go",
     "shh",
+    "51 area",
+    "go falcon",
+    "$$$",
+    "😀 go",
+    "ass hat b",
 ]
 REGEXES = [
     r"\b\d{4}\b", r"[a-z]+@[a-z]+\.com", "a+b", "(ab|abc)d?", "x.*y", r"^go", r"end$", "(?i)key-[0-9a-f]{3,6}",
@@ -39,6 +44,7 @@ PIECES = [
     "@", "$", "5", "4", "1", "0", "!", "|", "u", "v", "l", "i", "\u200b", "\u200d", "\u0301", "\u00ad", "а", "о", "ѕ", "х",
     "ß", "ß", "ﬁ", "ö", "ｆ", "😀", "法", "轮", "x", "y", "k", "e", "-ab", "@a.com", "key-a", "12", "\u115f", "\ufe0f", "(", "+",
     "proj", "ect", " fal", "con", "falcon", "project", "chan", "env", "area", "51", "го", "хрен", "plan ", "shh", "c", "h",
+    "51", "*51", "90", "．", "－", "…", "é", "ᴏ", "ӏ", "\x7f", "\t", "hat ", "f u", "s.s", "ss", "sss", "ooo", "aaa", "㎏",
 ]  # fmt: skip
 
 texts = st.one_of(

@@ -25,10 +25,10 @@ GAP = " "
 # Between the words of a phrase; a full stop or comma ends a phrase, so they are not here.
 _GAPS = frozenset("-_*~`'\"\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201c\u201d")
 
-# Symbols, digits and letters that are written for other letters. `*` stands for any vowel.
+# Symbols, digits and letters that are written for other letters. `*` stands for any vowel, and `v`.
 _LEET = {
-    "@": "a", "4": "a", "3": "e", "1": "il", "!": "i", "|": "il", "0": "o", "$": "s", "5": "s", "7": "t",
-    "+": "t", "8": "b", "9": "g", "*": "aeiouy", "v": "u", "u": "v", "l": "i",
+    "@": "ao", "4": "a", "3": "e", "1": "il", "!": "i", "|": "il", "0": "o", "$": "s", "5": "s", "7": "t",
+    "+": "t", "8": "b", "9": "g", "*": "aeiouyv", "v": "u", "u": "v", "l": "i",
 }  # fmt: skip
 SYMBOLS = "".join(symbol for symbol in _LEET if not symbol.isalpha())
 
@@ -43,10 +43,16 @@ _UNSPACED = (
 )
 
 
+_CONFUSABLE: dict[str, list[dict[str, str]]] = confusables.confusables_data
+
+
 @functools.cache
 def letters(char: str) -> tuple[Letter, ...]:
     """What a code point stands for: a sequence, as `ß` stands for two letters; empty for what can't be seen."""
-    return tuple(_alternatives(folded) for folded in fold(char) if not folded.isspace())
+    folded = fold(char)
+    # What folds to one character may look like another one: `ϲ` is a sigma, and looks like a `c`.
+    seen_as = char if len(folded) == 1 else ""
+    return tuple(_alternatives(part, seen_as) for part in folded if not part.isspace())
 
 
 @functools.cache
@@ -59,7 +65,7 @@ def fold(char: str) -> str:
 @functools.cache
 def is_gap(char: str) -> bool:
     """Whether a code point may stand between two words of a phrase."""
-    return char.isspace() or char in _GAPS
+    return char.isspace() or char in _GAPS or fold(char) in _GAPS
 
 
 @functools.cache
@@ -93,27 +99,19 @@ def _invisible(char: str) -> bool:
     ) or char in "\u115f\u1160\u3164\uffa0\u2800"
 
 
-@functools.cache
-def _alternatives(char: str) -> Letter:
+def _alternatives(char: str, seen_as: str) -> Letter:
     found = {char: EXACT if char.isalpha() else 0}
     for letter in _LEET.get(char, ""):
         found.setdefault(letter, LEET)
-    lookalike = _lookalike(char)
-    if lookalike:
-        found.setdefault(lookalike, LOOKALIKE)
+    for letter in _lookalikes(char) + _lookalikes(seen_as):
+        found.setdefault(letter, LOOKALIKE)
     return tuple(found.items())
 
 
-def _lookalike(char: str) -> str | None:
+def _lookalikes(char: str) -> str:
+    """The plain letters and digits that a character can be taken for."""
     if char.isascii():
-        return None
-    for other in confusables.confusables_data.get(char, ()):
-        folded = other["c"].casefold()
-        if len(folded) == 1 and folded.isascii() and folded.isalnum():
-            return folded
-    # Small capitals and upper-case look-alikes are listed by the upper-case letter only.
-    for other in confusables.confusables_data.get(char.upper(), ()):
-        folded = other["c"].casefold()
-        if len(folded) == 1 and folded.isascii() and folded.isalnum():
-            return folded
-    return None
+        return ""
+    # Small capitals, and look-alikes in upper case, are listed by the upper-case letter only.
+    listed = [other["c"].casefold() for each in (char, char.upper()) for other in _CONFUSABLE.get(each, ())]
+    return "".join(letter for letter in listed if len(letter) == 1 and letter.isascii() and letter.isalnum())

@@ -27,7 +27,8 @@ class _View(dict[int, str]):
     def __missing__(self, code: int) -> str:
         char = chr(code)
         folded = folding.fold(char)
-        if len(folded) == 1 and folded.isascii() and (folded.isalnum() or folded in folding.SYMBOLS):
+        plain = len(folded) == 1 and folded.isascii() and (folded.isalnum() or folded in folding.SYMBOLS)
+        if plain and folding.letters(char) == folding.letters(folded):
             view = folded.translate(_SWAPS)
         elif folding.is_gap(char) or _is_sign(char):
             view = " "
@@ -106,25 +107,7 @@ class Phrases:
         # The spaces stand for what is before and behind all text.
         view = f" {_view(text[offset:])} "
         shape = view.translate(_SHAPE)
-        places: set[int] = set()
-        runs: list[int] = []
-        for index, start, end in self._finder.find_matches_as_indexes(view, overlapping=True):
-            if index < len(_REPEATS):
-                first = offset + start - 1
-                if len({folding.fold(char) for char in text[first : first + trie.SHORTEST_REPEAT]}) == 1:
-                    runs.append(start)
-            elif view[start] != " ":
-                runs.append(start)
-            else:
-                following = self._following[index - len(_REPEATS)]
-                # A digit, a sign and what is special may be any letter.
-                if not following or shape[end : end + 1] != "a" or view[end] in following:
-                    places.add(start + 1)
-        for index, start, _ in _MARKS.find_matches_as_indexes(shape, overlapping=True):
-            if index < len(_DISGUISES):
-                runs.append(start)
-            else:
-                places.add(start + 1)
+        places, runs = self._marked(view, shape, text[offset:])
         if not last:
             # What the text ends in may yet become anything, as may a letter by itself before a space.
             if shape[-2] != " ":
@@ -139,9 +122,31 @@ class Phrases:
         found = {place - 1 + offset for place in places}
         if self._odd:
             found.update(match.start() for match in self._odd.finditer(text, position))
-        return sorted(
-            place for place in found if position <= place < len(text) and self._may_begin(text, place)
-        )
+        size = len(text)
+        return sorted([place for place in found if position <= place < size and self._may_begin(text, place)])
+
+    def _marked(self, view: str, shape: str, text: str) -> tuple[set[int], list[int]]:
+        """The places of a view at which a phrase may begin, and those in runs of which any place may be one."""
+        places: set[int] = set()
+        runs: list[int] = []
+        for index, start, end in self._finder.find_matches_as_indexes(view, overlapping=True):
+            if index < len(_REPEATS):
+                # Some letters share a view.
+                if len({folding.fold(char) for char in text[start - 1 : end - 1]}) == 1:
+                    runs.append(start)
+            elif view[start] != " ":
+                runs.append(start)
+            else:
+                following = self._following[index - len(_REPEATS)]
+                # A digit, a sign and what is special may be any letter.
+                if not following or shape[end : end + 1] != "a" or view[end] in following:
+                    places.add(start + 1)
+        for index, start, _ in _MARKS.find_matches_as_indexes(shape, overlapping=True):
+            if index < len(_DISGUISES):
+                runs.append(start)
+            else:
+                places.add(start + 1)
+        return places, runs
 
     def _may_begin(self, text: str, place: int) -> bool:
         inside = place and folding.is_word(text[place]) and folding.is_word(text[place - 1])
@@ -167,7 +172,9 @@ def _keys(phrases: Iterable[str], *, words: bool) -> dict[str, str]:
         # What is special is always found as a disguise.
         if run and _SPECIAL not in run:
             second = re.match(" ([a-z])", view[len(run) :])
-            following.setdefault(f" {run} " if words else run, set()).add(second[1] if second else "")
+            # Digits and signs alone show no disguise when there are more beside them.
+            bounded = words and any(char.isalpha() for char in run)
+            following.setdefault(f" {run} " if bounded else run, set()).add(second[1] if second else "")
     return {key: "" if "" in letters else "".join(sorted(letters)) for key, letters in following.items()}
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 
 class Span(NamedTuple):
-    """A match: from `start` up to `end`, of the rule with this number. Sorts by place, then rule."""
+    """A match: from `start` up to `end`, of the rule with this number."""
 
     start: int
     end: int

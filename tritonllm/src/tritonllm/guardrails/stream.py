@@ -82,7 +82,8 @@ class Stream:
             found, position = matcher.advance(self._text, self._positions[index] - offset, last=last)
             self._positions[index] = position + offset
             decided = min(decided, position + offset)
-            self._found += [spans.Span(start + offset, end + offset, rule) for start, end, rule in found]
+            if found:
+                self._found += [spans.Span(start + offset, end + offset, rule) for start, end, rule in found]
         released = self._release(decided)
         # What was decided is dropped, but for what is looked back at.
         superfluous = decided - trie.LOOKBACK - offset
@@ -95,7 +96,7 @@ class Stream:
         """Lets out what lies before the first undecided place, less what is masked."""
         if not self._found:
             return self._take(decided)
-        self._found.sort()
+        self._found.sort(key=lambda span: (span.start, span.rule))
         due = [span for span in self._found if span.start < decided]
         block = next((span for span in due if self._rules[span.rule].action == "Block"), None)
         if block is not None:

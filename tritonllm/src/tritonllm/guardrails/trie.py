@@ -51,11 +51,14 @@ class Undecided(Exception):
 
 
 def normalize(phrase: str) -> str:
-    """A phrase as the trie holds it: folded, with one `folding.GAP` between its words."""
+    """A phrase as the trie holds it: folded, with one `folding.GAP` between its words.
+
+    Stars around it are emphasis, as they are around what is said.
+    """
     parts: list[str] = []
     for char in phrase:
         parts.append(folding.GAP if folding.is_gap(char) and char not in "*" else folding.fold(char))
-    return folding.GAP.join("".join(parts).split())
+    return folding.GAP.join("".join(parts).split()).strip(f"*{folding.GAP}")
 
 
 def build(phrases: Iterable[tuple[str, int]]) -> Node:
@@ -221,7 +224,7 @@ def _walk_spelled(root: Node, text: str, start: int, last: bool) -> dict[int, in
         index += 1
         ends = {rule for node, how in states if _is_meant(how, text, start) for rule in node.ends}
         if ends and count >= SHORTEST_SPELLED:
-            if index + 2 >= size and not last and (index >= size or text[index] in _SPELLED_BY):
+            if index + 2 >= size and not last and (index >= size or _is_between(text[index])):
                 raise Undecided
             if not _is_letter(text, index) and not _goes_on(text, index):
                 return dict.fromkeys(ends, index)
@@ -229,7 +232,7 @@ def _walk_spelled(root: Node, text: str, start: int, last: bool) -> dict[int, in
             return {}
         if index + 1 >= size and not last:
             raise Undecided
-        if index >= size or text[index] not in _SPELLED_BY or not _is_letter(text, index + 1):
+        if index + 1 >= size or not _is_between(text[index]) or not _may_spell(text[index + 1]):
             return {}
         index += 1
 
@@ -250,10 +253,19 @@ def _goes_on(text: str, index: int) -> bool:
     """Whether a spelling goes on with another single letter at `index`."""
     return (
         index < len(text)
-        and text[index] in _SPELLED_BY
+        and _is_between(text[index])
         and _is_letter(text, index + 1)
         and not _is_letter(text, index + 2)
     )
+
+
+def _is_between(char: str) -> bool:
+    """Whether a code point may stand between the letters of a spelled word."""
+    return char in _SPELLED_BY or folding.fold(char) in _SPELLED_BY
+
+
+def _may_spell(char: str) -> bool:
+    return folding.is_word(char) or char in folding.SYMBOLS
 
 
 def _is_letter(text: str, index: int) -> bool:
@@ -262,9 +274,9 @@ def _is_letter(text: str, index: int) -> bool:
 
 def _may_begin_spelling(text: str, start: int) -> bool:
     """Whether no spelling is under way; the words `I` and `a` before one are none."""
-    if not folding.is_word(text[start]) or (start + 1 < len(text) and text[start + 1] not in _SPELLED_BY):
+    if not _may_spell(text[start]) or (start + 1 < len(text) and not _is_between(text[start + 1])):
         return False
-    if start < 2 or text[start - 1] not in _SPELLED_BY or not folding.is_word(text[start - 2]):
+    if start < 2 or not _is_between(text[start - 1]) or not folding.is_word(text[start - 2]):
         return True
     single = start < 3 or not folding.is_word(text[start - 3])
     return not single or text[start - 2] in "iIaA"

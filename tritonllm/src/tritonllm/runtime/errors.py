@@ -18,6 +18,9 @@ Code = Literal[
 
 CODES: tuple[Code, ...] = get_args(Code)
 
+# Enough for any reason; what quotes the caller's own input may be as long as that.
+_LONGEST = 2000
+
 _TEXT = re.compile(rf"\[({'|'.join(CODES)})\] (?:([\w.\[\]]+): )?(.*)", re.DOTALL)
 
 
@@ -34,10 +37,16 @@ class RequestError(Exception):
     """
 
     def __init__(self, code: Code, field: str, message: str) -> None:
-        super().__init__(f"[{code}] {field}: {message}" if field else f"[{code}] {message}")
+        super().__init__(_sendable(f"[{code}] {field}: {message}" if field else f"[{code}] {message}"))
         self.code: Code = code
         self.field = field
         self.message = message
+
+
+def _sendable(text: str) -> str:
+    """The text without what can't be sent: half a surrogate pair has no UTF-8."""
+    shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return shown.encode(errors="backslashreplace").decode()
 
 
 def parse(text: str) -> RequestError:

@@ -16,6 +16,11 @@ import pydantic
 from tritonllm import sampling, tensors
 from tritonllm.runtime import errors
 
+# Twice what a context of a million tokens holds. More would only cost: memory that is shared between Triton
+# and the models, which never shrinks again, and time of everybody else's requests.
+LONGEST_CHARACTERS = 8 << 20
+_SHOWN_PROBLEMS = 5
+
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 Message = dict[str, str]
@@ -64,6 +69,9 @@ def parse(values: Mapping[str, str | bool], parameters: Mapping[str, Any]) -> Re
         raise _invalid("messages", "can't go with `text_input`; send one of them")
     if text == "":
         raise _invalid("text_input", "is empty; send a prompt")
+    for field in ("text_input", "messages", "sampling_parameters"):
+        if len(str(values.get(field, ""))) > LONGEST_CHARACTERS:
+            raise _invalid(field, f"is longer than {LONGEST_CHARACTERS} characters; shorten it")
     given = values.get("sampling_parameters")
     return Request(
         text=None if text is None else str(text),
@@ -114,10 +122,12 @@ def parse_sampling(values: Mapping[str, Any]) -> sampling.SamplingParameters:
     try:
         return sampling.SamplingParameters.model_validate(dict(values))
     except pydantic.ValidationError as error:
-        problems = [_sampling_problem(detail) for detail in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+    problems = [_sampling_problem(detail) for detail in found[:_SHOWN_PROBLEMS]]
     field, _ = problems[0]
     rest = "; ".join(f"{name} {what}" if name != field else what for name, what in problems)
-    raise _invalid(field, rest)
+    more = len(found) - len(problems)
+    raise _invalid(field, f"{rest}; and {more} more" if more else rest)
 
 
 def _sampling_problem(detail: Any) -> tuple[str, str]:

@@ -64,11 +64,13 @@ def arguments(
 def thread_pool_size(endpoints: Iterable[api.LLMEndpoint]) -> int:
     """Threads of the Python backend, for each model instance (default: 32).
 
-    A request of the pipeline holds one from its call of the engine until the first response, and every
-    response that is sent needs one for a moment; hence two for each request at once. The pool belongs to
-    an instance, so the largest endpoint decides. Beyond 512 the threads themselves cost more than they give.
+    A request of the pipeline holds one from its call of the engine until the first response, also while it
+    waits for a place in the engine. Every response that is sent needs one for a moment: were none left, no
+    stream would go on. The pool belongs to an instance, so the largest endpoint decides. More than 256
+    responses are never on their way at once.
     """
-    return min(512, max([64, *(2 * endpoint.spec.capacity for endpoint in endpoints)]))
+    specs = [endpoint.spec for endpoint in endpoints]
+    return max([64, *(spec.limits.max_concurrent_requests + min(256, spec.capacity) for spec in specs)])
 
 
 class Server:

@@ -109,3 +109,19 @@ def test_the_text_of_an_error_can_be_read_back() -> None:
 
 def test_an_error_of_another_form_is_the_engines() -> None:
     assert errors.parse("CUDA out of memory").code == "engine_failure"
+
+
+def test_what_is_longer_than_any_context_is_refused_before_it_is_read() -> None:
+    for name in ("text_input", "messages"):
+        error = refused({name: "x" * (requests.LONGEST_CHARACTERS + 1)})
+        assert (error.field, error.message) == (name, "is longer than 8388608 characters; shorten it")
+
+
+def test_only_the_first_of_many_mistakes_are_explained() -> None:
+    error = refused({"text_input": "Hi"}, {f"key{n}": 1 for n in range(1000)})
+    assert error.message.endswith("; and 995 more")
+
+
+def test_an_error_can_be_sent_whatever_it_quotes() -> None:
+    assert "messages[0].\\ud800: is not supported" in str(refused(messages({"\ud800": "user"})))
+    assert len(str(refused({"text_input": "Hi"}, {"k" * 100_000: 1}))) < 2100

@@ -1,0 +1,208 @@
+"""What counts as saying a banned word, and what does not."""
+
+from __future__ import annotations
+
+import pytest
+from policies import banned, masked
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("you ass there", "you # there"),
+        ("ass", "#"),
+        ("Ass. ASS! aSs?", "#. #! #?"),
+        ("\"ass\" 'ass' “ass” ‘ass’ `ass` «ass»", "\"#\" '#' “#” ‘#’ `#` «#»"),
+        ("*ass* **ass** _ass_ __ass__ ~~ass~~", "*#* **#** _#_ __#__ ~~#~~"),
+        ("ass's ass’s", "#'s #’s"),
+        ("(ass) [ass] {ass} <ass> #ass @ass", "(#) [#] {#} <#> ## @#"),
+        ("ass,ass;ass:ass/ass\\ass|ass", "#,#;#:#/#\\#|#"),
+        ("-ass- ass-hat", "-#- #-hat"),
+        ("class assess bass assassin", "class assess bass assassin"),
+        ("ass1 1ass assé éass assя", "ass1 1ass assé éass assя"),
+        ("😀ass😀", "😀#😀"),
+    ],
+)
+def test_a_word_is_found_between_its_boundaries_only(text: str, left: str) -> None:
+    assert masked(banned("ass"), text) == left
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "falcon",
+        "FALCON",
+        "FaLcOn",
+        "ｆａｌｃｏｎ",
+        "𝐟𝐚𝐥𝐜𝐨𝐧",
+        "ⓕⓐⓛⓒⓞⓝ",
+        "fálçöñ",
+        "falc\u0301on",
+        "fаlcоn",
+        "falϲon",
+        "ſalcon",
+        "fal\u200bcon",
+        "f\u200da\u2060l\ufeffc\u00adon",
+        "f\U000e0061alcon",
+        "falcon\u0336",
+        "falcon\ufe0f",
+    ],
+)
+def test_a_word_is_found_in_any_case_width_accent_and_alphabet(said: str) -> None:
+    assert masked(banned("falcon"), f"a {said} b") == "a # b"
+
+
+@pytest.mark.parametrize("said", ["straße", "STRASSE", "Straße", "STRAẞE", "strasse"])
+def test_a_letter_that_stands_for_two_is_two(said: str) -> None:
+    assert masked(banned("straße"), f"a {said} b") == "a # b"
+    assert masked(banned("STRASSE"), f"a {said} b") == "a # b"
+
+
+def test_a_ligature_is_its_letters() -> None:
+    assert masked(banned("office"), "the oﬃce, the oﬀice") == "the #, the #"
+
+
+def test_a_mask_covers_the_invisible_marks_behind_a_word() -> None:
+    assert masked(banned("ass"), "ass\u0301\u200b\u0336 b") == "# b"
+
+
+def test_more_invisible_marks_than_anyone_writes_end_a_word() -> None:
+    assert masked(banned("ass"), "ass" + "\u0301" * 40 + " b").startswith("#\u0301")
+    assert masked(banned("ass"), "as" + "\u200b" * 40 + "s") == "as" + "\u200b" * 40 + "s"
+
+
+@pytest.mark.parametrize("said", ["@ss", "a$s", "4s$", "as5", "@s$", "A5s", "*ass", "а$s"])
+def test_signs_and_digits_stand_for_letters(said: str) -> None:
+    assert masked(banned("ass"), f"an {said} here") in ("an # here", "an *# here")
+
+
+@pytest.mark.parametrize("said", ["455", "4$$", "@$$", "4-5-5", "4.5.5", "4 5 5", "@ $ $"])
+def test_digits_and_signs_alone_are_no_word(said: str) -> None:
+    assert masked(banned("ass"), said) == said
+
+
+def test_each_word_of_a_phrase_needs_a_letter_that_is_itself() -> None:
+    policy = banned("plan b", "go falcon")
+    assert masked(policy, "plan 8, 90 falcon") == "plan 8, 90 falcon"
+    assert masked(policy, "pl4n b, g0 f4lcon") == "#, #"
+
+
+def test_digits_of_a_phrase_are_meant_as_such() -> None:
+    policy = banned("area 51", "2 girls")
+    assert masked(policy, "Area 51, *Area* 51, **2 girls**, 2\u00a0girls") == "#, *#, **#**, #"
+    assert masked(policy, "area 510, 12 girls, area S1") == "area 510, 12 girls, area S1"
+
+
+def test_a_star_stands_for_a_vowel_inside_a_word_and_is_emphasis_around_it() -> None:
+    policy = banned("duck", "shoe")
+    assert masked(policy, "d*ck *d*ck* **shoe** sh*e") == "# *#* **#** #"
+    assert masked(policy, "sho* *uck") == "sho* *uck"
+
+
+def test_stars_around_a_phrase_of_a_rule_are_emphasis_too() -> None:
+    assert masked(banned("**falcon**"), "a falcon, a **falcon**") == "a #, a **#**"
+
+
+def test_a_word_of_look_alikes_alone_is_meant_only_after_latin_text() -> None:
+    policy = banned("cop", "cocoa")
+    assert masked(policy, "a сор") == "a #"
+    assert masked(policy, "это сор") == "это сор"
+    assert masked(policy, "сор") == "сор"
+    assert masked(policy, "это cор") == "это #"
+
+
+@pytest.mark.parametrize("text", ["Рассада росла, а сор убрали.", "Το ασσ είναι, το οσο", "сос а о"])
+def test_prose_in_another_script_is_left_alone(text: str) -> None:
+    assert masked(banned("pacc", "ass", "coc", "cop", "oco", "pocc", "oo"), text) == text
+
+
+def test_words_of_other_scripts_are_found_in_them() -> None:
+    assert masked(banned("хрен", "σκατά"), "Хрен, ХРЕН! ΣΚΑΤΆ, σκατα.") == "#, #! #, #."
+    assert masked(banned("хрен"), "охренел") == "охренел"
+
+
+def test_a_script_without_spaces_has_no_word_boundaries() -> None:
+    assert masked(banned("法轮功", "ですか"), "他说法轮功好。元気ですかね") == "他说#好。元気#ね"
+    assert masked(banned("法轮功"), "x法轮功y, 法\u200b轮功") == "x#y, #"
+
+
+@pytest.mark.parametrize(
+    "said", ["f u c k", "f.u.c.k", "f-u-c-k", "f_u_c_k", "f*u*c*k", "F U C K", "f·u·c·k", "ｆ．ｕ．ｃ．ｋ"]
+)
+def test_a_word_spelled_letter_by_letter_is_found(said: str) -> None:
+    assert masked(banned("fuck"), said) == "#"
+    assert masked(banned("fuck"), f"What the {said} is this") == "What the # is this"
+    assert masked(banned("fuck"), f"I {said} you!") == "I # you!"
+
+
+def test_a_spelled_word_may_be_disguised() -> None:
+    assert masked(banned("shit", "fuck"), "s h 1 t, $-h-i-t, f-*-c-k!") == "#, #, #!"
+
+
+@pytest.mark.parametrize(
+    "said", ["c-l-a-s-s", "c l a s s", "s-h-e-l-l", "p.a.s.s", "a s s e s s", "x a s s", "a-s-sess"]
+)
+def test_a_word_inside_another_spelled_one_is_not_found(said: str) -> None:
+    assert masked(banned("ass", "hell"), said) == said
+
+
+def test_two_letters_are_no_spelled_word() -> None:
+    assert masked(banned("go"), "g o, g.o") == "g o, g.o"
+
+
+@pytest.mark.parametrize("said", ["fuuuck", "fffuuuccckkk", "FUUUUUCK", "fuck" + "k" * 20])
+def test_a_letter_repeated_three_times_or_more_is_one(said: str) -> None:
+    assert masked(banned("fuck"), f"oh {said}!") == "oh #!"
+
+
+def test_a_letter_repeated_twice_makes_another_word() -> None:
+    assert masked(banned("god", "god"), "good godd goood goddd") == "good godd # #"
+    assert masked(banned("good"), "god good goood") == "god # #"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["project falcon", "Project\nFalcon", "project   falcon", "project-falcon", "project_falcon", "project *falcon",
+     "project\u00a0falcon", "project\r\n\tfalcon", "project 'falcon", "project – falcon", "proj3ct\u3000f4lcon"],
+)  # fmt: skip
+def test_a_phrase_is_found_over_any_gap_between_its_words(said: str) -> None:
+    assert masked(banned("project falcon"), f"my {said} plan") == "my # plan"
+
+
+@pytest.mark.parametrize(
+    "said", ["project. falcon", "project, falcon", "project: falcon", "project falcons", "projectfalcon"]
+)
+def test_a_phrase_does_not_go_over_the_end_of_a_sentence(said: str) -> None:
+    assert masked(banned("project falcon"), said) == said
+
+
+def test_a_gap_too_long_to_be_one_ends_a_phrase() -> None:
+    wide = "project" + " " * 33 + "falcon"
+    assert masked(banned("project falcon"), wide) == wide
+    assert masked(banned("project falcon"), wide.replace(" ", "", 1)) == "#"
+
+
+def test_every_place_of_a_phrase_in_a_row_is_found() -> None:
+    assert masked(banned("hand job", "plan b"), "a hand job hand job plan b") == "a # # #"
+
+
+def test_the_longest_phrase_from_a_place_is_found() -> None:
+    assert masked(banned("project", "project falcon", "falcon wing"), "project falcon wing") == "#"
+    assert masked(banned("project", "project falcon wing"), "project falcon wind") == "# falcon wind"
+
+
+def test_a_substring_is_found_inside_words() -> None:
+    policy = banned("ass", "aa", match="Substring")
+    assert masked(policy, "class, cl@ss, CLASS, claѕs, glaaasss") == "cl#, cl#, CL#, cl#, gl#"
+    assert masked(policy, "c l a s s") == "c l a s s"
+    assert masked(policy, "a" * 100 + "b") == "#b"
+
+
+def test_a_repeated_letter_does_not_hide_a_substring_behind_it() -> None:
+    assert masked(banned("ass", match="Substring"), "a" * 60 + "ss").endswith("a#")
+
+
+@pytest.mark.parametrize(("phrase", "text"), [(".env", "my .env file"), (".env", "my ．env file"), ("c++", "my C++ file"),
+                                             ("#metoo", "my #MeToo file"), ("😀 x", "my 😀 x file")])  # fmt: skip
+def test_a_phrase_may_begin_and_end_with_a_sign(phrase: str, text: str) -> None:
+    assert masked(banned(phrase), text) == "my # file"
