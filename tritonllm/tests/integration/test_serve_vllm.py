@@ -6,10 +6,10 @@ import os
 import signal
 from pathlib import Path
 
-import models
 import psutil
 import pytest
 
+import models
 from integration import ask, server
 from tritonllm import versions
 
@@ -38,7 +38,9 @@ def below(served: server.Served) -> list[psutil.Process]:
 
 def mapped(processes: list[psutil.Process]) -> set[Path]:
     """Files in shared memory that processes work with."""
-    lines = [line for process in processes for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()]
+    lines = [
+        line for process in processes for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+    ]
     # proc(5): address perms offset dev inode pathname, and then "(deleted)" where it has no name any more.
     paths = [Path(fields[5]) for line in lines if len(fields := line.split()) == 6]
     return {path for path in paths if path.parent == Path("/dev/shm")}

@@ -191,18 +191,25 @@ def test_a_pattern_finds_what_re2_finds(regex: str, text: str) -> None:
 @settings(max_examples=400, deadline=None)
 @given(
     st.sampled_from(["a", "I ", "x ", "the ", "", "**", "2 ", "q."]),
-    st.sampled_from(["shh", "god", "ass", "хрен", "abc", "xgodx"]),
-    st.sampled_from([" ", ".", "-", "_", "*", "·"]),
+    st.sampled_from(["shh", "god", "a$s", "хрен", "abc", "xgodx", "gоd", "4s5"]),
+    st.one_of(
+        st.sampled_from([" ", ".", "-", "_", "*", "·"]).map(lambda between: [between] * 9),
+        st.lists(st.sampled_from([" ", ".", "-", "*", "．", "\u200b", ""]), min_size=9, max_size=9),
+    ),
     st.sampled_from(["", " ", " x", " to", "!", "*", " b c", "d"]),
     st.integers(0, 20),
 )
 def test_a_spelled_word_is_judged_alike_however_it_is_cut(
-    before: str, word: str, between: str, after: str, place: int
+    before: str, word: str, between: list[str], after: str, place: int
 ) -> None:
     policy = guardrails.compile(
         [rule(0, "Mask", {"banned": {"phrases": ["shh", "god", "ass", "хрен", "a b c"]}})]
     )
-    text = before + between.join(word) + after
+    text = (
+        before
+        + "".join(map("".join, zip(word, between, strict=False)))[: -len(between[len(word) - 1]) or None]
+        + after
+    )
     whole = policy.scan(text)
     assert in_pieces(policy, cut(text, [place]))[0] == whole
     assert in_pieces(policy, list(text))[0] == whole

@@ -58,6 +58,7 @@ class Pattern:
                 return self._next(text, start, min(start + LONGEST, end))
             if stop > start:
                 found.append(spans.Span(start, stop, self._rule))
+                end = max(end, stop)
         return None, end
 
     def _decided(self, text: str, position: int) -> int:

@@ -103,11 +103,10 @@ class Phrases:
 
     def _starts(self, text: str, position: int, last: bool) -> list[int]:
         """Every place, from a position on, at which a phrase may begin, in order."""
-        offset = max(0, position - 1)
-        # The spaces stand for what is before and behind all text.
-        view = f" {_view(text[offset:])} "
+        # The spaces stand for what is before and behind, where a word may begin and end.
+        view = f" {_view(text[position:])} "
         shape = view.translate(_SHAPE)
-        places, runs = self._marked(view, shape, text[offset:])
+        places, runs = self._marked(view, shape, text[position:])
         if not last:
             # What the text ends in may yet become anything, as may a letter by itself before a space.
             if shape[-2] != " ":
@@ -119,11 +118,10 @@ class Phrases:
             if place >= end:
                 end = shape.find(" ", place)
                 places.update(range(shape.rfind(" ", 0, place) + 1, end))
-        found = {place - 1 + offset for place in places}
         if self._odd:
-            found.update(match.start() for match in self._odd.finditer(text, position))
-        size = len(text)
-        return sorted([place for place in found if position <= place < size and self._may_begin(text, place)])
+            places.update(match.start() - position + 1 for match in self._odd.finditer(text, position))
+        found = sorted(place + position - 1 for place in places if 0 < place < len(view) - 1)
+        return [place for place in found if self._may_begin(text, place)]
 
     def _marked(self, view: str, shape: str, text: str) -> tuple[set[int], list[int]]:
         """The places of a view at which a phrase may begin, and those in runs of which any place may be one."""

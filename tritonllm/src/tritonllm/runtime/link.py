@@ -22,13 +22,9 @@ from tritonllm.runtime import backend, engine_token, errors, requests, wire
 # iterators are kept this long, and let go by a thread of Python's own.
 KEEP_SECONDS = 60
 
-_ASKED = (
-    "return_logprobs",
-    "return_cumulative_logprob",
-    "return_finish_reason",
-    "return_num_input_tokens",
-    "return_num_output_tokens",
-)
+# Tokens are counted as they come: an answer that is cut has no last update to count them.
+_ASKED = ("return_num_input_tokens", "return_num_output_tokens")
+_PASSED_ON = ("return_logprobs", "return_cumulative_logprob", "return_finish_reason")
 
 
 class Engine:
@@ -55,7 +51,8 @@ class Engine:
             inputs["messages"] = json.dumps(request.messages)
         else:
             inputs["text_input"] = request.text
-        inputs |= {flag: True for flag in _ASKED if request.flags.get(flag)}
+        inputs |= dict.fromkeys(_ASKED, True)
+        inputs |= {flag: True for flag in _PASSED_ON if request.flags.get(flag)}
         outputs = ["text_output", "finish_reason", "num_input_tokens", "num_output_tokens"]
         outputs += [name for name in ("logprobs", "cumulative_logprob") if request.wants(name)]
         for reply in self._exec({"id": call_id}, inputs, outputs):

@@ -6,6 +6,7 @@ happened, and a thread of its own carries the sums over a few times a second.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import Counter
 from collections.abc import Iterable
@@ -46,10 +47,12 @@ class Meter:
         self._endpoint = endpoint
         self._families = {family.name: family for family in families}
         self._triton = {
-            family.name: pb_utils.MetricFamily(
-                name=family.name,
-                description=family.description,
-                kind=getattr(pb_utils.MetricFamily, family.kind),
+            family.name: _immortal(
+                pb_utils.MetricFamily(
+                    name=family.name,
+                    description=family.description,
+                    kind=getattr(pb_utils.MetricFamily, family.kind),
+                )
             )
             for family in self._families.values()
         }
@@ -86,9 +89,6 @@ class Meter:
         """Carries over what is left and stops."""
         self._stop.set()
         self._thread.join()
-        # They live in memory that Triton takes away; what is left of them at the interpreter's end crashes it.
-        self._metrics.clear()
-        self._triton.clear()
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):
@@ -112,9 +112,20 @@ class Meter:
             name, labels = series
             buckets = self._families[name].buckets
             options = {"buckets": list(buckets)} if buckets else {}
-            metric = self._triton[name].Metric(labels={"endpoint": self._endpoint, **dict(labels)}, **options)
-            self._metrics[series] = metric
+            labelled = {"endpoint": self._endpoint, **dict(labels)}
+            metric = self._metrics[series] = _immortal(self._triton[name].Metric(labels=labelled, **options))
         return metric
+
+
+def _immortal(metric: Any) -> Any:
+    """A metric, or a family of them, that Python never lets go of.
+
+    Where Python does, Triton deletes the series, although the other instance of a model that is being reloaded
+    still uses it: that one then writes to freed memory, and tritonserver dies of it sooner or later. At the
+    interpreter's end it would crash as well, as Triton has taken the memory by then in which metrics live.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(metric))
+    return metric
 
 
 def _series(name: str, labels: dict[str, str]) -> _Series:

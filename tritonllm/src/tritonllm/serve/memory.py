@@ -37,7 +37,10 @@ def free_in_cgroups(membership: str, root: Path) -> list[int]:
         controllers, _, path = rest.partition(":/")
         for controller in _FILES.keys() & set(controllers.split(",")):
             group = root / controller / path
-            groups = [group, *(parent for parent in group.parents if parent.is_relative_to(root / controller))]
+            groups = [
+                group,
+                *(parent for parent in group.parents if parent.is_relative_to(root / controller)),
+            ]
             found += [free for each in groups if (free := _free(each, *_FILES[controller])) is not None]
     return found
 

@@ -18,7 +18,6 @@ class Options:
     Attributes:
         files: endpoint files; read again while serving, so that `/readyz` knows what is still wanted.
         weights: root of the weights volume, an absolute path.
-        repository: where the model repository is written; None for a temporary directory that is removed.
         host: address to listen on; `0.0.0.0` in a pod.
         http_port: Triton's HTTP.
         grpc_port: Triton's gRPC.
@@ -32,7 +31,6 @@ class Options:
 
     files: tuple[Path, ...]
     weights: str
-    repository: Path | None = None
     host: str = "127.0.0.1"
     http_port: int = 8000
     grpc_port: int = 8001

@@ -59,7 +59,7 @@ def check(
         *program(binary, libpython=binaries.libpython_directory(), numpy=_version("numpy")),
         *weights(endpoints, options.weights),
         *shared_memory(3 * len(endpoints), free=shutil.disk_usage(leftovers.SHARED_MEMORY).free),
-        *repository(options.repository),
+        *repository(Path(tempfile.gettempdir())),
     ]
     if any(endpoint.spec.engine.type == "vllm" for endpoint in endpoints):
         problems += vllm(installed=importlib.util.find_spec("vllm") is not None)
@@ -162,7 +162,7 @@ def _missing(directory: Path, *, dummy: bool) -> str | None:
 
 def _remedy(model: api.Model) -> str:
     if model.repo is not None:
-        return f"download {model.repo} with `tritonllm weights sync`, or correct --weights"
+        return f"put the files of {model.repo} there, or correct --weights"
     return "correct `spec.model.path` or --weights"
 
 
@@ -200,18 +200,18 @@ def shared_memory(models: int, free: int) -> list[str]:
     ]
 
 
-def repository(directory: Path | None) -> list[str]:
+def repository(directory: Path) -> list[str]:
     """There is room for the model repository, where it shall be.
 
     Args:
-        directory: what the user chose; None for the system's directory for temporary files.
+        directory: where the run's own directory will be made.
     """
-    place = (directory or Path(tempfile.gettempdir())).absolute()
+    place = directory.absolute()
     existing = next(parent for parent in (place, *place.parents) if parent.exists())
     if not existing.is_dir():
-        return [f"{existing} is no directory; choose another --repository"]
+        return [f"{existing} is no directory; set TMPDIR to another place"]
     if not os.access(existing, os.W_OK):
-        return [f"{existing} can't be written; choose another --repository"]
+        return [f"{existing} can't be written; set TMPDIR to another place"]
     free = shutil.disk_usage(existing).free
     return (
         [] if free >= _REPOSITORY_SPACE else [f"{existing} has {free >> 20} MiB free; make room for models"]

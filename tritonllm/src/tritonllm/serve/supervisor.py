@@ -84,7 +84,7 @@ class _Supervisor:
         self._guardian = guardian
         self._gpu = gpu
         self._files = wanted.Files(options.files, files.load, endpoints, options.reporter.problem)
-        self._repository = (options.repository or claim.directory / "repository").absolute()
+        self._repository = (claim.directory / "repository").absolute()
         self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: claim.region_prefix}
         if not options.allow_direct_engine:
             self._environment[engine_token.VARIABLE] = secrets.token_urlsafe(32)

@@ -288,5 +288,8 @@ def test_a_terminal_ends_with_a_request_to_paste() -> None:
     terminal.problem("bad: [x] could not be loaded")
     text = output.getvalue()
     assert "chat-engine: loading [1/3]" in text
-    assert """curl -s http://h:1/v2/models/chat/generate -d '{"text_input": "What is the capital of France?"}'""" in text
+    assert (
+        """curl -s http://h:1/v2/models/chat/generate -d '{"text_input": "What is the capital of France?"}'"""
+        in text
+    )
     assert "bad: [x] could not be loaded" in text

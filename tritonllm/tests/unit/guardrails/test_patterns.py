@@ -53,6 +53,16 @@ def test_what_is_longer_than_the_longest_match_is_found_only_where_a_shorter_one
     assert masked(pattern("<.*>"), f"<{'x' * 600}<y>") == f"<{'x' * 91}".replace("x" * 91, "x" * 600) + "#"
 
 
+def test_a_match_as_long_as_may_be_sees_what_is_behind_it() -> None:
+    policy = pattern(r"\b[a-z]+\b")
+    assert masked(policy, "a" * 512 + " b") == "# #"
+    assert masked(policy, "a" * 513 + " b") == "a" * 513 + " #"
+
+
+def test_a_match_that_goes_beyond_what_is_decided_is_not_searched_again() -> None:
+    assert masked(pattern(r"\p{L}{7}"), "abcdefg" * 200 + "abc") == "#" * 200 + "abc"
+
+
 def test_only_what_may_become_a_match_is_held() -> None:
     stream = pattern(r"\bsk-[a-z0-9]{8}\b").stream()
     assert stream.feed("the key is s") == "the key is "

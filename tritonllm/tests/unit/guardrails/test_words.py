@@ -66,6 +66,11 @@ def test_a_mask_covers_the_invisible_marks_behind_a_word() -> None:
     assert masked(banned("ass"), "ass\u0301\u200b\u0336 b") == "# b"
 
 
+def test_a_word_is_a_part_of_another_one_through_what_is_invisible() -> None:
+    hidden = "x" + "\u200b" * 70 + "ass"
+    assert masked(banned("ass"), hidden) == hidden
+
+
 def test_more_invisible_marks_than_anyone_writes_end_a_word() -> None:
     assert masked(banned("ass"), "ass" + "\u0301" * 40 + " b").startswith("#\u0301")
     assert masked(banned("ass"), "as" + "\u200b" * 40 + "s") == "as" + "\u200b" * 40 + "s"
@@ -137,6 +142,7 @@ def test_a_word_spelled_letter_by_letter_is_found(said: str) -> None:
 
 def test_a_spelled_word_may_be_disguised() -> None:
     assert masked(banned("shit", "fuck"), "s h 1 t, $-h-i-t, f-*-c-k!") == "#, #, #!"
+    assert masked(banned("shit", "fuck"), "s һ i t, f u*c k, f ս.c-k") == "#, #, #"
 
 
 @pytest.mark.parametrize(
@@ -199,7 +205,7 @@ def test_a_substring_is_found_inside_words() -> None:
 
 
 def test_a_repeated_letter_does_not_hide_a_substring_behind_it() -> None:
-    assert masked(banned("ass", match="Substring"), "a" * 60 + "ss").endswith("a#")
+    assert masked(banned("ass", match="Substring"), "a" * 60 + "ss") == "a" * 59 + "#"
 
 
 @pytest.mark.parametrize(("phrase", "text"), [(".env", "my .env file"), (".env", "my ．env file"), ("c++", "my C++ file"),

@@ -48,7 +48,9 @@ def test_closed_an_answer_that_cannot_be_judged_is_withheld(monkeypatch: pytest.
         growing.update(update("con"))
 
 
-def test_open_an_answer_that_cannot_be_judged_goes_on_with_nothing_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_an_answer_that_cannot_be_judged_goes_on_with_nothing_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     growing = answer.Answer(1, policy("Open"))
     request = requests.parse({"text_input": "Hi", "stream": True}, {})
     growing.update(update("a fal"))

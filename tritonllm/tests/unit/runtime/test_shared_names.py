@@ -37,7 +37,9 @@ if __name__ == "__main__":
 def names(directory: Path, environment: dict[str, str]) -> list[str]:
     script = directory / "script.py"
     script.write_text(_SCRIPT)
-    environment = {key: value for key, value in os.environ.items() if key != shared_names.VARIABLE} | environment
+    environment = {
+        key: value for key, value in os.environ.items() if key != shared_names.VARIABLE
+    } | environment
     command = [sys.executable, str(script)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
 

@@ -123,7 +123,7 @@ def test_weights_that_are_no_model_are_named(tmp_path: Path, files: list[str] | 
 
 def test_weights_of_the_hub_that_are_missing_say_how_to_get_them(tmp_path: Path) -> None:
     problem = preflight.weights([endpoint(repo="org/model")], str(tmp_path))[0]
-    assert "download org/model with `tritonllm weights sync`" in problem
+    assert "put the files of org/model there" in problem
 
 
 def test_dummy_weights_need_no_file(tmp_path: Path) -> None:
