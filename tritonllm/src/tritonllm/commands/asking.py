@@ -50,3 +50,10 @@ def address(url: str | None, protocol: Protocol) -> str:
 def given(**parameters: Any) -> dict[str, Any]:
     """The sampling parameters that were set."""
     return {name: value for name, value in parameters.items() if value is not None and value != []}
+
+
+def question(prompt: str, system: str | None) -> dict[str, Any]:
+    """The arguments of a client for a prompt with or without a system turn."""
+    if system is None:
+        return {"prompt": prompt}
+    return {"messages": [{"role": "system", "content": system}, {"role": "user", "content": prompt}]}

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import typer
 
 from tritonllm import client
-from tritonllm.commands import generate
+from tritonllm.commands import asking
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def jobs(source: BinaryIO, *, jsonl: bool, system: str | None, sampling: dict[st
         try:
             text = line.decode().rstrip("\r\n")
             if text.strip():
-                asked, own = _object(text, system) if jsonl else (generate.question(text, system), {})
+                asked, own = _object(text, system) if jsonl else (asking.question(text, system), {})
                 yield Job(number, asked | sampling | own)
         except UnicodeDecodeError as error:
             yield Job(number, {}, f"is not UTF-8: bad byte at offset {error.start}")
@@ -59,7 +59,7 @@ def _object(text: str, system: str | None) -> tuple[dict[str, Any], dict[str, An
         raise ValueError(f"is not JSON: {error}") from None
     match given:
         case {"prompt": str(prompt), **rest} | {"text_input": str(prompt), **rest}:
-            asked = generate.question(prompt, system)
+            asked = asking.question(prompt, system)
         case {"messages": list(messages), **rest}:
             asked: dict[str, Any] = {"messages": messages}
         case _:

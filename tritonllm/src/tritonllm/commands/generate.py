@@ -72,7 +72,7 @@ def generate(
     address = asking.address(url, protocol)
     if prompt is not None:
         with client.Client(address, timeout=timeout) as asker:
-            raise typer.Exit(_one(asker, name, question(prompt, system), sampling, verbose=verbose))
+            raise typer.Exit(_one(asker, name, asking.question(prompt, system), sampling, verbose=verbose))
     assert prompts is not None
     from tritonllm.commands import batch
 
@@ -83,13 +83,6 @@ def generate(
         asker = client.AsyncClient(address, timeout=timeout)
         work = batch.run(asker, name, jobs, sink, iterations, concurrency, verbose=verbose)
         raise typer.Exit(asyncio.run(work))
-
-
-def question(prompt: str, system: str | None) -> dict[str, Any]:
-    """The arguments of a client for a prompt with or without a system turn."""
-    if system is None:
-        return {"prompt": prompt}
-    return {"messages": [{"role": "system", "content": system}, {"role": "user", "content": prompt}]}
 
 
 def _one(

@@ -51,15 +51,7 @@ class TritonPythonModel:
 
     def execute(self, triton_requests: list[Any]) -> None:
         """Takes requests; each is answered later through its own sender."""
-        for triton_request in triton_requests:
-            sender = triton_request.get_response_sender()
-            try:
-                self._accept(triton_request, sender)
-            except errors.RequestError as error:
-                self._refuse(sender, error)
-            except Exception as error:
-                log.exception("a request could not be read")
-                self._refuse(sender, errors.RequestError("internal", "", f"the pipeline failed: {error!r}"))
+        wire.receive(triton_requests, self._accept, self._refuse)
 
     def finalize(self) -> None:
         """Ends the threads; Triton calls it when the last request is answered."""

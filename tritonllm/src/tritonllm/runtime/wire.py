@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
 from tritonllm.runtime import errors
+
+log = logging.getLogger(__name__)
 
 # Names of `pb_utils.TritonError`, which Triton adds to the module only after the models are imported.
 _CODES = {
@@ -31,6 +34,29 @@ def send_last(sender: Any, response: Any = None) -> None:
     """Sends a request's last response, or none, and closes it."""
     flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
     sender.send(flags=flags) if response is None else sender.send(response, flags=flags)
+
+
+def receive(
+    triton_requests: list[Any],
+    accept: Callable[[Any, Any], None],
+    refuse: Callable[[Any, errors.RequestError], None],
+) -> None:
+    """Takes what Triton brings; an exception that left here would leave its client waiting for ever.
+
+    Args:
+        triton_requests: the requests.
+        accept: takes a request and its response sender.
+        refuse: answers a request that `accept` raised at.
+    """
+    for request in triton_requests:
+        sender = request.get_response_sender()
+        try:
+            accept(request, sender)
+        except errors.RequestError as error:
+            refuse(sender, error)
+        except Exception as error:
+            log.exception("a request could not be read")
+            refuse(sender, errors.RequestError("internal", "", f"the request could not be read: {error!r}"))
 
 
 def values(request: Any) -> dict[str, str | bool]:
