@@ -48,7 +48,7 @@ class Pattern:
         Returns:
             What it found there, and where to go on.
         """
-        # One character before, so that `\\b` and `^` see what is there.
+        # One character before, so that `\b` and `^` see what is there.
         offset = max(0, position - 1)
         for match in self._regex.finditer(text[offset:], position - offset):
             start, stop = match.start() + offset, match.end() + offset
@@ -80,7 +80,7 @@ class Pattern:
     def _longest(self, text: str, start: int) -> int | None:
         """Where the longest match from a place on ends."""
         offset = max(0, start - 1)
-        # One character more on each side, so that `\\b`, `^` and `$` see what is there.
+        # One character more on each side, so that `\b`, `^` and `$` see what is there.
         window = text[offset : start + LONGEST + 1]
         match = self._regex.match(window, start - offset, start - offset + LONGEST)
         return None if match is None or match.end() == match.start() else offset + match.end()

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import ahocorasick_rs
 
-from tritonllm.guardrails import folding, spans, trie
+from tritonllm.guardrails import folding, reading, spans, trie
 
 _SPECIAL = "\x7f"
 # What is written `v` or `l` may be read `u` or `i`: one view for both.
@@ -61,12 +61,15 @@ _NOT_ASCII = re.compile("[^\x00-\x7f]+")
 
 # A disguise shows where a letter meets a digit or sign, or in anything special.
 _DISGUISES = ["a1", "1a", "?"]
-# A letter by itself, and what may be the next one; a special first one is a disguise already.
-_SPELLINGS = [f" {first} {second}{behind}" for first in "a1" for second in "a1?" for behind in " 1"]
+# A letter by itself, and what may be the next one. Beside a sign, or when special, the first is a disguise
+# already, unless it is a digit or sign too.
+_SPELLINGS = [
+    f"{first} {second}{behind}" for first in (" a", " 1", "11") for second in "a1?" for behind in " 1"
+]
 _MARKS = ahocorasick_rs.AhoCorasick(_DISGUISES + _SPELLINGS)
 
 # A letter three times in a row may be one or two.
-_REPEATS = [letter * trie.SHORTEST_REPEAT for letter in string.ascii_lowercase]
+_REPEATS = [letter * reading.SHORTEST_REPEAT for letter in string.ascii_lowercase]
 
 
 class Phrases:
@@ -95,7 +98,7 @@ class Phrases:
         found: list[spans.Span] = []
         for start in self._starts(text, position, last):
             try:
-                ends = trie.walk(self._root, text, start, words=self._words, last=last)
+                ends = reading.walk(self._root, text, start, words=self._words, last=last)
             except trie.Undecided:
                 return found, start
             found += [spans.Span(start, end, rule) for rule, end in ends.items()]

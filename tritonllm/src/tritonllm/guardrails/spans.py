@@ -23,7 +23,7 @@ class Matcher(Protocol):
         and a whole text give the same.
 
         Args:
-            text: what has come, or its end, with up to `trie.LOOKBACK` code points of what was decided
+            text: what has come, or its end, with up to `context.LOOKBACK` code points of what was decided
                 before `position`.
             position: the first place at which it is not decided whether a match begins.
             last: whether nothing comes after `text`.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tritonllm import api
-from tritonllm.guardrails import spans, trie
+from tritonllm.guardrails import context, spans
 
 if TYPE_CHECKING:
     from tritonllm.guardrails.policy import Policy
@@ -86,7 +86,7 @@ class Stream:
                 self._found += [spans.Span(start + offset, end + offset, rule) for start, end, rule in found]
         released = self._release(decided)
         # What was decided is dropped, but for what is looked back at.
-        superfluous = decided - trie.LOOKBACK - offset
+        superfluous = decided - context.LOOKBACK - offset
         if superfluous > 0:
             self._text = self._text[superfluous:]
             self._offset += superfluous

@@ -13,7 +13,7 @@ from tritonllm.guardrails import folding
 
 @functools.cache
 def profanity() -> tuple[str, ...]:
-    """The list's entries, less those spelled with dots or signs, whose plain word is in the list as well."""
+    """The list's entries, less those with full stops: others of the list find them, as words that are spelled."""
     text = (importlib.resources.files("better_profanity") / "profanity_wordlist.txt").read_text(
         encoding="utf-8"
     )

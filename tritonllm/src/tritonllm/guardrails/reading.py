@@ -1,0 +1,154 @@
+"""Tells whether a text says a phrase from a given place on: the exact half of `phrases`.
+
+The walk reads the text as it is, code point by code point, and follows every reading of each: the letter
+itself, a letter it is written for, one more repetition of the letter before, something invisible. It stops
+as soon as nothing can come of it, which in ordinary text is after one or two characters.
+"""
+
+from __future__ import annotations
+
+from tritonllm.guardrails import context, folding, spelling, trie
+
+# How much of a disguise a match may hold. Without limits a text of nothing but disguise would have to be
+# held back without end.
+LONGEST_GAP = 32
+LONGEST_INVISIBLE = 32
+LONGEST_REPEAT = 32
+# `goood` may be said for `god`, `good` is another word.
+SHORTEST_REPEAT = 3
+
+
+def walk(root: trie.Node, text: str, start: int, *, words: bool, last: bool) -> dict[int, int]:
+    """Finds the longest phrase of each rule that begins at a place.
+
+    Args:
+        root: the trie.
+        text: what has come of the text, with up to `context.LOOKBACK` code points before `start`.
+        start: where a phrase would begin.
+        words: whether a phrase must begin and end at word boundaries.
+        last: whether nothing comes after `text`.
+
+    Returns:
+        By rule, where its longest phrase ends; what is invisible behind it counts as part of it.
+
+    Raises:
+        trie.Undecided: what comes next decides.
+    """
+    readings = folding.letters(text[start])
+    if not readings or not any(letter in root.children for letter, _ in readings[0]):
+        return {}
+    if words and not _may_begin(text, start):
+        return {}
+    found = _walk_letters(root, text, start, words, last)
+    if words:
+        for rule, end in spelling.walk(root, text, start, last).items():
+            found[rule] = max(end, found.get(rule, 0))
+    return found
+
+
+_State = tuple[trie.Node, int, bool]
+"""A node, how its letters were matched (bits of `folding`), and whether the latest letter was repeated."""
+
+
+def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: bool) -> dict[int, int]:
+    states: set[_State] = {(root, 0, False)}
+    ended: set[int] = set()
+    found: dict[int, int] = {}
+    previous, repeats, previous_repeats, invisible, gap = "", 0, 0, 0, 0
+    for index in range(start, len(text)):
+        char = text[index]
+        is_gap = folding.is_gap(char)
+        readings = folding.letters(char)
+        if not readings and not is_gap:
+            invisible += 1
+            if invisible > LONGEST_INVISIBLE:
+                found.update(dict.fromkeys(ended, index))
+                return found
+            continue
+        invisible = 0
+        if ended:
+            if not (words and _is_bound(text[start], char)):
+                found.update(dict.fromkeys(ended, index))
+            ended = set()
+        following: set[_State] = set()
+        if is_gap:
+            gap += 1
+            if gap <= LONGEST_GAP:
+                following = _step_gap(states, repeats, text, start)
+        else:
+            gap = 0
+        if not readings:
+            previous, repeats, previous_repeats, states = "", 0, 0, set()
+        for reading in readings:
+            letter = reading[0][0]
+            repeats = repeats + 1 if letter == previous and letter.isalpha() else 1
+            # What more repetitions of an earlier letter mean is found from there.
+            may_repeat = 1 < repeats <= LONGEST_REPEAT and not context.repeats(
+                text, start, SHORTEST_REPEAT - 1
+            )
+            states = _step(states, reading, repeats, previous_repeats, may_repeat)
+            previous, previous_repeats = letter, repeats
+        states |= following
+        if not states:
+            return found
+        for node, how, repeated in states:
+            # A star is a vowel inside a word; behind one it is emphasis.
+            if (
+                node.ends
+                and char != "*"
+                and not (repeated and repeats < SHORTEST_REPEAT)
+                and context.is_meant(how, text, start)
+            ):
+                ended.update(node.ends)
+    if not last:
+        raise trie.Undecided
+    found.update(dict.fromkeys(ended, len(text)))
+    return found
+
+
+def _step_gap(states: set[_State], repeats: int, text: str, start: int) -> set[_State]:
+    following: set[_State] = set()
+    for node, how, repeated in states:
+        if node.gap:
+            following.add((node, how, False))
+        elif (
+            folding.GAP in node.children
+            and not (repeated and repeats < SHORTEST_REPEAT)
+            and context.is_meant(how, text, start)
+        ):
+            following.add((node.children[folding.GAP], context.MEANT_BEFORE if how else 0, False))
+    return following
+
+
+def _step(
+    states: set[_State], reading: folding.Letter, repeats: int, repeats_before: int, may_repeat: bool
+) -> set[_State]:
+    """Takes one letter: the `repeats`-th of its kind in a row, after `repeats_before` of the letter before."""
+    following: set[_State] = set()
+    for node, how, repeated in states:
+        if repeated and repeats == 1:
+            if repeats_before < SHORTEST_REPEAT:
+                continue
+            repeated = False
+        if may_repeat and not node.gap:
+            following.add((node, how, True))
+        for letter, kind in reading:
+            child = node.children.get(letter)
+            if child is not None:
+                following.add((child, how | kind, repeated))
+    return following
+
+
+def _is_bound(first: str, after: str) -> bool:
+    """Whether the code point after a phrase makes it a part of a longer word."""
+    return folding.is_word(after) and not folding.is_unspaced(first)
+
+
+def _may_begin(text: str, start: int) -> bool:
+    first = text[start]
+    if first == "*":
+        return False
+    if not folding.is_word(first) and first not in folding.SYMBOLS:
+        return True
+    before = context.before(text, start)
+    return before is None or not folding.is_word(before)
