@@ -25,6 +25,11 @@ KIND = "LLMEndpoint"
 # depend on the device it lands on.
 DEFAULT_MAX_NUM_SEQS = 256
 
+# No text has this many characters to a token, so a longer prompt can't fit and need not be looked at. Where the
+# arguments leave the context to the model, it is taken for a long one; `max_model_len` says otherwise.
+CHARACTERS_PER_TOKEN = 16
+ASSUMED_CONTEXT = 131_072
+
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$")]
 Phrase = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=256)]
 
@@ -273,6 +278,12 @@ class Spec(_Model):
         if self.model is not None and self.engine.type == "simulated":
             raise PydanticCustomError("model_unused", "`model` has no meaning for engine type simulated")
         return self
+
+    @property
+    def prompt_characters(self) -> int:
+        """Most characters of a prompt that are worth reading."""
+        context = self.engine.args.get("max_model_len")
+        return CHARACTERS_PER_TOKEN * (context if isinstance(context, int) else ASSUMED_CONTEXT)
 
     @property
     def capacity(self) -> int:

@@ -185,7 +185,10 @@ def test_the_policy_judges_texts_as_a_model_of_its_own(served: server.Served) ->
             {"text_input": "word " * 3000},
             "[invalid_argument] text_input: 3750 tokens, but the model's context is 2000",
         ),
-        ({"text_input": "x" * 1_000_000}, "[invalid_argument] text_input: 250000 tokens"),
+        (
+            {"text_input": "x" * 1_000_000},
+            "[invalid_argument] text_input: has 1000000 characters; this endpoint reads 32000 at most",
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -67,6 +67,7 @@ def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
         "sampling": _given(spec.sampling),
         "limits": _given(spec.limits),
         "capacity": spec.capacity,
+        "prompt_characters": spec.prompt_characters,
     }
     parameters = {
         "endpoint": endpoint.name,

@@ -37,6 +37,11 @@ class Request:
     flags: Mapping[str, bool]
 
     @property
+    def characters(self) -> int:
+        """Length of the prompt, or of all turns together."""
+        return len(self.text or "") + sum(len(turn["content"]) for turn in self.messages or [])
+
+    @property
     def stream(self) -> bool:
         """Whether the caller wants the answer in pieces."""
         return self.flags.get("stream", False)

@@ -18,6 +18,7 @@ class Settings:
     sampling: api.Sampling
     limits: api.Limits
     capacity: int
+    prompt_characters: int
 
     @classmethod
     def load(cls, text: str) -> Settings:
@@ -28,6 +29,7 @@ class Settings:
             sampling=api.Sampling.model_validate(values["sampling"]),
             limits=api.Limits.model_validate(values["limits"]),
             capacity=values["capacity"],
+            prompt_characters=values["prompt_characters"],
         )
 
     def admit(self, request: requests.Request, policy: screening.Policy) -> requests.Request:
@@ -36,6 +38,13 @@ class Settings:
         Raises:
             RequestError: the request asks for what this endpoint does not give.
         """
+        if request.characters > self.prompt_characters:
+            # Refused before the input rules read it: a text that can't be answered shall cost nothing.
+            raise errors.RequestError(
+                "invalid_argument",
+                "text_input" if request.messages is None else "messages",
+                f"has {request.characters} characters; this endpoint reads {self.prompt_characters} at most",
+            )
         given = self.sampling.defaults.given() | request.sampling.given()
         limit = self.sampling.max_tokens_limit
         most = given.setdefault("max_tokens", min(sampling.DEFAULT_MAX_TOKENS, limit))

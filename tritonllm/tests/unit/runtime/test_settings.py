@@ -14,7 +14,7 @@ MASK = {"output": [{"name": "x", "banned": {"phrases": ["falcon"]}, "action": "M
 
 
 def endpoint(**parts: object) -> settings.Settings:
-    values = {"prompt": {}, "sampling": {}, "limits": {}, "capacity": 4} | parts
+    values = {"prompt": {}, "sampling": {}, "limits": {}, "capacity": 4, "prompt_characters": 100} | parts
     return settings.Settings.load(canonical.dumps(values))
 
 
@@ -44,6 +44,7 @@ def test_an_answer_is_limited_even_where_nobody_says_so() -> None:
         ({"sampling_parameters": '{"max_tokens": 5000}'}, "sampling_parameters.max_tokens"),
         ({"sampling_parameters": '{"logprobs": 1}'}, "sampling_parameters.logprobs"),
         ({"return_logprobs": True}, "return_logprobs"),
+        ({"text_input": "x" * 101}, "text_input"),
         ({"exclude_input_in_output": False, "stream": True}, "exclude_input_in_output"),
     ],
 )
