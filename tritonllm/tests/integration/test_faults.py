@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import tritonclient.grpc as triton
 
 from integration import ask, server
 from tritonllm.runtime import metric_names
@@ -88,8 +89,8 @@ def reset(connection: socket.socket) -> None:
 
 
 def load(served: server.Served, model: str, config: dict[str, Any]) -> None:
-    url = f"{served.http}/v2/repository/models/{model}/load"
-    httpx.post(url, json={"parameters": {"config": json.dumps(config)}}, timeout=60).raise_for_status()
+    with triton.InferenceServerClient(served.grpc) as client:
+        client.load_model(model, config=json.dumps(config))
 
 
 def config(served: server.Served, model: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Triton's HTTP API as the supervisor uses it: load, unload, index, config, readiness, one question.
+"""Triton's API as the supervisor uses it: load, unload, index, config, readiness, one question.
 
-The standard library's client is enough, and it closes each connection: one that is left open would use up
-tritonserver's time to exit.
+For all but a load the standard library's HTTP client is enough, and it closes each connection: one that is left
+open would use up tritonserver's time to exit. A load goes over gRPC: Triton's HTTP port works on it in a thread
+that streams of clients share, so they would stand still until it is done, and then miss a part of their text.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
 # Answers of the API itself come in milliseconds; a busy machine gets this long.
 _QUICK_SECONDS = 5.0
+# As for HTTP: a proxy of the environment is not for this machine.
+_CHANNEL = [("grpc.enable_http_proxy", 0)]
 
 
 class Refused(Exception):
@@ -28,14 +34,16 @@ class Unreachable(Exception):
 class Control:
     """Asks one tritonserver."""
 
-    def __init__(self, url: str, metrics_url: str) -> None:
+    def __init__(self, url: str, grpc: str, metrics_url: str) -> None:
         """Makes a client.
 
         Args:
             url: of the HTTP port, without a slash at the end.
-            metrics_url: of the metrics port, likewise.
+            grpc: host and port of gRPC.
+            metrics_url: of the metrics port, like `url`.
         """
         self._url = url
+        self._grpc = grpc
         self._metrics_url = metrics_url
         # A proxy of the environment is for the world outside, not for this machine.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -68,8 +76,12 @@ class Control:
             Refused: it can't be loaded.
             Unreachable: tritonserver ended.
         """
-        body = {} if config is None else {"parameters": {"config": config}}
-        self._ask(f"/v2/repository/models/{model}/load", body, seconds=None)
+        try:
+            with triton.InferenceServerClient(self._grpc, channel_args=_CHANNEL) as client:
+                client.load_model(model, config=config)
+        except InferenceServerException as error:
+            kind = Unreachable if error.status() == "StatusCode.UNAVAILABLE" else Refused
+            raise kind(error.message()) from None
 
     def unload(self, model: str) -> None:
         """Starts to unload a model; it ends when the model's requests have."""

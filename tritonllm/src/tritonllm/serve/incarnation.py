@@ -46,7 +46,11 @@ class Incarnation:
         repository: Path,
     ) -> None:
         self.server = server
-        self.control = controls.Control(options.url(options.http_port), options.url(options.metrics_port))
+        self.control = controls.Control(
+            options.url(options.http_port),
+            options.url(options.grpc_port).removeprefix("http://"),
+            options.url(options.metrics_port),
+        )
         self.board = Board(model for endpoint in endpoints for model in loader.order(endpoint))
         self.started = False
         self.beyond_help: str | None = None

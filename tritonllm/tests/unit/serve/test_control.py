@@ -61,11 +61,13 @@ def test_gauges_of_all_endpoints_are_added_up(names: list[str], expected: float)
 def test_a_server_that_is_gone_is_unreachable() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        asker = control.Control(url, url)
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        asker = control.Control(f"http://{address}", address, f"http://{address}")
         assert not asker.live()
         with pytest.raises(control.Unreachable, match="refused"):
             asker.index()
+        with pytest.raises(control.Unreachable, match="refused"):
+            asker.load("chat")
 
 
 def endpoint(requests: int, seqs: int) -> api.LLMEndpoint:
