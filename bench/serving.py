@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -32,9 +33,11 @@ import models
 from integration import server
 
 TOKENS = 32
+# A token may be half a character, which is no text yet.
+_NO_TEXT = re.compile(rb'"text(?:_output)?": ?""')
 PROMPT = "tell me about the quick brown fox"
 ARGS = {"max_model_len": 512, "max_num_seqs": 64, "enforce_eager": True}
-SAMPLING = {"max_tokens": TOKENS, "ignore_eos": True, "temperature": 0.0}
+SAMPLING = {"max_tokens": TOKENS, "ignore_eos": True, "temperature": 1.0, "seed": 5}
 ENDPOINT = """
 apiVersion: tritonllm.io/v1alpha1
 kind: LLMEndpoint
@@ -47,7 +50,7 @@ spec:
     input: [{{name: secrets, banned: {{phrases: [project falcon, launch codes]}}, action: Block}}]
     output:
       - {{name: language, profanity: {{}}, action: Mask}}
-      - {{name: cards, pattern: {{regex: '(?:\\d[ -]?){{{{13,16}}}}'}}, action: Mask}}
+      - {{name: cards, pattern: {{regex: '(?:\\d[ -]?){{13,16}}'}}, action: Mask}}
 """
 
 
@@ -65,7 +68,7 @@ class Target:
         async with session.post(self.url, data=self.body, headers=headers) as response:
             response.raise_for_status()
             async for line in response.content:
-                if line.startswith(b"data: "):
+                if line.startswith(b"data: ") and not _NO_TEXT.search(line):
                     first = first or time.monotonic() - started
                     if b'"error"' in line:
                         raise RuntimeError(line.decode())

@@ -69,6 +69,8 @@ class TritonPythonModel:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.outbox.close()
+        for gauge in (metric_names.ENGINE_RUNNING, metric_names.ENGINE_WAITING, metric_names.ENGINE_KV_CACHE):
+            self.meter.set(gauge, 0)
         self.meter.close()
 
     def _refuse(self, sender: Any, error: errors.RequestError) -> None:

@@ -80,6 +80,11 @@ class Meter:
         with self._lock:
             self._pending.settings[_series(name, labels)] = value
 
+    def zero(self, *names: str) -> None:
+        """Sets gauges to zero at once. For a model that is the only one to have them, before its first request."""
+        for name in names:
+            self._metric(_series(name, {})).set(0)
+
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Adds a sample, in seconds, to a histogram."""
         with self._lock:

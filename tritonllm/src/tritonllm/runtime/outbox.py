@@ -16,16 +16,25 @@ from tritonllm.runtime import answer, backend, errors, requests, wire
 
 log = logging.getLogger(__name__)
 
-# Measured with a model that costs next to nothing: shorter waits send more responses than Triton carries
-# at 64 streams, longer ones are seen by readers.
-SECONDS_PER_STREAM = 0.0006
-LONGEST_WAIT_SECONDS = 0.03
-STREAMS_WITHOUT_WAIT = 4
+# Measured with a model that costs next to nothing, on two cores: with fewer tokens to a response, sending them
+# takes the time that generating needs; with a longer wait, readers see it.
+STREAMS_PER_TOKEN = 4
+MOST_TOKENS = 8
+LONGEST_WAIT_SECONDS = 0.08
 
 
-def wait_seconds(streams: int) -> float:
-    """How long texts wait for company when so many streams are open."""
-    return 0.0 if streams <= STREAMS_WITHOUT_WAIT else min(LONGEST_WAIT_SECONDS, SECONDS_PER_STREAM * streams)
+def wait_seconds(streams: int, updates_per_second: float) -> float:
+    """How long texts wait for company.
+
+    Args:
+        streams: how many are open. Up to `STREAMS_PER_TOKEN` nobody waits; beyond, a response shall carry a token
+            for each so many streams.
+        updates_per_second: how fast tokens come, of all streams together.
+    """
+    tokens = min(MOST_TOKENS, streams // STREAMS_PER_TOKEN)
+    if tokens <= 1 or updates_per_second <= 0:
+        return 0.0
+    return min(LONGEST_WAIT_SECONDS, tokens * streams / updates_per_second)
 
 
 class Stream:
@@ -58,6 +67,7 @@ class Outbox:
         self._open: set[Stream] = set()
         self._urgent: dict[Stream, None] = {}
         self._waiting: dict[Stream, None] = {}
+        self._updates = 0
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -72,6 +82,7 @@ class Outbox:
         """Takes what is new in a stream."""
         with self._changed:
             stream.answer.update(update)
+            self._updates += 1
             self._note(stream)
 
     def fail(self, stream: Stream, error: errors.RequestError) -> None:
@@ -93,23 +104,31 @@ class Outbox:
             self._urgent[stream] = None
         elif stream.request.stream and stream not in self._urgent:
             self._waiting[stream] = None
+            if len(self._waiting) > 1:
+                # The thread has been told by the first; it comes when their time is over.
+                return
         else:
             return
         self._changed.notify()
 
     def _run(self) -> None:
-        next_flush = 0.0
+        flushed, wait, speed = time.monotonic(), 0.0, 0.0
         while True:
             with self._changed:
-                while not self._urgent and not (self._waiting and time.monotonic() >= next_flush):
+                while not self._urgent and not (self._waiting and time.monotonic() >= flushed + wait):
                     if self._closed and not self._waiting:
                         return
-                    self._changed.wait(max(0.0, next_flush - time.monotonic()) if self._waiting else None)
+                    left = max(0.0, flushed + wait - time.monotonic())
+                    self._changed.wait(left if self._waiting else None)
                 if self._urgent:
                     due, self._urgent = self._urgent, {}
                 else:
                     due, self._waiting = self._waiting, {}
-                    next_flush = time.monotonic() + wait_seconds(len(self._open))
+                    now = time.monotonic()
+                    # The mean of what was and what is, as one flush may find many tokens and the next few.
+                    speed = (speed + self._updates / max(now - flushed, 1e-6)) / 2
+                    flushed, self._updates = now, 0
+                    wait = wait_seconds(len(self._open), speed)
                 sendings = [(stream, stream.over, self._outputs(stream)) for stream in due]
                 self._open.difference_update(stream for stream, over, _ in sendings if over)
             for stream, over, outputs in sendings:

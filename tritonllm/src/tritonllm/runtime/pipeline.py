@@ -24,6 +24,7 @@ from tritonllm.runtime import (
     requests,
     screening,
     settings,
+    siblings,
     watcher,
     wire,
 )
@@ -43,6 +44,9 @@ class TritonPythonModel:
         self.settings = settings.Settings.load(parameters["settings"])
         self.policy = screening.Policy.load(parameters["policy"])
         self.meter = metrics.Meter(parameters["endpoint"], metric_names.PIPELINE, _series(self.policy))
+        if siblings.alone():
+            # A process that was killed has left its requests in them.
+            self.meter.zero(metric_names.RUNNING, metric_names.WAITING)
         self.meter.set(metric_names.CAPACITY, self.settings.capacity)
         self.engine = link.Engine(parameters["engine_model"])
         self.watcher = watcher.Watcher(self.engine)
