@@ -41,8 +41,9 @@ def test_a_question_gets_a_real_answer_whole_streamed_and_over_grpc(served: serv
 
 def test_a_conversation_is_remembered(served: server.Served) -> None:
     turns = [
+        {"role": "system", "content": "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
         {"role": "user", "content": "My name is Ada."},
-        {"role": "assistant", "content": "Hello Ada, nice to meet you!"},
+        {"role": "assistant", "content": "Nice to meet you, Ada!"},
         {"role": "user", "content": "What is my name?"},
     ]
     with Client(served.grpc) as client:
