@@ -111,16 +111,20 @@ def test_the_prompt_can_be_put_in_front_of_the_answer(served: server.Served) -> 
 
 
 def test_a_banned_prompt_is_refused_before_the_engine_sees_it(served: server.Served) -> None:
-    before = ask.metric(served, metric_names.INPUT_TOKENS, endpoint="echo")
-    for text in ("the launch codes", "THE  L4UNCH codes!"):
+    def refused(text: str) -> float:
+        """Has a prompt refused; the tokens counted once that refusal, and so all before it, has been counted."""
+        seen = lambda: ask.metric(served, metric_names.VERDICTS, rule="secret", endpoint="echo")  # noqa: E731
+        before = seen()
         answer = ask.generate(served, "echo", text_input=text)
         assert answer["finish_reason"] == "content_filter"
         assert answer["text_output"] == ""
         assert json.loads(answer["guardrail"]) == [
             {"rule": "secret", "action": "Block", "direction": "input", "count": 1}
         ]
-    server.until(lambda: ask.metric(served, metric_names.VERDICTS, rule="secret") >= 2, 5)
-    assert ask.metric(served, metric_names.INPUT_TOKENS, endpoint="echo") == before
+        server.until(lambda: seen() > before, 5)
+        return ask.metric(served, metric_names.INPUT_TOKENS, endpoint="echo")
+
+    assert refused("the launch codes") == refused("THE  L4UNCH codes!")
 
 
 def test_a_banned_phrase_in_any_turn_refuses_the_conversation(served: server.Served) -> None:

@@ -51,10 +51,16 @@ def test_a_conversation_is_remembered(served: server.Served) -> None:
 
 
 def test_a_banned_prompt_never_reaches_the_model(served: server.Served) -> None:
-    before = ask.metric(served, metric_names.INPUT_TOKENS)
-    answer = ask.generate(served, "chat", text_input="Tell me about Project Falcon.")
-    assert (answer["text_output"], answer["finish_reason"]) == ("", "content_filter")
-    assert ask.metric(served, metric_names.INPUT_TOKENS) == before
+    def refused() -> float:
+        """Refuses one prompt; the tokens counted once that refusal, and so all before it, has been counted."""
+        filtered = lambda: ask.metric(served, metric_names.REQUESTS, outcome="content_filter")  # noqa: E731
+        before = filtered()
+        answer = ask.generate(served, "chat", text_input="Tell me about Project Falcon.")
+        assert (answer["text_output"], answer["finish_reason"]) == ("", "content_filter")
+        server.until(lambda: filtered() > before, 5)
+        return ask.metric(served, metric_names.INPUT_TOKENS)
+
+    assert refused() == refused()
 
 
 def test_a_banned_word_of_the_answer_is_masked_in_every_form(served: server.Served) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -49,8 +48,6 @@ class Engine:
     def close(self) -> None:
         self.run(self.backend.close())
         self.runner.close()
-        # vLLM leaves its ZeroMQ context to the collector, which warns. After the last test a warning is an error.
-        gc.collect()
 
     def generation(
         self, text: str | None = PROMPT, messages: list[dict[str, str]] | None = None, **parameters: Any

@@ -1,7 +1,8 @@
 """Sends what the engine says to Triton, several tokens at a time when many streams are open.
 
-Each response costs Triton and the pipeline about 0.2 ms together, whatever it carries; past some hundred
-streams one response per token is what limits throughput. So one thread sends for all streams. A stream's
+Each response wakes engine, Triton and pipeline one after the other, and costs them about half a millisecond
+together, whatever it carries; with many streams one response per token is what limits throughput. So one thread
+sends for all streams. A stream's
 first text and its end go out at once; what comes between waits a little, longer the more streams there are.
 """
 
@@ -18,9 +19,9 @@ log = logging.getLogger(__name__)
 
 # Measured with a model that costs next to nothing, on two cores: with fewer tokens to a response, sending them
 # takes the time that generating needs; with a longer wait, readers see it.
-STREAMS_PER_TOKEN = 4
+STREAMS_PER_TOKEN = 2
 MOST_TOKENS = 8
-LONGEST_WAIT_SECONDS = 0.08
+LONGEST_WAIT_SECONDS = 0.2
 
 
 def wait_seconds(streams: int, updates_per_second: float) -> float:

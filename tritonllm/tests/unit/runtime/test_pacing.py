@@ -16,8 +16,8 @@ from tritonllm.runtime import outbox  # noqa: E402
     ("streams", "speed", "wait"),
     [
         (1, 400, 0.0),
-        (7, 3000, 0.0),
-        (8, 4000, 2 * 8 / 4000),
+        (3, 3000, 0.0),
+        (8, 4000, 4 * 8 / 4000),
         (32, 8000, 8 * 32 / 8000),
         (64, 64_000, 8 * 64 / 64_000),
         (64, 500, outbox.LONGEST_WAIT_SECONDS),
