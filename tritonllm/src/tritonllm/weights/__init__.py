@@ -1,0 +1,1 @@
+"""Weights: from the Hub to a verified directory on a volume, once."""

@@ -1,0 +1,134 @@
+"""The marker of a published directory: without a valid one, nothing is ever served from it.
+
+It is written last, after everything it speaks of is on the disk. So it proves that a download ended, which the
+existence of a directory does not, and it can't outlive the volume, which a note elsewhere can.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tritonllm.weights import layout, selection, volume
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file of a published directory.
+
+    Attributes:
+        path: inside the directory.
+        size: bytes.
+        sha256: of the content.
+    """
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Marker:
+    """What a published directory holds.
+
+    Attributes:
+        repo: `organisation/name`.
+        commit: 40 hexadecimal digits.
+        wanted: what was allowed when the files were chosen.
+        format: of the weights.
+        files: all of them.
+        patterns: digest of the patterns that chose the files.
+        tool: version of tritonllm that wrote it.
+        completed: when, in ISO 8601.
+    """
+
+    repo: str
+    commit: str
+    wanted: selection.Wanted
+    format: selection.Format
+    files: tuple[File, ...]
+    patterns: str
+    tool: str = dataclasses.field(default_factory=lambda: importlib.metadata.version("tritonllm"))
+    completed: str = dataclasses.field(
+        default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    )
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def serves(self, wanted: selection.Wanted) -> bool:
+        """Whether the directory has all that is wanted and nothing that is not allowed.
+
+        Which patterns chose the files does not matter here: a newer version may choose others, and that is no
+        reason to refuse what was served until now.
+        """
+        return (wanted.remote_code <= self.wanted.remote_code) and (
+            self.format == "safetensors" or wanted.allow_pickle
+        )
+
+
+def write(directory: Path, marker: Marker) -> None:
+    """Declares a directory complete. Everything in it must be on the disk already."""
+    content = {"schema": SCHEMA, **dataclasses.asdict(marker)}
+    volume.replace(directory / layout.MARKER, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def read(directory: Path) -> Marker | None:
+    """The marker of a directory that is what it says; None where there is none, or it is not.
+
+    Looks at the size of every file, which takes a microsecond each and finds what a cut or a full disk leaves.
+    """
+    try:
+        content = json.loads((directory / layout.MARKER).read_bytes())
+        marker = _parse(content)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if any(wrong(directory, marker.files)) else marker
+
+
+def wrong(directory: Path, files: Iterable[File]) -> Iterable[str]:
+    """Sentences about files that are missing or of another size."""
+    for file in files:
+        try:
+            size = os.stat(directory / file.path).st_size
+        except OSError as error:
+            yield f"{file.path} can't be read: {error.strerror}"
+            continue
+        if size != file.size:
+            yield f"{file.path} has {size} bytes instead of {file.size}"
+
+
+def touch(directory: Path) -> None:
+    """Notes that a directory was used, where the volume can be written."""
+    try:
+        os.utime(directory / layout.MARKER)
+    except OSError:
+        # A volume that is mounted read-only has nobody who would clean it up either.
+        return
+
+
+def used(directory: Path) -> datetime.datetime | None:
+    """When a directory was used last; None where it has no marker."""
+    try:
+        seconds = os.stat(directory / layout.MARKER).st_mtime
+    except OSError:
+        return None
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+
+
+def _parse(content: dict[str, Any]) -> Marker:
+    if content.pop("schema") != SCHEMA:
+        raise ValueError("a marker of another schema")
+    content["wanted"] = selection.Wanted(**content["wanted"])
+    content["files"] = tuple(File(**file) for file in content["files"])
+    return Marker(**content)

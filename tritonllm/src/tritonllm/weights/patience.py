@@ -1,0 +1,85 @@
+"""How long to go on asking: back-off with jitter, as long as the Hub wants it, until nothing has come for too long."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from tritonllm.weights import failures
+
+_FIRST_SECONDS = 1.0
+_LONGEST_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+class Cancelled(Exception):
+    """Somebody asked to stop."""
+
+
+class Patience:
+    """Retries for all that is fetched together.
+
+    Args:
+        most_seconds: without any progress; then the latest failure counts.
+        waiting: told before every wait: the failure, and the seconds.
+    """
+
+    def __init__(self, most_seconds: float, waiting: Callable[[failures.Failure, float], None]) -> None:
+        self._most = most_seconds
+        self._waiting = waiting
+        self._latest = time.monotonic()
+        self._cancelled = threading.Event()
+
+    def progress(self) -> None:
+        """Something came: patience starts anew."""
+        self._latest = time.monotonic()
+
+    def cancel(self) -> None:
+        """Ends every wait and every retry."""
+        self._cancelled.set()
+
+    def check(self) -> None:
+        """Raises where it was cancelled.
+
+        Raises:
+            Cancelled: it was.
+        """
+        if self._cancelled.is_set():
+            raise Cancelled
+
+    def retry(self, operation: Callable[[], T]) -> T:
+        """Does it until it succeeds, or can't.
+
+        Args:
+            operation: raises `Failure`s; those that say so are retried.
+
+        Raises:
+            Failure: one that is final, or that came when patience was over.
+            Cancelled: somebody asked to stop.
+        """
+        attempt, seen = 0, self._latest
+        while True:
+            self.check()
+            try:
+                return operation()
+            except failures.Failure as failure:
+                if not failure.retry:
+                    raise
+                attempt, seen = (1 if self._latest != seen else attempt + 1), self._latest
+                seconds = max(failure.after_seconds, back_off(attempt))
+                if time.monotonic() + seconds > self._latest + self._most:
+                    raise
+                self._waiting(failure, seconds)
+                self._cancelled.wait(seconds)
+
+
+def back_off(attempt: int) -> float:
+    """Seconds to wait after so many failures in a row: full jitter, so that replicas do not come back together.
+
+    Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    return random.uniform(0, min(_LONGEST_SECONDS, _FIRST_SECONDS * 2 ** min(attempt, 10)))
