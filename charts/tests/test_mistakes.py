@@ -1,0 +1,150 @@
+"""Values that can't work together are refused before anything is installed, with what to do about them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+import chart
+
+SHARED = {"weights": {"accessMode": "ReadWriteMany"}}
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"image": {"repository": ""}}, "image.repository is empty: build an image"),
+    ({"endpoints": []}, "endpoints is empty, so the pods would have nothing to serve"),
+    ({"endpoints": [chart.endpoint(), chart.endpoint()]}, "endpoints: chat is there twice"),
+    ({"endpoints": [chart.endpoint("chat-engine")]}, "chat-engine must not end in -engine or -guardrail"),
+    (
+        {"endpoints": [chart.endpoint(pool="other")]},
+        "chat says spec.pool: other, but this release is the pool llm",
+    ),
+    (
+        {
+            "endpoints": [
+                chart.endpoint(
+                    guardrails={
+                        "input": [
+                            {"name": f"r{n}", "action": "Flag", "banned": {"phrases": ["x" * 250] * 1000}}
+                            for n in range(4)
+                        ]
+                    }
+                )
+            ]
+        },
+        "KiB and a pool may have 768 KiB",
+    ),
+    (
+        {"gpu": {"count": 2}},
+        "chat runs on 1 GPUs (tensor_parallel_size 1 × pipeline_parallel_size 1), but each pod has gpu.count 2",
+    ),
+    (
+        {
+            "endpoints": [
+                chart.endpoint(engine={"args": {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}})
+            ]
+        },
+        "chat runs on 4 GPUs",
+    ),
+    (
+        {"endpoints": [chart.endpoint(), chart.endpoint("code")]},
+        "would take 1.84 of its memory (chat 0.92, code 0.92); lower engine.args.gpu_memory_utilization",
+    ),
+    ({"resources": {"limits": {"nvidia.com/gpu": 1}}}, "say how many GPUs by gpu.count instead"),
+    ({"weights": {"enabled": False}}, "chat needs weights, but weights.enabled is false"),
+    ({"weights": {"type": "ExistingClaim"}}, "weights.existingClaim is empty: name the claim"),
+    ({"weights": {"existingClaim": "mine"}}, "set weights.type: ExistingClaim, or remove the claim"),
+    ({"weights": {"type": "Ephemeral", "sync": {"enabled": False}}}, "so the volume would stay empty"),
+    ({"weights": {"accessMode": "ReadOnlyMany"}}, "set weights.sync.enabled: false"),
+    ({"weights": {"sync": {"enabled": False, "tokenSecret": {"name": "t"}}}}, "nobody would use the token"),
+    ({"replicas": 2}, "2 pods can't share weights of accessMode ReadWriteOnce"),
+    (
+        {"autoscaling": {"enabled": True}},
+        "4 pods can't share weights of accessMode ReadWriteOnce, which one node can mount: use a storage class with ReadWriteMany",
+    ),
+    ({"rollout": {"maxSurge": 1}}, "so a rollout could wait for ever: set rollout.maxSurge: 0"),
+    (
+        SHARED | {"autoscaling": {"enabled": True}, "replicas": 3},
+        "replicas is 3, but with autoscaling.enabled",
+    ),
+    (
+        SHARED | {"autoscaling": {"enabled": True, "minReplicas": 9}},
+        "autoscaling.minReplicas 9 is over autoscaling.maxReplicas 4",
+    ),
+    (
+        SHARED | {"autoscaling": {"enabled": True, "driver": "KEDA"}},
+        "autoscaling.keda.prometheusUrl is empty",
+    ),
+    (
+        SHARED | {"autoscaling": {"enabled": True, "keda": {"prometheusUrl": "http://p"}}},
+        "autoscaling.driver is HPA, which would not use it",
+    ),
+    ({"rollout": {"maxUnavailable": 0}}, "are both 0, so a rollout could never begin"),
+    (SHARED | {"rollout": {"maxSurge": "0%", "maxUnavailable": "0%"}}, "are both 0"),
+    (
+        {"endpoints": [chart.endpoint(limits={"requestTimeoutSeconds": 300.5})]},
+        "chat lets a request take 300.5 s (limits.requestTimeoutSeconds), but a pod that stops cuts it after drain.seconds 300",
+    ),
+    ({"drain": {"seconds": 299}}, "chat lets a request take 300 s"),
+    ({"rollout": {"progressDeadlineSeconds": 1800}}, "is not longer than startup.timeoutSeconds 1800"),
+    ({"sharedMemory": "16Gi"}, "sharedMemory 16Gi counts against resources.limits.memory 16Gi"),
+    ({"sharedMemory": "1.5Gi", "resources": {"limits": {"memory": "1600M"}}}, "would use all of it"),
+    ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
+    ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs is empty"),
+    (
+        {"apiSecret": {"existingSecret": "a", "value": "b"}},
+        "apiSecret.existingSecret and apiSecret.value are both set",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "said"), MISTAKES, ids=[said[:60] for _, said in MISTAKES])
+def test_is_refused_with_the_way_out(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(chart.Refused) as refused:
+        chart.render(values)
+    lines = [line for line in str(refused.value).splitlines() if line.startswith("- ")]
+    assert any(said in line for line in lines), str(refused.value)
+    # A sentence that says what is wrong and what to do, and nothing a template left behind.
+    for line in lines:
+        assert line.endswith(".")
+        assert re.search(r"[:;,] ?(\w|set|use|add|name)", line)
+        assert not re.search(r"%!|<nil>|map\[", line)
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(chart.Refused) as refused:
+        chart.render({"replicas": 2, "gpu": {"count": 4}, "ingress": {"enabled": True}})
+    assert str(refused.value).count("\n- ") == 3
+
+
+@pytest.mark.parametrize("release", ["1st", "with.dots", "x" * 51])
+def test_a_release_that_can_not_name_a_service_and_a_pool_is_refused(release: str) -> None:
+    with pytest.raises(chart.Refused, match=r"use at most 50 lower-case letters|invalid release name"):
+        chart.render({}, release=release)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"endpoints": [chart.endpoint(pool="llm")]},
+        {"endpoints": [], "operator": {"enabled": True}},
+        {
+            "endpoints": [
+                chart.endpoint(name, engine={"args": {"gpu_memory_utilization": share}})
+                for name, share in (("a", 0.7), ("b", 0.3))
+            ]
+        },
+        {
+            "endpoints": [{"name": "a", "spec": {"engine": {"type": "simulated"}, "guardrails": {}}}],
+            "weights": {"enabled": False},
+        },
+        {"endpoints": [chart.endpoint(model={"path": "/mnt/model"})], "weights": {"enabled": False}},
+        {"weights": {"type": "Ephemeral"}, "replicas": 3, "rollout": {"maxSurge": 1}},
+        {"gpu": {"count": 0}, "endpoints": [chart.endpoint(engine={"args": {"tensor_parallel_size": 2}})]},
+        {"drain": {"seconds": 30}, "endpoints": [chart.endpoint(limits={"requestTimeoutSeconds": 30})]},
+        {"replicas": 0},
+    ],
+)
+def test_what_can_work_is_not_refused(values: dict[str, Any]) -> None:
+    assert chart.render(values)

@@ -1,0 +1,159 @@
+"""values.yaml, its schema and the templates know the same values, and each is explained."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import chart
+from tritonllm import api
+
+TEXT = (chart.CHART / "values.yaml").read_text()
+VALUES = chart.load(TEXT)
+SCHEMA = json.loads((chart.CHART / "values.schema.json").read_text())
+FILES = [path for path in sorted((chart.CHART / "templates").rglob("*")) if path.is_file()]
+TEMPLATES = "\n".join(path.read_text() for path in FILES)
+# What only checks or mentions a value does not make it do anything.
+RENDERING = "\n".join(path.read_text() for path in FILES if path.name not in ("_checks.tpl", "NOTES.txt"))
+ROOT = chart.CHART.parents[1]
+# Values that are maps or lists of Kubernetes' own, given to it as a whole.
+WHOLE = {"autoscaling.behavior", "resources", "weights.sync.resources", "dashboard.labels"}
+
+
+def leaves(values: dict[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        path = f"{above}{key}"
+        if isinstance(value, dict) and value and path not in WHOLE:
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path
+
+
+def commented() -> set[str]:
+    """Paths in values.yaml that have a `# --` comment right above them."""
+    found, path, explained = set(), [], False
+    for line in TEXT.splitlines():
+        if match := re.match(r"( *)([\w]+):", line):
+            path = [*path[: len(match[1]) // 2], match[2]]
+            if explained:
+                found.add(".".join(path))
+            explained = False
+        elif line.strip().startswith("# --"):
+            explained = True
+        elif not line.strip().startswith("#"):
+            explained = False
+    return found
+
+
+def objects(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            yield path, schema
+        for key, value in schema.items():
+            yield from objects(value, f"{path}.{key}".removeprefix("."))
+    elif isinstance(schema, list):
+        for index, value in enumerate(schema):
+            yield from objects(value, f"{path}[{index}]")
+
+
+@pytest.mark.parametrize("path", sorted(leaves(VALUES)))
+def test_every_value_is_explained(path: str) -> None:
+    assert path in commented(), f"{path} needs a comment that begins with `# --`"
+
+
+@pytest.mark.parametrize("path", sorted(leaves(VALUES)))
+def test_every_value_is_used(path: str) -> None:
+    assert re.search(rf"\.Values\.{re.escape(path)}(?![\w.])", RENDERING)
+
+
+def test_templates_use_no_value_that_does_not_exist() -> None:
+    known = {
+        path for leaf in leaves(VALUES) for path in itertools.accumulate(leaf.split("."), "{}.{}".format)
+    }
+    used = {name.rstrip(".") for name in re.findall(r"\.Values\.([\w.]+)", TEMPLATES)}
+    assert {path for path in used - known if not path.startswith("resources.")} == set()
+
+
+@pytest.mark.parametrize("path", sorted(leaves(VALUES)))
+def test_every_value_is_in_the_schema(path: str) -> None:
+    part = SCHEMA
+    for key in path.split("."):
+        part = part["properties"][key]
+
+
+def test_the_schema_knows_no_value_that_does_not_exist() -> None:
+    def walk(schema: dict[str, Any], values: Any, path: str) -> Iterator[str]:
+        for key, part in schema.get("properties", {}).items():
+            inside = f"{path}{key}"
+            if not isinstance(values, dict) or key not in values:
+                yield inside
+            elif inside not in WHOLE:
+                yield from walk(part, values[key], f"{inside}.")
+
+    missing = set(walk(SCHEMA, VALUES, ""))
+    # Affinity has no default, but its kinds are known.
+    assert missing == {"affinity.nodeAffinity", "affinity.podAffinity", "affinity.podAntiAffinity"}
+
+
+def test_no_object_of_the_schema_takes_unknown_keys() -> None:
+    """But for maps of texts, and Kubernetes' own objects, which the API server checks."""
+    opened = {path for path, schema in objects(SCHEMA) if "additionalProperties" not in schema}
+    kubernetes_own = re.compile(
+        r"affinity\.properties\.\w+|.*\.(labelSelector|podSelector|namespaceSelector|valueFrom)|properties\.extra(Volumes|Containers)\.items"
+    )
+    assert {path for path in opened if not kubernetes_own.search(path)} == set()
+
+
+def test_the_schema_of_endpoints_is_the_endpoints_own() -> None:
+    spec = importlib.util.spec_from_file_location("values_schema", ROOT / "tools" / "values_schema.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    text = tool.FILE.read_text()
+    assert text == tool.current(text), "run `python tools/values_schema.py`"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"replica": 2}, "'replica' not allowed"),
+        ({"weights": {"sync": {"token": "x"}}}, "/weights/sync': additional properties 'token' not allowed"),
+        ({"endpoints": [chart.endpoint(guardrails={"inputs": []})]}, "'inputs' not allowed"),
+        ({"endpoints": [{"name": "chat", "spec": {"model": {"repo": "a/b"}}}]}, "'guardrails'"),
+        ({"endpoints": [chart.endpoint("Chat")]}, "/endpoints/0/name"),
+        ({"gpu": {"count": "two"}}, "/gpu/count"),
+        ({"sharedMemory": "lots"}, "/sharedMemory"),
+        ({"podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget/maxUnavailable"),
+        ({"image": {"digest": "sha256:1234"}}, "/image/digest"),
+    ],
+)
+def test_a_value_of_the_wrong_name_or_kind_is_refused_with_its_place(
+    values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(chart.Refused, match=re.escape(said)):
+        chart.render(values)
+
+
+def test_the_image_holds_the_vllm_that_the_chart_says() -> None:
+    versions = dict(
+        line.split("=", 1)
+        for line in (ROOT / "images" / "versions.env").read_text().splitlines()
+        if "=" in line and line[0] != "#"
+    )
+    assert VALUES["image"]["runtime"] == f"vllm-{versions['TRITON_VLLM_VERSION']}"
+
+
+def test_the_checks_know_the_defaults_of_an_endpoint() -> None:
+    checks = (chart.CHART / "templates" / "_checks.tpl").read_text()
+    timeout = api.Limits().request_timeout_seconds
+    assert f'dig "limits" "requestTimeoutSeconds" {timeout:g} ' in checks
+    tables = (ROOT / "tritonllm" / "src" / "tritonllm" / "render" / "engine_tables").glob("*.json")
+    memory = max(json.loads(table.read_text())["gpu_memory_utilization"]["default"] for table in tables)
+    assert f'dig "gpu_memory_utilization" {memory} ' in checks

@@ -1,0 +1,59 @@
+{{/* The init container that brings the weights. It alone sees the token, and it takes no GPU. */}}
+{{- define "triton.weights" -}}
+name: weights
+image: {{ include "triton.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+command: [tritonllm, weights, sync]
+args:
+  - --endpoints={{ include "triton.endpointsFile" . }}
+  - --cache=/weights
+  - --max-wait={{ int .Values.weights.sync.maxWaitSeconds }}
+  - --termination-message=/dev/termination-log
+  {{- if .Values.weights.sync.tokenSecret.name }}
+  - --token-file=/var/run/secrets/hub/token
+  {{- end }}
+  {{- with .Values.weights.sync.endpointUrl }}
+  - --endpoint-url={{ . }}
+  {{- end }}
+env:
+  {{- include "triton.commonEnv" . | nindent 2 }}
+  # Whatever the image says: here the Hub is asked.
+  - {name: HF_HUB_OFFLINE, value: "0"}
+  {{- with .Values.weights.sync.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources: {{- toYaml .Values.weights.sync.resources | nindent 2 }}
+securityContext: {{- include "triton.containerSecurity" . | nindent 2 }}
+terminationMessagePolicy: File
+volumeMounts:
+  {{- include "triton.commonMounts" . | nindent 2 }}
+  - {name: weights, mountPath: /weights}
+  {{- if .Values.weights.sync.tokenSecret.name }}
+  - {name: hub-token, mountPath: /var/run/secrets/hub, readOnly: true}
+  {{- end }}
+{{- end }}
+
+{{/* The volume of the weights, by its kind. */}}
+{{- define "triton.weightsVolume" -}}
+name: weights
+{{- if eq .Values.weights.type "Ephemeral" }}
+ephemeral:
+  volumeClaimTemplate:
+    metadata:
+      labels: {{- include "triton.lastingLabels" . | nindent 8 }}
+    spec: {{- include "triton.claimSpec" . | nindent 6 }}
+{{- else }}
+persistentVolumeClaim:
+  claimName: {{ include "triton.weightsClaim" . }}
+{{- end }}
+{{- end }}
+
+{{- define "triton.claimSpec" -}}
+accessModes: [{{ .Values.weights.accessMode }}]
+{{- with .Values.weights.storageClassName }}
+storageClassName: {{ . }}
+{{- end }}
+resources:
+  requests:
+    storage: {{ .Values.weights.size }}
+{{- end }}
