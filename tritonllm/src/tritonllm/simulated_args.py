@@ -32,3 +32,4 @@ class SimulatedArgs(pydantic.BaseModel):
     fail_on: str = pydantic.Field(
         default="", description="A prompt with this text in it fails after a few tokens."
     )
+    fail_to_load: str = pydantic.Field(default="", description="The engine can't be loaded, for this reason.")

@@ -260,4 +260,6 @@ if __name__ == "__main__":
 
     given = json.loads(sys.argv[1])
     given["files"] = tuple(Path(file) for file in given["files"])
+    if "api_secret_file" in given:
+        given["api_secret_file"] = Path(given["api_secret_file"])
     sys.exit(serve.run(serve.Options(**given)))

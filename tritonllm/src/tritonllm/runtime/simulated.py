@@ -66,7 +66,13 @@ class SimulatedBackend:
         self._running = 0
 
     async def start(self) -> None:
-        """Nothing to load."""
+        """Nothing to load.
+
+        Raises:
+            RuntimeError: `fail_to_load` asks for it.
+        """
+        if self._args.fail_to_load:
+            raise RuntimeError(self._args.fail_to_load)
 
     async def close(self) -> None:
         """Nothing to end."""

@@ -7,9 +7,9 @@ neither process nor shared memory behind.
 
 from __future__ import annotations
 
-from tritonllm.serve.options import Options
+from tritonllm.serve.options import STOP_SECONDS, Options
 from tritonllm.serve.preflight import PreflightError
 from tritonllm.serve.report import Lines, Reporter, Serving
 from tritonllm.serve.supervisor import run
 
-__all__ = ["Lines", "Options", "PreflightError", "Reporter", "Serving", "run"]
+__all__ = ["STOP_SECONDS", "Lines", "Options", "PreflightError", "Reporter", "Serving", "run"]

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tritonllm.weights import token
+
 _CONTAINER = Path("/opt/tritonserver/bin/tritonserver")
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{_PYTHON}.so.1.0"
@@ -43,7 +45,7 @@ class Binary:
         Args:
             base: the environment of the supervisor.
         """
-        made = dict(base)
+        made = token.without(base)
         if self.libraries:
             made["LD_LIBRARY_PATH"] = os.pathsep.join(
                 filter(None, (*self.libraries, base.get("LD_LIBRARY_PATH")))
@@ -83,11 +85,6 @@ def libpython_directory() -> str | None:
     """Where the shared library of this Python is: the stub is linked to it."""
     places = (sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib", *_SYSTEM_LIBRARIES)
     return next((place for place in places if place and (Path(place) / LIBPYTHON).exists()), None)
-
-
-def cache_directory() -> Path:
-    """Where tritonllm keeps what it can make again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tritonllm"
 
 
 def prepare(binary: Binary, cache: Path) -> Path | None:

@@ -17,6 +17,8 @@ from typing import Any
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from tritonllm.serve import api_lock
+
 # Answers of the API itself come in milliseconds; a busy machine gets this long.
 _QUICK_SECONDS = 5.0
 # As for HTTP: a proxy of the environment is not for this machine.
@@ -34,14 +36,16 @@ class Unreachable(Exception):
 class Control:
     """Asks one tritonserver."""
 
-    def __init__(self, url: str, grpc: str, metrics_url: str) -> None:
+    def __init__(self, url: str, grpc: str, metrics_url: str, lock: api_lock.Lock = api_lock.OPEN) -> None:
         """Makes a client.
 
         Args:
             url: of the HTTP port, without a slash at the end.
             grpc: host and port of gRPC.
             metrics_url: of the metrics port, like `url`.
+            lock: of the server.
         """
+        self._lock = lock
         self._url = url
         self._grpc = grpc
         self._metrics_url = metrics_url
@@ -78,7 +82,7 @@ class Control:
         """
         try:
             with triton.InferenceServerClient(self._grpc, channel_args=_CHANNEL) as client:
-                client.load_model(model, config=config)
+                client.load_model(model, self._lock.grpc_headers(), config=config)
         except InferenceServerException as error:
             kind = Unreachable if error.status() == "StatusCode.UNAVAILABLE" else Refused
             raise kind(error.message()) from None
@@ -97,9 +101,10 @@ class Control:
         tensor = {"name": "text_input", "datatype": "BYTES", "shape": [1, 1], "data": ["ok"]}
         self._ask(f"/v2/models/{guardrail}/infer", {"inputs": [tensor]}, seconds=seconds)
 
-    def total(self, metrics: Iterable[str]) -> float:
+    def total(self, metrics: Iterable[str], seconds: float = _QUICK_SECONDS) -> float:
         """The sum of all series of these metrics; a metric that is not there counts as 0."""
-        return total(self._fetch(f"{self._metrics_url}/metrics", None, _QUICK_SECONDS).decode(), metrics)
+        request = urllib.request.Request(f"{self._metrics_url}/metrics")
+        return total(self._fetch(request, seconds).decode(), metrics)
 
     def _yes(self, path: str) -> bool:
         try:
@@ -108,17 +113,18 @@ class Control:
             return False
         return True
 
-    def _ask(self, path: str, body: Any = None, seconds: float | None = _QUICK_SECONDS) -> bytes:
-        return self._fetch(self._url + path, None if body is None else json.dumps(body).encode(), seconds)
+    def _ask(self, path: str, body: Any = None, seconds: float = _QUICK_SECONDS) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        return self._fetch(urllib.request.Request(self._url + path, data, self._lock.http_headers()), seconds)
 
-    def _fetch(self, url: str, body: bytes | None, seconds: float | None) -> bytes:
+    def _fetch(self, request: urllib.request.Request, seconds: float) -> bytes:
         try:
-            with self._opener.open(urllib.request.Request(url, data=body), timeout=seconds) as answer:
+            with self._opener.open(request, timeout=seconds) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
             raise Refused(_reason(error)) from None
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"{url}: {error or type(error).__name__}") from None
+            raise Unreachable(f"{request.full_url}: {error or type(error).__name__}") from None
 
 
 def total(exposition: str, metrics: Iterable[str]) -> float:

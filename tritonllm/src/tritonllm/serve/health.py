@@ -23,24 +23,42 @@ Verdict = tuple[bool, Sequence[str]]
 
 
 def readiness(
-    required: Sequence[str], entries: Mapping[str, Entry], triton_ready: Callable[[str], bool], now: float
+    required: Mapping[str, Sequence[str]],
+    entries: Mapping[str, Entry],
+    triton_ready: Callable[[str], bool],
+    now: float,
 ) -> Verdict:
     """Whether requests should be sent here.
 
+    What is on its way is waited for. What failed is not, as it would keep away requests for all others: it
+    is named beside them, and decides only where nothing else is served.
+
     Args:
-        required: models that must be ready.
+        required: the models of each endpoint that shall be served.
         entries: what the supervisor knows of each model.
         triton_ready: asks Triton about one model.
         now: the monotonic clock.
     """
-    missing: list[str] = []
-    for model in required:
-        entry = entries[model]
-        if entry.phase is not Phase.LOADED:
-            missing.append(f"{model} {entry.sentence(now)}")
-        elif not triton_ready(model):
-            missing.append(f"{model} was loaded, but Triton does not call it ready")
-    return (False, missing) if missing else (True, [f"ready: {', '.join(required) or 'nothing is wanted'}"])
+    served: list[str] = []
+    failed: list[str] = []
+    awaited: list[str] = []
+    for models in required.values():
+        unready = {model: entries[model] for model in models if not _ready(model, entries, triton_ready)}
+        if not unready:
+            served += models
+        for model, entry in unready.items():
+            if entry.phase is Phase.LOADED:
+                awaited.append(f"{model} was loaded, but Triton does not call it ready")
+            else:
+                (failed if entry.phase is Phase.FAILED else awaited).append(f"{model} {entry.sentence(now)}")
+    if awaited or (failed and not served):
+        return False, [*awaited, *failed]
+    return True, [f"ready: {', '.join(sorted(served)) or 'nothing is wanted'}", *failed]
+
+
+def _ready(model: str, entries: Mapping[str, Entry], triton_ready: Callable[[str], bool]) -> bool:
+    # Somebody else may have loaded a model that had failed.
+    return entries[model].phase in (Phase.LOADED, Phase.FAILED) and triton_ready(model)
 
 
 def liveness(

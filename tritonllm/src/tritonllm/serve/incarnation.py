@@ -15,6 +15,7 @@ from pathlib import Path
 from tritonllm import api
 from tritonllm.serve import control as controls
 from tritonllm.serve import loader, processes, triton, watch
+from tritonllm.serve.api_lock import Lock
 from tritonllm.serve.board import Board, Phase
 from tritonllm.serve.options import Options
 from tritonllm.serve.report import Serving
@@ -44,12 +45,14 @@ class Incarnation:
         endpoints: Sequence[api.LLMEndpoint],
         server: triton.Server,
         repository: Path,
+        lock: Lock,
     ) -> None:
         self.server = server
         self.control = controls.Control(
             options.url(options.http_port),
             options.url(options.grpc_port).removeprefix("http://"),
             options.url(options.metrics_port),
+            lock,
         )
         self.board = Board(model for endpoint in endpoints for model in loader.order(endpoint))
         self.started = False
@@ -97,21 +100,34 @@ class Incarnation:
             self._report.problem(f"{model}: its process died; loading it again")
             threading.Thread(target=self._heal, args=(model, orphans_gone), name="heal", daemon=True).start()
 
-    def stop(self, hurry: Callable[[], bool]) -> None:
+    def stop(self, patience: float, hurry: Callable[[], bool]) -> None:
         """Unloads the models, so that each ends what it started, and then ends tritonserver.
 
         Its own SIGTERM would not do: an idle keep-alive connection uses up the whole exit timeout, and then
         the models are left no time at all.
 
         Args:
+            patience: seconds that a request may still take that came in the last moment.
             hurry: whether nothing shall be waited for any more.
         """
+        # In a thread, because a tritonserver that hangs would keep each call for seconds.
+        unload = threading.Thread(target=self._unload, args=(patience,), name="unload", daemon=True)
+        unload.start()
+        watch.within(patience + _UNLOAD_SECONDS, lambda: hurry() or not unload.is_alive())
+        self.server.kill()
+
+    def _unload(self, patience: float) -> None:
         with contextlib.suppress(controls.Refused, controls.Unreachable):
             loaded = [model for model, state in self.control.index().items() if state == "READY"]
-            for model in loaded:
-                self.control.unload(model)
-            watch.within(_UNLOAD_SECONDS, lambda: hurry() or "UNLOADING" not in self.control.index().values())
-        self.server.kill()
+            pipelines = [endpoint.name for endpoint in self._endpoints if endpoint.name in loaded]
+            # What a pipeline is still at work on needs its guardrail and its engine.
+            for models, seconds in (
+                (pipelines, patience),
+                ([model for model in loaded if model not in pipelines], _UNLOAD_SECONDS),
+            ):
+                for model in models:
+                    self.control.unload(model)
+                watch.within(seconds, lambda: "UNLOADING" not in self.control.index().values())
 
     def _load(self) -> None:
         try:

@@ -10,13 +10,16 @@ from typing import Literal
 
 from tritonllm.serve import report
 
+STOP_SECONDS = 20.0
+"""What an orderly end takes at most beyond `drain_seconds`: models end, then all processes, then the rest."""
+
 
 @dataclass(frozen=True)
 class Options:
     """The options of one supervisor.
 
     Attributes:
-        files: endpoint files; read again while serving, so that `/readyz` knows what is still wanted.
+        files: endpoint files, or directories of them; read again while serving, so that `/readyz` knows what is still wanted.
         weights: root of the weights volume, an absolute path.
         host: address to listen on; `0.0.0.0` in a pod.
         http_port: Triton's HTTP.
@@ -24,6 +27,7 @@ class Options:
         metrics_port: Triton's metrics.
         health_port: `/readyz` and `/livez` of the supervisor.
         drain_seconds: how long requests may take to end after the first SIGTERM or Ctrl-C.
+        api_secret_file: holds the secret that locks the dangerous parts of Triton's API; None leaves them open.
         allow_direct_engine: let clients call the engine models, around the guardrails.
         logs: what tritonserver and its models print: `file` keeps it, `stderr` passes it on, as a pod should.
         reporter: told how things go.
@@ -37,6 +41,7 @@ class Options:
     metrics_port: int = 8002
     health_port: int = 8003
     drain_seconds: float = 10
+    api_secret_file: Path | None = None
     allow_direct_engine: bool = False
     logs: Literal["file", "stderr"] = "file"
     reporter: report.Reporter = field(default_factory=lambda: report.Lines(sys.stderr))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import shlex
 import shutil
 import socket
 import tempfile
@@ -15,10 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tritonllm import api
+from tritonllm.serve import api_lock, leftovers
 from tritonllm.serve import binary as binaries
-from tritonllm.serve import leftovers
 from tritonllm.serve import memory as memory_limits
 from tritonllm.serve.options import Options
+from tritonllm.weights import endpoints as weights_of
+from tritonllm.weights import layout
 
 # A model's process takes 1 MiB of shared memory at its start and grows with the requests at once: 13 MiB were
 # measured with 48 pipelines in flight.
@@ -57,9 +60,11 @@ def check(
         *names(endpoints),
         *ports(options.ports(), free=lambda port: _free(options.host, port)),
         *program(binary, libpython=binaries.libpython_directory(), numpy=_version("numpy")),
-        *weights(endpoints, options.weights),
+        *weights(endpoints, options.weights, options.files),
         *shared_memory(3 * len(endpoints), free=shutil.disk_usage(leftovers.SHARED_MEMORY).free),
         *repository(Path(tempfile.gettempdir())),
+        *python_backend(Path("/tmp")),
+        *api_secret(options.api_secret_file),
     ]
     if any(endpoint.spec.engine.type == "vllm" for endpoint in endpoints):
         problems += vllm(installed=importlib.util.find_spec("vllm") is not None)
@@ -137,16 +142,28 @@ def vllm(installed: bool) -> list[str]:
     return [] if installed else ["vLLM is not installed; `pip install vllm`, or use `engine.type: simulated`"]
 
 
-def weights(endpoints: Iterable[api.LLMEndpoint], root: str) -> list[str]:
-    """Every weights directory looks like a model."""
+def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Path]) -> list[str]:
+    """Every weights directory is complete, or at least looks like a model where the user filled it.
+
+    Args:
+        endpoints: what shall be served.
+        root: of the weights.
+        files: where the endpoints come from, for the command that gets what is missing.
+    """
     problems: list[str] = []
     for endpoint in endpoints:
-        if endpoint.spec.model is None:
+        model = endpoint.spec.model
+        if model is None:
             continue
-        directory = Path(endpoint.spec.model.directory(root))
-        missing = _missing(directory, dummy=endpoint.spec.engine.args.get("load_format") == "dummy")
-        if missing:
-            problems.append(f"{endpoint.name}: {missing}; {_remedy(endpoint.spec.model)}")
+        if model.repo is not None:
+            lacking = weights_of.missing(layout.Cache(Path(root)), endpoint)
+            remedy = f"run `{_sync_command(files, root)}`"
+        else:
+            directory = Path(root, model.path or "")
+            lacking = _missing(directory, dummy=endpoint.spec.engine.args.get("load_format") == "dummy")
+            remedy = "correct `spec.model.path` or --weights"
+        if lacking:
+            problems.append(f"{endpoint.name}: {lacking}; {remedy}")
     return problems
 
 
@@ -160,10 +177,9 @@ def _missing(directory: Path, *, dummy: bool) -> str | None:
     return None
 
 
-def _remedy(model: api.Model) -> str:
-    if model.repo is not None:
-        return f"put the files of {model.repo} there, or correct --weights"
-    return "correct `spec.model.path` or --weights"
+def _sync_command(files: Sequence[Path], root: str) -> str:
+    named = [part for file in files for part in ("--endpoints", str(file))]
+    return shlex.join(["tritonllm", "weights", "sync", *named, "--cache", root])
 
 
 def memory(endpoints: Iterable[api.LLMEndpoint], root: str, available: int) -> list[str]:
@@ -174,14 +190,19 @@ def memory(endpoints: Iterable[api.LLMEndpoint], root: str, available: int) -> l
         root: of the weights.
         available: bytes.
     """
-    directories = [Path(e.spec.model.directory(root)) for e in endpoints if e.spec.model is not None]
-    needed = sum(file.stat().st_size for directory in directories for file in directory.glob("*.safetensors"))
+    directories = [Path(place) for e in endpoints if (place := e.directory(root)) is not None]
+    needed = sum(file.stat().st_size for directory in directories for file in _loaded(directory))
     if needed <= available:
         return []
     return [
         f"the weights take {needed / _GIB:.1f} GiB of memory and {available / _GIB:.1f} GiB are available;"
         " close other programs, raise the container's limit, serve fewer endpoints or choose a smaller model"
     ]
+
+
+def _loaded(directory: Path) -> list[Path]:
+    """The files that an engine reads as weights."""
+    return list(directory.glob("*.safetensors")) or list(directory.glob("*.bin"))
 
 
 def shared_memory(models: int, free: int) -> list[str]:
@@ -216,6 +237,33 @@ def repository(directory: Path) -> list[str]:
     return (
         [] if free >= _REPOSITORY_SPACE else [f"{existing} has {free >> 20} MiB free; make room for models"]
     )
+
+
+def python_backend(directory: Path) -> list[str]:
+    """The directory that Triton's Python backend makes a directory of its own in, whatever TMPDIR says.
+
+    Args:
+        directory: which.
+    """
+    if os.access(directory, os.W_OK):
+        return []
+    return [
+        f"{directory} can't be written, and without it Triton's Python backend ends tritonserver, whatever TMPDIR says;"
+        " make it writable (Kubernetes: mount an emptyDir there)"
+    ]
+
+
+def api_secret(file: Path | None) -> list[str]:
+    """The file with the secret of Triton's API holds one.
+
+    Args:
+        file: where; None for no secret.
+    """
+    try:
+        api_lock.read(file)
+    except api_lock.Unusable as error:
+        return [str(error)]
+    return []
 
 
 def _free(host: str, port: int) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from tritonllm.serve import guardian
+from tritonllm.weights import token
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _STUB = "triton_python_backend_stub"
@@ -102,6 +103,7 @@ class Guardian:
         """
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", guardian.__file__, name, str(directory)],
+            env=token.without(os.environ),
             stdin=subprocess.PIPE,
             start_new_session=True,
         )

@@ -11,14 +11,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tritonllm import api, files, render
+from tritonllm import api, files, places, render
 from tritonllm.runtime import engine_token, metric_names, shared_names
+from tritonllm.serve import api_lock, health, leftovers, preflight, processes, triton, wanted, watch
 from tritonllm.serve import binary as binaries
 from tritonllm.serve import control as controls
-from tritonllm.serve import health, leftovers, preflight, processes, triton, wanted, watch
 from tritonllm.serve.incarnation import Incarnation
 from tritonllm.serve.options import Options
 from tritonllm.serve.signals import Signals
+from tritonllm.weights import endpoints as weights_of
+from tritonllm.weights import layout
 
 _TICK_SECONDS = 0.5
 _START_SECONDS = 60.0
@@ -26,6 +28,8 @@ _START_SECONDS = 60.0
 _STUCK_SECONDS = 30.0
 # Models report their gauges every 0.2 s, so a request that just came is not yet in them.
 _QUIET_SECONDS = 0.5
+# A tritonserver that takes longer to count its requests has some.
+_COUNT_SECONDS = 1.0
 _GAUGES = (metric_names.RUNNING, metric_names.WAITING)
 
 
@@ -44,19 +48,20 @@ def run(options: Options) -> int:
         files.Invalid: the endpoint files are wrong.
         preflight.PreflightError: this machine can't serve them as it is.
     """
-    endpoints = files.load(options.files)
-    binary = binaries.find()
-    gpu = Path("/dev/nvidiactl").exists()
-    preflight.check(options, endpoints, binary, gpu=gpu)
-    assert binary is not None
-    processes.become_subreaper()
-    with (
-        leftovers.claim() as claim,
-        _log(options, claim) as log,
-        Signals() as signals,
-        processes.Guardian(claim.name, claim.directory) as guardian,
-    ):
-        return _Supervisor(options, endpoints, binary, claim, log, signals, guardian, gpu=gpu).run()
+    # First of all: the kernel drops a signal to the first process of a container that has no handler for it.
+    with Signals() as signals:
+        endpoints = _load(options)
+        binary = binaries.find()
+        gpu = Path("/dev/nvidiactl").exists()
+        preflight.check(options, endpoints, binary, gpu=gpu)
+        assert binary is not None
+        processes.become_subreaper()
+        with (
+            leftovers.claim() as claim,
+            _log(options, claim) as log,
+            processes.Guardian(claim.name, claim.directory) as guardian,
+        ):
+            return _Supervisor(options, endpoints, binary, claim, log, signals, guardian, gpu=gpu).run()
 
 
 class _Supervisor:
@@ -83,7 +88,10 @@ class _Supervisor:
         self._signals = signals
         self._guardian = guardian
         self._gpu = gpu
-        self._files = wanted.Files(options.files, files.load, endpoints, options.reporter.problem)
+        self._lock = api_lock.read(options.api_secret_file)
+        self._files = wanted.Files(
+            options.files, lambda _: _load(options), endpoints, options.reporter.problem
+        )
         self._repository = (claim.directory / "repository").absolute()
         self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: claim.region_prefix}
         if not options.allow_direct_engine:
@@ -91,6 +99,7 @@ class _Supervisor:
         self._orphans = processes.Orphans()
         self._restarts = watch.Restarts()
         self._current: Incarnation | None = None
+        self._in_use = contextlib.ExitStack()
         self._note = "tritonserver is being started"
         self._turned = time.monotonic()
 
@@ -130,6 +139,8 @@ class _Supervisor:
     def _start(self) -> str | None:
         """Starts tritonserver and the loading of its models; returns what went wrong."""
         endpoints = self._files.endpoints()
+        self._in_use.close()
+        self._in_use.enter_context(weights_of.in_use(endpoints, self._options.weights))
         self._write_repository(endpoints)
         command = triton.arguments(
             self._options,
@@ -139,10 +150,11 @@ class _Supervisor:
             backends=self._backends,
             region_prefix=self._claim.region_prefix,
             gpu=self._gpu,
+            lock=self._lock,
         )
         server = triton.Server(command, self._environment, self._log)
         started = time.monotonic()
-        current = Incarnation(self._options, endpoints, server, self._repository)
+        current = Incarnation(self._options, endpoints, server, self._repository, self._lock)
         self._current = current
         while not current.control.live():
             self._turned = time.monotonic()
@@ -184,23 +196,24 @@ class _Supervisor:
         return None
 
     def _drain(self) -> None:
-        """Lets requests end, then tritonserver; the second signal ends both at once."""
+        """Lets requests end, also those that still come, then tritonserver; the second signal ends all at once."""
         current = self._current
         if current is None:
             return
-        seconds = self._options.drain_seconds
+        seconds = self._options.drain_seconds if current.started else 0
         deadline = time.monotonic() + seconds
         quiet = time.monotonic() + _QUIET_SECONDS
         told = False
         while self._signals.count == 1 and time.monotonic() < min(deadline, quiet):
-            if busy := _busy(current.control):
+            busy = _busy(current)
+            if busy != 0:
                 quiet = time.monotonic() + _QUIET_SECONDS
-                if not told:
-                    told = True
-                    self._report.step(f"stopping: {busy:.0f} requests may take {seconds:.0f} s to end")
+            if busy and not told:
+                told = True
+                self._report.step(f"stopping: {busy:.0f} requests may take {seconds:.0f} s to end")
             self._signals.wait(0.1)
         self._report.step("stopping tritonserver")
-        current.stop(hurry=lambda: self._signals.count > 1)
+        current.stop(max(0.0, deadline - time.monotonic()), hurry=lambda: self._signals.count > 1)
 
     def _write_repository(self, endpoints: Sequence[api.LLMEndpoint]) -> None:
         for model, contents in render.repository(endpoints, weights=self._options.weights).items():
@@ -217,6 +230,7 @@ class _Supervisor:
         if left := processes.end_all(keep=self._guardian.pid):
             self._report.problem(f"could not end the processes {', '.join(map(str, left))}")
         self._claim.clear_shared_memory()
+        self._in_use.close()
 
     def _stopping(self, well: bool) -> health.Verdict | None:
         return (well, ["it is stopping"]) if self._signals.count else None
@@ -239,16 +253,22 @@ class _Supervisor:
         return health.liveness(current.control.index(), current.alive(), current.board.entries(), current.ask)
 
 
-def _busy(control: controls.Control) -> float:
+def _load(options: Options) -> list[api.LLMEndpoint]:
+    """The endpoints of the files, each with the commit of its weights that is here."""
+    return weights_of.pinned(layout.Cache(Path(options.weights)), files.load(options.files))
+
+
+def _busy(current: Incarnation) -> float | None:
+    """How many requests tritonserver has; None where it is too busy to tell."""
     try:
-        return control.total(_GAUGES)
+        return current.control.total(_GAUGES, _COUNT_SECONDS)
     except (controls.Unreachable, controls.Refused):
-        return 0  # tritonserver ended, and its requests with it
+        return None if current.server.exit_status() is None else 0
 
 
 def _prepared(binary: binaries.Binary) -> Path | None:
     try:
-        return binaries.prepare(binary, binaries.cache_directory())
+        return binaries.prepare(binary, places.cache())
     except OSError as error:
         raise preflight.PreflightError([f"can't write to the cache: {error}; set XDG_CACHE_HOME"]) from None
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from tritonllm import api
 from tritonllm.serve import binary as binaries
+from tritonllm.serve.api_lock import Lock
 from tritonllm.serve.options import Options
 
 _TAIL_LINES = 200
@@ -27,6 +28,7 @@ def arguments(
     backends: Path | None,
     region_prefix: str,
     gpu: bool,
+    lock: Lock,
 ) -> list[str]:
     """The command line of tritonserver.
 
@@ -38,6 +40,7 @@ def arguments(
         backends: the directory of the backends, None for the program's own.
         region_prefix: what the names of its shared memory regions start with.
         gpu: whether there is one to measure.
+        lock: of its API.
     """
     return [
         str(binary.executable),
@@ -58,6 +61,7 @@ def arguments(
         f"--metrics-port={options.metrics_port}",
         f"--allow-gpu-metrics={str(gpu).lower()}",
         "--log-format=ISO8601",
+        *lock.arguments(),
     ]
 
 

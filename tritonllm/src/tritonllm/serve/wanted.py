@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tritonllm import api
+from tritonllm import api, files
 from tritonllm.serve import loader
 
 
-def required(boot: Iterable[str], endpoints: Iterable[api.LLMEndpoint]) -> list[str]:
-    """Models in the boot set whose endpoint is still wanted, sorted.
+def required(boot: Iterable[str], endpoints: Iterable[api.LLMEndpoint]) -> dict[str, tuple[str, ...]]:
+    """Endpoints in the boot set that are still wanted, each with its models; sorted.
 
     An endpoint that was added later is loaded by whoever added it, and one that was removed may go: neither
     makes the pod unready.
@@ -19,8 +19,9 @@ def required(boot: Iterable[str], endpoints: Iterable[api.LLMEndpoint]) -> list[
         boot: models that this supervisor loads.
         endpoints: what the files say now.
     """
-    still = {model for endpoint in endpoints for model in loader.order(endpoint)}
-    return sorted(still.intersection(boot))
+    booted = frozenset(boot)
+    still = {endpoint.name: tuple(sorted(loader.order(endpoint))) for endpoint in endpoints}
+    return {name: models for name, models in sorted(still.items()) if booted.issuperset(models)}
 
 
 class Files:
@@ -36,7 +37,7 @@ class Files:
         """Starts from what was read.
 
         Args:
-            paths: the files, which may be links that are swapped.
+            paths: the files, or directories of them; they may be links that are swapped.
             load: reads and validates them; raises ValueError or OSError.
             endpoints: what they said at the start.
             problem: told once when they can't be read any more.
@@ -60,8 +61,8 @@ class Files:
                 )
         return self._endpoints
 
-    def _look(self) -> list[tuple[int, ...]]:
-        return [_identity(path) for path in self._paths]
+    def _look(self) -> list[tuple[str | int, ...]]:
+        return [(str(path), *_identity(path)) for path in files.expand(self._paths)]
 
 
 def _identity(path: Path) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tritonllm import api
-from tritonllm.serve import binary, control, loader, options, triton
+from tritonllm.serve import api_lock, binary, control, loader, options, triton
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,11 @@ def test_triton_listens_where_the_user_says() -> None:
         backends=None,
         region_prefix="mine-",
         gpu=False,
+        lock=api_lock.OPEN,
     )
     assert {"--http-address=0.0.0.0", "--http-port=1", "--grpc-port=2", "--metrics-port=3"} <= set(command)
     assert "--backend-config=python,shm-region-prefix-name=mine-" in command
-    assert not any(argument.startswith("--backend-directory") for argument in command)
+    assert not any(argument.startswith(("--backend-directory", "--http-restricted")) for argument in command)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_weights_that_are_there_are_no_problem(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").touch()
     (tmp_path / "m" / "model.safetensors").touch()
-    assert preflight.weights([endpoint(path="m"), endpoint()], str(tmp_path)) == []
+    assert preflight.weights([endpoint(path="m"), endpoint()], str(tmp_path), []) == []
 
 
 @pytest.mark.parametrize(
@@ -118,18 +118,22 @@ def test_weights_that_are_no_model_are_named(tmp_path: Path, files: list[str] | 
         directory.mkdir()
         for file in files:
             (directory / file).touch()
-    assert preflight.weights([endpoint(path="m")], str(tmp_path)) == [problem.format(directory)]
+    assert preflight.weights([endpoint(path="m")], str(tmp_path), []) == [problem.format(directory)]
 
 
 def test_weights_of_the_hub_that_are_missing_say_how_to_get_them(tmp_path: Path) -> None:
-    problem = preflight.weights([endpoint(repo="org/model")], str(tmp_path))[0]
-    assert "put the files of org/model there" in problem
+    assert preflight.weights(
+        [endpoint(repo="org/model")], str(tmp_path), [Path("a b.yaml"), Path("c.yaml")]
+    ) == [
+        f"chat: there are no weights of org/model at main in {tmp_path}; run"
+        f" `tritonllm weights sync --endpoints 'a b.yaml' --endpoints c.yaml --cache {tmp_path}`"
+    ]
 
 
 def test_dummy_weights_need_no_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
     given = endpoint(path=str(tmp_path), args={"load_format": "dummy"})
-    assert preflight.weights([given], "/") == []
+    assert preflight.weights([given], "/", []) == []
 
 
 @pytest.mark.parametrize(("available", "problems"), [(2 * GIB, 0), (GIB // 2, 1)])
@@ -164,3 +168,10 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     assert all(
         word in text for word in (f"port {port} (--http-port)", "tritonserver not found", "no weights at")
     )
+
+
+def test_a_temporary_directory_that_the_python_backend_can_not_write_is_named(tmp_path: Path) -> None:
+    assert preflight.python_backend(tmp_path) == []
+    (problem,) = preflight.python_backend(tmp_path / "absent")
+    assert problem.startswith(f"{tmp_path}/absent can't be written")
+    assert "emptyDir" in problem

@@ -26,15 +26,15 @@ def endpoint(name: str) -> api.LLMEndpoint:
 @pytest.mark.parametrize(
     ("boot", "files", "expected"),
     [
-        (["chat"], ["chat"], ["chat", "chat-engine", "chat-guardrail"]),
-        (["chat", "code"], ["code"], ["code", "code-engine", "code-guardrail"]),
-        (["chat"], ["chat", "added-later"], ["chat", "chat-engine", "chat-guardrail"]),
-        (["chat"], [], []),
+        (["chat"], ["chat"], {"chat": ("chat", "chat-engine", "chat-guardrail")}),
+        (["chat", "code"], ["code"], {"code": ("code", "code-engine", "code-guardrail")}),
+        (["chat"], ["chat", "added-later"], {"chat": ("chat", "chat-engine", "chat-guardrail")}),
+        (["chat"], [], {}),
     ],
     ids=["all", "one was removed", "one was added", "all were removed"],
 )
 def test_a_pod_must_have_what_it_booted_and_is_still_wanted(
-    boot: list[str], files: list[str], expected: list[str]
+    boot: list[str], files: list[str], expected: dict[str, tuple[str, ...]]
 ) -> None:
     booted = [model for name in boot for model in (name, f"{name}-engine", f"{name}-guardrail")]
     assert wanted.required(booted, [endpoint(name) for name in files]) == expected
@@ -55,12 +55,63 @@ def test_what_is_not_ready_is_named_with_the_reason(
     phase: Phase, reason: str, triton: bool, sentence: str
 ) -> None:
     entries = {"chat": Entry(phase, 100.0, reason)}
-    assert health.readiness(["chat"], entries, lambda _: triton, now=107.0) == (False, [sentence])
+    assert health.readiness({"chat": ["chat"]}, entries, lambda _: triton, now=107.0) == (False, [sentence])
 
 
 def test_it_is_ready_when_every_required_model_is() -> None:
     entries = {"chat": Entry(Phase.LOADED, 0), "gone": Entry(Phase.FAILED, 0, "not wanted any more")}
-    assert health.readiness(["chat"], entries, lambda _: True, now=1.0) == (True, ["ready: chat"])
+    assert health.readiness({"chat": ["chat"]}, entries, lambda _: True, now=1.0) == (True, ["ready: chat"])
+
+
+BOTH = {"chat": ["chat", "chat-engine"], "code": ["code", "code-engine"]}
+WELL = {"chat": Entry(Phase.LOADED, 0), "chat-engine": Entry(Phase.LOADED, 0)}
+BROKEN = {
+    "code": Entry(Phase.FAILED, 0, "it needs code-engine"),
+    "code-engine": Entry(Phase.FAILED, 0, "no room"),
+}
+
+
+@pytest.mark.parametrize(
+    ("entries", "ready_for_triton", "expected"),
+    [
+        (
+            WELL | BROKEN,
+            set(WELL),
+            (
+                True,
+                [
+                    "ready: chat, chat-engine",
+                    "code could not be loaded: it needs code-engine",
+                    "code-engine could not be loaded: no room",
+                ],
+            ),
+        ),
+        (
+            WELL | BROKEN | {"chat": Entry(Phase.HEALING, 0)},
+            set(WELL),
+            (
+                False,
+                [
+                    "chat lost its process and is being loaded again (for 1 s)",
+                    "code could not be loaded: it needs code-engine",
+                    "code-engine could not be loaded: no room",
+                ],
+            ),
+        ),
+        (WELL | BROKEN, {*WELL, *BROKEN}, (True, ["ready: chat, chat-engine, code, code-engine"])),
+    ],
+    ids=["one failed", "one failed and the other is being healed", "somebody else loaded what had failed"],
+)
+def test_an_endpoint_that_failed_is_named_and_keeps_no_requests_from_the_others(
+    entries: dict[str, Entry], ready_for_triton: set[str], expected: health.Verdict
+) -> None:
+    assert health.readiness(BOTH, entries, ready_for_triton.__contains__, now=1.0) == expected
+
+
+def test_it_is_not_ready_when_only_what_failed_is_still_wanted() -> None:
+    ready, sentences = health.readiness({"code": BOTH["code"]}, WELL | BROKEN, WELL.__contains__, now=1.0)
+    assert not ready
+    assert "code-engine could not be loaded: no room" in sentences
 
 
 ALIVE = {model: frozenset({number}) for number, model in enumerate(MODELS, start=1)}

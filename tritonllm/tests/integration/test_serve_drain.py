@@ -1,0 +1,152 @@
+"""The end of a pod under load: what is being answered is finished, what still comes is served, and it ends in time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import httpx
+import pytest
+
+from integration import ask, server
+from tritonllm import serve
+from tritonllm.runtime import metric_names
+
+TOKENS = 120
+WHOLE = ("length", TOKENS)
+
+
+def endpoint(inter_token_seconds: float = 0.02) -> str:
+    return f"""
+apiVersion: tritonllm.io/v1alpha1
+kind: LLMEndpoint
+metadata: {{name: chat}}
+spec:
+  pool: test
+  engine: {{type: simulated, args: {{inter_token_seconds: {inter_token_seconds}, max_num_seqs: 64}}}}
+  guardrails: {{}}
+"""
+
+
+def over_http(served: server.Served, tokens: int = TOKENS) -> tuple[str, int]:
+    """How a stream ended: its finish reason and the number of tokens."""
+    body: dict[str, Any] = {"text_input": "Tell me a story", "ignore_eos": True, "max_tokens": tokens}
+    last = list(ask.stream(served, "chat", **body))[-1]
+    return last.get("finish_reason", str(last)), last.get("num_output_tokens", 0)
+
+
+def over_grpc(served: server.Served) -> tuple[str, int]:
+    sampling = f'{{"max_tokens": {TOKENS}, "ignore_eos": true}}'
+    last = ask.grpc(served, "chat", text_input="Tell me a story", stream=True, sampling_parameters=sampling)[
+        -1
+    ]
+    return last.get("finish_reason", [str(last)])[0], last.get("num_output_tokens", [0])[0]
+
+
+def running(served: server.Served) -> float:
+    return ask.metric(served, metric_names.RUNNING, endpoint="chat")
+
+
+@pytest.fixture
+def pool() -> Iterator[futures.ThreadPoolExecutor]:
+    with futures.ThreadPoolExecutor(24) as threads:
+        yield threads
+
+
+def test_no_stream_is_cut_while_there_is_time_and_what_still_comes_is_served(
+    pool: futures.ThreadPoolExecutor,
+) -> None:
+    with server.running([endpoint()], drain_seconds=60) as served:
+        streams = [pool.submit(ask_, served) for _ in range(6) for ask_ in (over_http, over_grpc)]
+        server.until(lambda: running(served) == 12, 10, served.story)
+        served.process.terminate()
+        server.until(lambda: served.probe("/readyz") == (503, "it is stopping\n"), 2, served.story)
+        # Removing a pod from a load balancer takes a while, and connections that are open stay so.
+        late = [pool.submit(ask_, served) for _ in range(4) for ask_ in (over_http, over_grpc)]
+        assert served.probe("/livez") == (200, "it is stopping\n")
+        assert {stream.result() for stream in (*streams, *late)} == {WHOLE}
+        ended = time.monotonic()
+        assert served.process.wait(30) == 0
+        assert time.monotonic() - ended < serve.STOP_SECONDS
+
+
+def test_short_requests_that_never_pause_are_answered_whole_or_refused_before_they_begin(
+    pool: futures.ThreadPoolExecutor,
+) -> None:
+    with server.running([endpoint(0.01)], drain_seconds=1) as served:
+        over = threading.Event()
+
+        def ask_on() -> list[str]:
+            ends: list[str] = []
+            url = f"{served.http}/v2/models/chat/generate_stream"
+            body = {"text_input": "Hello", "stream": True, "ignore_eos": True, "max_tokens": 5}
+            with httpx.Client(timeout=30) as client:
+                while not over.is_set():
+                    text = ""
+                    try:
+                        with client.stream("POST", url, json=body) as answer:
+                            for piece in answer.iter_text():
+                                text += piece
+                    except httpx.HTTPError:
+                        pass
+                    whole = '"finish_reason":"length"' in text
+                    ends.append("whole" if whole else "refused" if "data:" not in text else text)
+            return ends
+
+        clients = [pool.submit(ask_on) for _ in range(6)]
+        server.until(lambda: ask.metric(served, metric_names.REQUESTS) > 50, 10, served.story)
+        served.process.terminate()
+        assert served.process.wait(1 + serve.STOP_SECONDS) == 0
+        over.set()
+        ends = [end for client in clients for end in client.result()]
+        assert set(ends) == {"whole", "refused"}, {end: ends.count(end) for end in set(ends)}
+
+
+@pytest.mark.parametrize("drain_seconds", [0, 1])
+def test_the_end_comes_in_time_whatever_is_still_being_answered(
+    pool: futures.ThreadPoolExecutor, drain_seconds: float
+) -> None:
+    with server.running([endpoint(1)], drain_seconds=drain_seconds) as served:
+        stream = pool.submit(over_http, served)
+        server.until(lambda: running(served) == 1, 10, served.story)
+        started = time.monotonic()
+        served.process.terminate()
+        assert served.process.wait(drain_seconds + serve.STOP_SECONDS) == 0
+        assert time.monotonic() - started > drain_seconds
+        assert isinstance(stream.exception(), httpx.HTTPError)
+
+
+def test_the_end_comes_in_time_although_tritonserver_hangs() -> None:
+    with server.running([endpoint()], drain_seconds=2) as served:
+        served.triton.suspend()
+        served.process.terminate()
+        assert served.process.wait(2 + serve.STOP_SECONDS) == 0
+
+
+def test_a_tritonserver_that_hangs_is_no_sign_that_nothing_runs(pool: futures.ThreadPoolExecutor) -> None:
+    with server.running([endpoint()], drain_seconds=60) as served:
+        stream = pool.submit(over_http, served)
+        server.until(lambda: running(served) == 1, 10, served.story)
+        triton = served.triton
+        triton.suspend()
+        served.process.terminate()
+        # Longer than a server without requests is waited for.
+        with pytest.raises(AssertionError, match="not within"):
+            server.until(lambda: "stopping tritonserver" in served.log.read_text(), 4)
+        triton.resume()
+        assert stream.result() == WHOLE
+        assert served.process.wait(30) == 0
+
+
+def test_the_second_signal_ends_at_once_also_a_tritonserver_that_hangs() -> None:
+    with server.running([endpoint()], drain_seconds=60) as served:
+        served.triton.suspend()
+        served.process.terminate()
+        server.until(lambda: served.probe("/readyz")[0] == 503, 2)
+        started = time.monotonic()
+        served.process.terminate()
+        assert served.process.wait(10) == 0
+        assert time.monotonic() - started < 5
