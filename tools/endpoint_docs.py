@@ -35,6 +35,10 @@ skipped: a misspelling must not serve a model with a weaker policy than its owne
 `guardrails` has to be there, even if it is `{{}}`. Editors that know JSON schemas can use
 [endpoint.schema.json](endpoint.schema.json); it does not know the rules [across fields](#what-else-is-checked).
 
+The operator adds two more fields, `status` to the resource and `resolved` to the file that pods boot from
+(`resolved.commit` is what `spec.model.revision` was when it was looked up). They are no part of what you write, and no
+part of any `spec_hash`.
+
 Below, a *name* is 1 to 50 lower-case letters, digits and `-`, with a letter or digit at both ends. Where the default
 is "none", leaving the field out means what its own description says, or that the layer below decides.
 
@@ -76,6 +80,7 @@ Some rules hold between fields. Each of these changes to the smallest endpoint i
 MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("spec.model", {"path": "a", "repo": "b/c"}),
     ("spec.model", {"path": "../elsewhere"}),
+    ("spec.model", {"repo": "a/b--c"}),
     ("spec.engine", {"type": "simulated"}),
     ("spec.engine", {"args": {"max_model_length": 4096}}),
     ("spec.engine", {"args": {"served_model_name": "x"}}),
@@ -96,7 +101,10 @@ Schema = dict[str, Any]
 def schema() -> Schema:
     """The JSON schema of an endpoint, without the titles that only repeat the names of fields."""
     made = api.LLMEndpoint.model_json_schema(by_alias=True)
-    made["properties"].pop("status")
+    # The operator writes these; a person who does is told so by the editor that knows this schema.
+    for field in ("resolved", "status"):
+        made["properties"].pop(field)
+    made["$defs"].pop("Resolved")
     for part in (made, *made["$defs"].values()):
         part.pop("title")
         for field in part["properties"].values():

@@ -8,10 +8,10 @@ misspelling that is skipped could serve a model with a weaker policy than its ow
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-import re2
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -32,6 +32,11 @@ ASSUMED_CONTEXT = 131_072
 
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$")]
 Phrase = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=256)]
+Repo = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z._-]{1,96}/[0-9A-Za-z._-]{1,96}$")]
+# https://github.com/huggingface/huggingface_hub: utils/_validators.py
+_NO_REPO = re.compile(r"--|\.\.|(^|/)[-.]|[-.](/|$)|\.git$")
+Commit = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class _Model(pydantic.BaseModel):
@@ -50,18 +55,35 @@ class _Model(pydantic.BaseModel):
 class Model(_Model):
     """Which weights to serve."""
 
-    repo: Annotated[str, pydantic.StringConstraints(pattern=r"^[\w.-]{1,96}/[\w.-]{1,96}$")] | None = (
-        pydantic.Field(default=None, description="Hugging Face repository, `organisation/name`.")
+    repo: Repo | None = pydantic.Field(
+        default=None, description="Hugging Face repository, `organisation/name`."
     )
     path: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)] | None = pydantic.Field(
         default=None, description="Directory of the weights: absolute, or relative to the weights volume."
     )
-    revision: Annotated[str, pydantic.StringConstraints(pattern=r"^[\w./-]{1,128}$")] = pydantic.Field(
-        default="main", description="Branch, tag or commit of `repo`; resolved to a commit once."
+    revision: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z_./-]{1,128}$")] = (
+        pydantic.Field(
+            default="main", description="Branch, tag or commit of `repo`; resolved to a commit once."
+        )
     )
     trust_remote_code: bool = pydantic.Field(
         default=False, description="Run Python code that comes with the weights. Only for authors you trust."
     )
+    allow_pickle: bool = pydantic.Field(
+        default=False,
+        description="Take weights of `repo` in PyTorch's own format where it has no safetensors. They can run code"
+        " when they are loaded. Only for authors you trust.",
+    )
+
+    @pydantic.field_validator("repo")
+    @classmethod
+    def _named_as_on_the_hub(cls, value: str | None) -> str | None:
+        if value is not None and _NO_REPO.search(value):
+            raise PydanticCustomError(
+                "bad_repo",
+                "must not have `--` or `..`, a part that begins or ends with `-` or `.`, or end in `.git`",
+            )
+        return value
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -72,17 +94,6 @@ class Model(_Model):
         if ".." in self.revision:
             raise PydanticCustomError("revision_climbs", "`revision` must not contain `..`")
         return self
-
-    def directory(self, weights: str) -> str:
-        """Where the engine finds the weights.
-
-        Args:
-            weights: root of the weights volume, an absolute path.
-        """
-        if self.path is not None:
-            return posixpath.join(weights, self.path)
-        assert self.repo is not None
-        return posixpath.join(weights, self.repo.replace("/", "--"), self.revision)
 
 
 class Engine(_Model):
@@ -174,6 +185,9 @@ class Pattern(_Model):
     @pydantic.field_validator("regex")
     @classmethod
     def _compiles(cls, value: str) -> str:
+        # Only who writes a pattern pays for it.
+        import re2
+
         options = re2.Options()
         options.log_errors = False
         try:
@@ -307,6 +321,14 @@ class Metadata(_Model):
         return value
 
 
+class Resolved(_Model):
+    """What the operator found out, so that every pod serves the same. No part of what the user wants."""
+
+    commit: Commit = pydantic.Field(
+        description="The commit that `spec.model.revision` was, when it was asked."
+    )
+
+
 class LLMEndpoint(_Model):
     """An endpoint: one model behind one policy, served by one pool."""
 
@@ -316,6 +338,9 @@ class LLMEndpoint(_Model):
     spec: Spec
     status: dict[str, Any] | None = pydantic.Field(
         default=None, exclude=True, description="Written by the operator, ignored here."
+    )
+    resolved: Resolved | None = pydantic.Field(
+        default=None, description="Written by the operator into the file that its pods boot from."
     )
 
     @property
@@ -332,3 +357,35 @@ class LLMEndpoint(_Model):
     def engine_name(self) -> str:
         """Name of the engine model."""
         return f"{self.metadata.name}-engine"
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of the weights, where it is known without asking anybody."""
+        model = self.spec.model
+        if model is None or model.repo is None:
+            return None
+        if _COMMIT.fullmatch(model.revision):
+            return model.revision
+        return self.resolved and self.resolved.commit
+
+    def at(self, commit: str) -> Self:
+        """The same endpoint with weights of this commit."""
+        return self.model_copy(update={"resolved": Resolved(commit=commit)})
+
+    def directory(self, weights: str) -> str | None:
+        """Where the engine finds the weights: `tritonllm.weights.layout` says how they are kept there.
+
+        Args:
+            weights: root of the weights volume, an absolute path.
+
+        Returns:
+            A directory; None where the engine needs none. As long as nobody knows the commit, the revision stands
+            in its place.
+        """
+        model = self.spec.model
+        if model is None:
+            return None
+        if model.path is not None:
+            return posixpath.join(weights, model.path)
+        assert model.repo is not None
+        return posixpath.join(weights, model.repo.replace("/", "--"), self.commit or model.revision)

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 import typer.core
 
-from tritonllm.commands import chat, generate, guard, render, serve, validate
+from tritonllm.commands import chat, generate, guard, render, serve, validate, weights
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
@@ -23,6 +23,9 @@ class _Group(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.Exit:
+            # Not to be looked up among the errors: that imports everything.
+            raise
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
@@ -33,14 +36,17 @@ class _Group(typer.core.TyperGroup):
             code = exit_code(error)
             if code is None:
                 raise
-            typer.echo(f"tritonllm: {error}" if code == FAILED else str(error), err=True)
+            typer.echo(str(error) if code == MISTAKE else f"tritonllm: {error}", err=True)
             raise typer.Exit(code) from None
 
 
 def exit_code(error: Exception) -> int | None:
     """The exit code for an error of the user's or the world's; None for a bug."""
     from tritonllm import client, files, serve
+    from tritonllm.weights import failures
 
+    if isinstance(error, failures.Failure):
+        return error.exit_code
     if isinstance(error, (files.Invalid, client.InvalidRequest)):
         return MISTAKE
     if isinstance(error, (client.TritonLLMError, serve.PreflightError, OSError)):
@@ -55,7 +61,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed, 2 a mistake in the input, 3 stopped by a guardrail, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 a mistake in the input, 3 stopped by a guardrail, 20 to 29 no weights"
+    " (see `weights sync`), 130 interrupted.",
 )
 app.command()(validate.validate)
 app.command()(render.render)
@@ -63,6 +70,7 @@ app.command()(serve.serve)
 app.command()(generate.generate)
 app.command()(chat.chat)
 app.command()(guard.guard)
+app.add_typer(weights.app, name="weights")
 
 
 def _version(wanted: bool) -> None:
@@ -82,7 +90,7 @@ def _tritonllm(
     """One YAML, one guarded and streaming LLM endpoint on Triton.
 
     Write an endpoint, check it (`validate`), serve it (`serve`), ask it (`generate`, `chat`), try its
-    guardrails without any server (`guard`).
+    guardrails without any server (`guard`), look after the weights (`weights`).
     """
 
 

@@ -17,7 +17,8 @@ from pydantic_core import ErrorDetails
 
 _PATTERNS = {
     "^[a-z0-9]": "must be 1 to 50 lower-case letters, digits and `-`, with a letter or digit at both ends",
-    r"^[\w.-]{1,96}/": "must be `organisation/name`, as on the Hugging Face Hub",
+    "^[0-9A-Za-z._-]": "must be `organisation/name`, as on the Hugging Face Hub",
+    "^[0-9a-f]": "must be a commit, 40 hexadecimal digits",
 }
 _KINDS = {
     "string_type": "a text",

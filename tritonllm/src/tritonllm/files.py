@@ -15,10 +15,10 @@ import pydantic
 import ruamel.yaml
 import ruamel.yaml.error
 
-from tritonllm import api, explain, guardrails, versions
-from tritonllm.render import engine_args
+from tritonllm import api, explain, versions
 
 M = TypeVar("M", bound=pydantic.BaseModel)
+_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,12 +47,16 @@ class Invalid(ValueError):
         self.problems = problems
 
 
-def load(paths: Iterable[Path | str], *, vllm_version: str | None = None) -> list[api.LLMEndpoint]:
+def load(
+    paths: Iterable[Path | str], *, vllm_version: str | None = None, deep: bool = True
+) -> list[api.LLMEndpoint]:
     """Reads endpoints.
 
     Args:
-        paths: files with one or many YAML documents, a Kubernetes `List`, or the same as JSON.
+        paths: files with one or many YAML documents, a Kubernetes `List`, or the same as JSON; or directories
+            of such files.
         vllm_version: the vLLM whose arguments `engine.args` are checked against; None for the installed one.
+        deep: check arguments and rules, too, which takes longer than all else together.
 
     Returns:
         The endpoints in the order of the files. Their names are unique.
@@ -64,9 +68,9 @@ def load(paths: Iterable[Path | str], *, vllm_version: str | None = None) -> lis
     problems: list[Problem] = []
     homes: dict[str, str] = {}
     vllm_version = vllm_version or versions.installed_version()
-    for path in paths:
+    for path in expand(paths):
         try:
-            found, more = parse(_read(path), str(path), vllm_version=vllm_version)
+            found, more = parse(_read(path), str(path), vllm_version=vllm_version, deep=deep)
         except Invalid as error:
             found, more = [], error.problems
         problems += more
@@ -82,7 +86,7 @@ def load(paths: Iterable[Path | str], *, vllm_version: str | None = None) -> lis
 
 
 def parse(
-    text: str, source: str, *, vllm_version: str | None = None
+    text: str, source: str, *, vllm_version: str | None = None, deep: bool = True
 ) -> tuple[list[api.LLMEndpoint], list[Problem]]:
     """Reads endpoints from a text; pure.
 
@@ -90,6 +94,7 @@ def parse(
         text: YAML or JSON.
         source: where it comes from, for the messages.
         vllm_version: the vLLM whose arguments `engine.args` are checked against; None for the newest known.
+        deep: check arguments and rules, too.
 
     Returns:
         The endpoints that are valid, and the problems of the others.
@@ -106,11 +111,8 @@ def parse(
         )
     for file, prefix, data in _resources(documents, source):
         endpoint, found = _validate(data, api.LLMEndpoint)
-        if endpoint is not None:
-            found = engine_args.check(endpoint.spec.engine, endpoint.spec.model, vllm_version)
-            found += [
-                (f"spec.guardrails.{path}", text) for path, text in _uncompilable(endpoint.spec.guardrails)
-            ]
+        if endpoint is not None and deep:
+            found = _beyond_the_schema(endpoint.spec, vllm_version)
         problems += [
             Problem(file, ".".join(filter(None, (prefix, path))), message) for path, message in found
         ]
@@ -149,7 +151,26 @@ def load_policy(path: Path | str) -> api.Guardrails:
     return policy
 
 
+def expand(paths: Iterable[Path | str]) -> list[Path]:
+    """Endpoint files, with each directory replaced by what it holds, by name.
+
+    Args:
+        paths: files and directories. In a mounted ConfigMap each key is a file; the hidden directories beside
+            them, where Kubernetes keeps their contents, do not count.
+
+    Returns:
+        The files. A directory without any stays as it is, and can't be read.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        inside = [file for file in path.glob("[!.]*") if file.suffix in _SUFFIXES] if path.is_dir() else []
+        found += sorted(inside) or [path]
+    return found
+
+
 def _read(path: Path | str) -> str:
+    if Path(path).is_dir():
+        raise Invalid([Problem(str(path), "", f"holds no file that ends in {', '.join(_SUFFIXES)}")])
     try:
         # Editors on Windows put a byte order mark in front.
         return Path(path).read_text(encoding="utf-8-sig")
@@ -197,7 +218,16 @@ def _validate(data: Any, model: type[M]) -> tuple[M | None, list[tuple[str, str]
         return None, explain.problems(error, model)
 
 
+def _beyond_the_schema(spec: api.Spec, vllm_version: str | None) -> list[tuple[str, str]]:
+    from tritonllm.render import engine_args
+
+    found = engine_args.check(spec.engine, spec.model, vllm_version)
+    return found + [(f"spec.guardrails.{path}", text) for path, text in _uncompilable(spec.guardrails)]
+
+
 def _uncompilable(policy: api.Guardrails) -> list[tuple[str, str]]:
+    from tritonllm import guardrails
+
     problems: list[tuple[str, str]] = []
     for direction, rules in (("input", policy.input), ("output", policy.output)):
         try:

@@ -375,15 +375,19 @@ def test_a_dead_engine_fails_every_request_and_the_check(
         [core] = [child for child in psutil.Process().children() if "EngineCor" in child.name()][-1:]
 
         async def scenario() -> list[BaseException | list[backend.Update]]:
-            generations = [engine.generation(max_tokens=200) for _ in range(2)]
+            # More than run at once, so that many are left whenever the kill arrives.
+            generations = [engine.generation(max_tokens=200) for _ in range(40)]
             tasks = [asyncio.create_task(engine.updates(generation)) for generation in generations]
-            await until(lambda: engine.backend.stats().running == 2)
+            await until(lambda: engine.backend.stats().running == 8)
             core.kill()
             return await asyncio.gather(*tasks, return_exceptions=True)
 
-        for error in engine.run(scenario()):
-            assert isinstance(error, errors.RequestError)
-            assert error.code == "engine_failure"
+        results = engine.run(scenario())
+        failed = [result for result in results if not isinstance(result, list)]
+        assert all(result[-1].finished for result in results if isinstance(result, list))
+        assert [type(error) for error in failed] == [errors.RequestError] * len(failed)
+        assert {error.code for error in failed} == {"engine_failure"}
+        assert results[-1] in failed
         assert refusal(engine).code == "engine_failure"
         with pytest.raises(Exception, match="EngineCore"):
             engine.run(engine.backend.check())

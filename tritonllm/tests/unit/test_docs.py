@@ -11,8 +11,9 @@ import pytest
 import typer.core
 import typer.main
 
-from tritonllm import cli
+from tritonllm import cli, serve
 from tritonllm.runtime import errors, metric_names
+from tritonllm.weights import failures
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -62,11 +63,13 @@ def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None
     for words in commands(page, "tritonllm"):
         if len(words) == 1:
             continue
-        found = COMMANDS.get(words[1])
-        assert found is not None, f"there is no `{' '.join(words[:2])}`"
+        found, rest = COMMANDS.get(words[1]), words[2:]
+        if isinstance(found, typer.core.TyperGroup) and rest:
+            found, rest = found.commands.get(rest[0]), rest[1:]
+        assert found is not None, f"there is no `{' '.join(words)}`"
         known = {option for parameter in found.params for option in parameter.opts}
-        for word in words[2:]:
-            assert not word.startswith("-") or word in known, f"`tritonllm {words[1]}` has no {word}"
+        for word in rest:
+            assert not word.startswith("-") or word in known, f"`{' '.join(words)}` has no {word}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -77,8 +80,17 @@ def test_every_make_target_that_is_named_exists(page: Path) -> None:
 
 
 def test_the_readme_names_every_command() -> None:
-    used = {words[1] for words in commands(ROOT / "README.md", "tritonllm") if len(words) > 1}
-    assert set(COMMANDS) <= used
+    used = [words[1:] for words in commands(ROOT / "README.md", "tritonllm") if len(words) > 1]
+    assert set(COMMANDS) <= {words[0] for words in used}
+    weights = COMMANDS["weights"]
+    assert isinstance(weights, typer.core.TyperGroup)
+    assert set(weights.commands) <= {words[1] for words in used if words[0] == "weights"}
+
+
+def test_every_reason_why_there_are_no_weights_is_explained() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    for kind in failures.ALL:
+        assert f"| `{kind.reason}` | {kind.exit_code} |" in text
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
@@ -109,3 +121,9 @@ def test_decisions_are_numbered_without_a_gap_and_fit_a_page() -> None:
         assert record.name.startswith(f"{number:04}-")
         assert record.read_text().startswith(f"# {number}. ")
         assert len(record.read_text().splitlines()) <= 40
+
+
+def test_the_time_to_stop_is_the_one_that_the_code_keeps() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert f"Allow {serve.STOP_SECONDS:.0f} s more than `--drain-seconds`" in text
+    assert f"sleep + `--drain-seconds` + {serve.STOP_SECONDS:.0f}." in text

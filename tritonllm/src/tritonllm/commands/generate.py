@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 from pathlib import Path
@@ -74,6 +73,8 @@ def generate(
         with client.Client(address, timeout=timeout) as asker:
             raise typer.Exit(_one(asker, name, asking.question(prompt, system), sampling, verbose=verbose))
     assert prompts is not None
+    import asyncio
+
     from tritonllm.commands import batch
 
     with contextlib.ExitStack() as stack:

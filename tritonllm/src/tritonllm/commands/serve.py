@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import enum
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tritonllm import places
 
 if TYPE_CHECKING:
     import rich.console
@@ -22,18 +25,15 @@ class Logs(enum.StrEnum):
     stderr = "stderr"
 
 
-def _weights() -> str:
-    from tritonllm.serve import binary
-
-    return str(binary.cache_directory() / "weights")
-
-
 def serve(
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="ENDPOINT.yaml", help="Files with LLMEndpoints.")
     ] = None,
     endpoints: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="The same as an option, as a pod mounts it.")
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="The same as an option, as a pod mounts it; or a directory of files."
+        ),
     ] = None,
     weights: Annotated[
         str,
@@ -56,32 +56,70 @@ def serve(
         bool,
         typer.Option("--allow-direct-engine", help="Let clients call the engines, around the guardrails."),
     ] = False,
+    api_secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Holds a secret: without it as a header, Triton loads no model and shows no configuration.",
+        ),
+    ] = None,
     logs: Annotated[Logs, typer.Option(help="Where the output of tritonserver goes.")] = Logs.file,
 ) -> None:
     """Serve endpoints on this machine, until Ctrl-C.
 
         tritonllm serve chat.yaml
 
-    The files are watched: /readyz waits for what they still ask for.
+    Weights that are missing are downloaded first, unless HF_HUB_OFFLINE is set. The files are watched: /readyz waits
+    for what they still ask for.
     """
     from tritonllm import serve as supervisor
 
     if not files and not endpoints:
         raise typer.BadParameter("name at least one file with an LLMEndpoint", param_hint="ENDPOINT.yaml")
+    root = (Path(weights) if weights else places.weights()).absolute()
+    given = (*(files or ()), *(endpoints or ()))
+    _download(given, root)
     options = supervisor.Options(
-        files=(*(files or ()), *(endpoints or ())),
-        weights=str(Path(weights or _weights()).absolute()),
+        files=given,
+        weights=str(root),
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
         metrics_port=metrics_port,
         health_port=health_port,
         drain_seconds=drain_seconds,
+        api_secret_file=api_secret_file,
         allow_direct_engine=allow_direct_engine,
         logs=logs.value,
         reporter=reporter(),
     )
     raise typer.Exit(supervisor.run(options))
+
+
+def _download(paths: Sequence[Path], root: Path) -> None:
+    """Gets what is missing from the Hub, unless this machine is not to ask it."""
+    from huggingface_hub import constants
+
+    from tritonllm import files
+    from tritonllm.commands import downloading
+    from tritonllm.weights import report
+
+    if constants.is_offline_mode():
+        return
+    shown = downloading.display()
+    results: list[report.Result] = []
+
+    def done(result: report.Result) -> None:
+        if result.problem or (result.published and result.published.downloaded):
+            shown.say(report.line(result))
+
+    with downloading.stoppable(shown):
+        try:
+            downloading.sync(files.load(paths), root, shown=shown, results=results, done=done)
+        finally:
+            shown.close()
+    if report.exit_code(results):
+        raise typer.Exit(1)
 
 
 def reporter() -> supervisor.Reporter:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Iterable
-
-from google.protobuf import text_format
+from typing import TYPE_CHECKING
 
 from tritonllm import api
-from tritonllm.render import canonical, config
+from tritonllm.render import canonical
+
+if TYPE_CHECKING:
+    # Triton's schema takes a fifth of a second to import, and who only checks a file needs none of it.
+    from tritonllm.render import config
 
 Repository = dict[str, dict[str, bytes]]
 """Model name → path inside the model's directory → content."""
@@ -33,6 +36,8 @@ def repository(endpoints: Iterable[api.LLMEndpoint], *, weights: str) -> Reposit
     Returns:
         Three models an endpoint: its pipeline, guardrail and engine.
     """
+    from tritonllm.render import config
+
     rendered: Repository = {}
     for endpoint in endpoints:
         for model in config.models(endpoint):
@@ -45,6 +50,8 @@ def repository(endpoints: Iterable[api.LLMEndpoint], *, weights: str) -> Reposit
 
 def config_text(model: config.ModelConfig) -> bytes:
     """A model's `config.pbtxt`."""
+    from google.protobuf import text_format
+
     return text_format.MessageToString(model, as_utf8=True).encode()
 
 
@@ -53,7 +60,7 @@ def engine_arguments(endpoint: api.LLMEndpoint, weights: str) -> dict[str, objec
     arguments: dict[str, object] = {"max_num_seqs": endpoint.spec.engine.max_num_seqs}
     model = endpoint.spec.model
     if model is not None:
-        arguments["model"] = model.directory(weights)
+        arguments["model"] = endpoint.directory(weights)
         if model.trust_remote_code:
             arguments["trust_remote_code"] = True
     return arguments | endpoint.spec.engine.args

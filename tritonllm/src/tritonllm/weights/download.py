@@ -63,41 +63,50 @@ class Fetcher:
             part.parent.mkdir(parents=True, exist_ok=True)
             if whole.is_file():
                 whole.replace(part)
-        for _ in range(_TRIES):
+            left = part.is_file()
+        # What an earlier run left does not count as a try.
+        for _ in range(_TRIES + left):
             with volume.writing(file.path), part.open("ab", buffering=0) as output:
                 growing = _Growing(file, part, output, self._count)
-                while growing.size < file.size and self._patient.retry(lambda g=growing: self._receive(g)):
-                    pass
+                # To read what is there took its time.
+                self._patient.progress()
+                if growing.size < file.size:
+                    self._patient.retry(lambda g=growing: self._receive(g))
                 os.fsync(output.fileno())
-            if growing.right:
-                with volume.writing(file.path):
+                if growing.right:
                     part.replace(whole)
-                return growing.sha256
-            growing.drop()
+                    return growing.sha256
+                # What is not complete may be right: the Hub offered another file to go on with.
+                if growing.size >= file.size:
+                    growing.drop()
         raise failures.Corrupt(
             f"{file.path} of {self._repo} came twice with bytes that are not those of commit {self._commit};"
             " a proxy or mirror changes them: use another address, or try again later"
         )
 
-    def _receive(self, growing: _Growing) -> bool:
-        """Fetches what is missing; False where the Hub has another file under this name."""
+    def _receive(self, growing: _Growing) -> None:
+        """Fetches what is missing, or nothing where the Hub has another file under this name."""
         file = growing.file
         with self._hub.content(self._repo, self._commit, file.path, growing.size) as content:
             if content.size is not None and content.size != file.size:
-                return False
+                return
             if content.start != growing.size:
                 growing.restart()
+            if content.start != growing.size:
+                raise failures.HubUnreachable(
+                    f"another part of {file.path} came than was asked for; check the proxy or mirror",
+                    retry=True,
+                )
             for chunk in content.chunks:
                 self._patient.check()
                 if growing.add(chunk):
                     self._patient.progress()
                 if growing.size > file.size:
-                    return False
+                    return
         if growing.size < file.size:
             raise failures.HubUnreachable(
                 f"the connection ended after {growing.size} of {file.size} bytes of {file.path}", retry=True
             )
-        return True
 
 
 class _Growing:
@@ -150,8 +159,9 @@ class _Growing:
 
     @property
     def right(self) -> bool:
-        """Whether it is what the commit has."""
-        return self.size == self.file.size and self._digests.right
+        """Whether it is what the commit has, and nobody else has written to it."""
+        written = os.fstat(self._output.fileno()).st_size
+        return self.size == self.file.size == written and self._digests.right
 
     @property
     def sha256(self) -> str:

@@ -7,9 +7,11 @@ listing has no timeout, its first request is not retried, and it accepts wrong b
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import http
 import re
 import ssl
+import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,10 +50,14 @@ class Hub:
     Args:
         endpoint: its address; None for huggingface_hub's own setting (`HF_ENDPOINT`).
         token: None to ask without one.
+
+    Raises:
+        HubUnreachable: the address is none.
     """
 
     def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
         self._endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        self._name = _name(self._endpoint)
         self._token = token
         self._headers = huggingface_hub.utils.build_hf_headers(
             token=token or False, library_name="tritonllm", library_version=None
@@ -75,8 +81,9 @@ class Hub:
         """
         quoted = urllib.parse.quote(revision, safe="")
         with self._failing(repo, revision):
-            found = self._get(f"{self._endpoint}/api/models/{repo}/revision/{quoted}").json()
-            commit = found["sha"]
+            answer = self._get(f"{self._endpoint}/api/models/{repo}/revision/{quoted}")
+        with self._reading():
+            commit = answer.json()["sha"]
         if not isinstance(commit, str) or not layout.is_commit(commit):
             raise failures.HubUnreachable(f"{self._name} has no commit for {repo}; is it a model hub?")
         return commit
@@ -87,13 +94,18 @@ class Hub:
         Raises:
             Failure: see `failures`.
         """
-        url: str | None = f"{self._endpoint}/api/models/{repo}/tree/{commit}?recursive=true&expand=false"
+        query: str | None = "recursive=true&expand=false"
         found: list[selection.RemoteFile] = []
-        with self._failing(repo, commit):
-            while url is not None:
-                page = self._get(url)
+        while query is not None:
+            with self._failing(repo, commit):
+                page = self._get(f"{self._endpoint}/api/models/{repo}/tree/{commit}?{query}")
+            with self._reading():
                 found += [_file(entry) for entry in page.json() if entry["type"] == "file"]
-                url = page.links.get("next", {}).get("url")
+                following = page.links.get("next", {}).get("url")
+                # A mirror may name another host there, where the token has no business; what leads on is the cursor.
+                before, query = query, following and urllib.parse.urlsplit(following).query
+                if query == before:
+                    raise ValueError("a listing that leads to itself")
         return found
 
     @contextlib.contextmanager
@@ -114,27 +126,20 @@ class Hub:
         headers = self._headers | {"Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
-        session = huggingface_hub.utils.get_session()
         with (
             self._failing(repo, commit),
-            session.stream("GET", url, headers=headers, timeout=_TIMEOUT) as response,
+            _session().stream("GET", url, headers=headers, timeout=_TIMEOUT) as response,
         ):
             if response.status_code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 if response.is_error:
                     response.read()
                 huggingface_hub.utils.hf_raise_for_status(response)
-            begins, size = _extent(response)
+            with self._reading():
+                begins, size = _extent(response)
             yield Content(begins, size, response.iter_raw())
 
-    @property
-    def _name(self) -> str:
-        # Without the credentials that an address may carry.
-        parts = urllib.parse.urlsplit(self._endpoint)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
     def _get(self, url: str) -> Any:
-        session = huggingface_hub.utils.get_session()
-        response = session.get(url, headers=self._headers, timeout=_TIMEOUT)
+        response = _session().get(url, headers=self._headers, timeout=_TIMEOUT)
         huggingface_hub.utils.hf_raise_for_status(response)
         return response
 
@@ -149,7 +154,12 @@ class Hub:
             httpx.InvalidURL,
         ) as error:
             raise self._failure(error, repo, revision) from error
-        except (ValueError, KeyError, TypeError) as error:
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise failures.HubUnreachable(
                 f"{self._name} answers, but not as a model hub does; correct the address, or the proxy before it"
             ) from error
@@ -213,8 +223,30 @@ class Hub:
         return failures.HubUnreachable(
             f"{self._name} answers HTTP {status} for {repo}; try again later, or use another address",
             retry=status >= 500 or status == 408,
-            after_seconds=_asked_to_wait(response.headers),
+            after_seconds=_retry_after(response.headers),
         )
+
+
+def _name(endpoint: str) -> str:
+    """The address of a hub without the credentials that it may carry."""
+    with contextlib.suppress(ValueError):
+        parts = urllib.parse.urlsplit(endpoint)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    raise failures.HubUnreachable(
+        "the address of the hub is none; correct --endpoint-url or HF_ENDPOINT (https://host)"
+    )
+
+
+def _session() -> httpx.Client:
+    try:
+        return huggingface_hub.utils.get_session()
+    except (OSError, ValueError, ImportError) as error:
+        # Without its own words: they may hold the password of a proxy.
+        raise failures.HubUnreachable(
+            "no connection can be made with these settings; correct SSL_CERT_FILE (a file of certificates, in PEM),"
+            " HTTP_PROXY, HTTPS_PROXY and ALL_PROXY (http://host:port)"
+        ) from error
 
 
 def _file(entry: dict[str, Any]) -> selection.RemoteFile:
@@ -247,10 +279,22 @@ def _extent(response: Any) -> tuple[int, int | None]:
 def _asked_to_wait(headers: Any) -> float:
     """Seconds by the Hub's `RateLimit` header, or by `Retry-After`."""
     limit = huggingface_hub.utils.parse_ratelimit_headers(headers)
-    if limit is not None:
+    # It comes with every answer, and is the reason only where nothing is left.
+    if limit is not None and limit.remaining == 0:
         return limit.reset_in_seconds
+    return _retry_after(headers)
+
+
+def _retry_after(headers: Any) -> float:
+    # Seconds or a date: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
     after = headers.get("Retry-After", "")
-    return float(after) if after.isdigit() else 0.0
+    if after.isdecimal():
+        return float(after)
+    try:
+        date = email.utils.parsedate_to_datetime(after)
+    except ValueError:
+        return 0.0
+    return max(0.0, date.timestamp() - time.time())
 
 
 def _untrusted(error: BaseException | None) -> bool:

@@ -93,7 +93,9 @@ def _headers(directory: Path, names: set[str]) -> Iterator[str]:
                 continue
             try:
                 header = json.loads(file.read(length))
-                ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+                ends = [
+                    int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"
+                ]
             except (ValueError, KeyError, TypeError, AttributeError, IndexError):
                 yield f"{name} has no readable safetensors header"
                 continue
@@ -106,7 +108,7 @@ def _shards(directory: Path, names: set[str]) -> Iterator[str]:
         if index not in names:
             continue
         try:
-            needed = set(json.loads((directory / index).read_bytes())["weight_map"].values())
+            needed = set(map(str, json.loads((directory / index).read_bytes())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError):
             yield f"{index} has no readable weight_map"
             continue

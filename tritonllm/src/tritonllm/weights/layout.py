@@ -3,13 +3,14 @@
 <cache>/<organisation>--<name>/<commit>/               published, what an engine reads
 <cache>/<organisation>--<name>/<commit>/.complete.json the marker, written last
 <cache>/<organisation>--<name>/refs/<revision>         the commit that a branch or tag was resolved to
-<cache>/<organisation>--<name>/.staging/<commit>/      what is being downloaded
+<cache>/<organisation>--<name>/.staging/<commit>.<id>/ what is being downloaded, one directory for each attempt
 <cache>/<organisation>--<name>/.locks/<commit>
 <cache>/.trash/                                        on its way out
 """
 
 from __future__ import annotations
 
+import os
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from pathlib import Path
 
 MARKER = ".complete.json"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+# A staging directory, or the file beside it that says how far it is.
+_STAGED = re.compile(r"([0-9a-f]{40})(\.[0-9a-f]{32})?(?:\.progress\.(?:json|tmp))?")
 
 
 def is_commit(revision: str) -> bool:
@@ -33,7 +36,7 @@ class Snapshot:
         repo: `organisation/name`.
         commit: 40 hexadecimal digits.
         home: directory of the repository in the cache.
-        attempt: sets a download apart that runs beside another one of the same commit, where locks do not work.
+        attempt: sets a download apart from others of the same commit, which may run beside it.
     """
 
     repo: str
@@ -97,7 +100,9 @@ class Cache:
 
     def ref(self, repo: str, revision: str) -> Path:
         """The file that records which commit a branch or tag was resolved to."""
-        return self.home(repo) / "refs" / urllib.parse.quote(revision, safe="")
+        name = urllib.parse.quote(revision, safe="")
+        # `..` is no file, and what is hidden is about to be written.
+        return self.home(repo) / "refs" / (f"%2E{name[1:]}" if name.startswith(".") else name)
 
     def recorded(self, repo: str, revision: str) -> str | None:
         """The commit of a revision, without asking anybody; None if that was never recorded."""
@@ -105,14 +110,43 @@ class Cache:
             return revision
         try:
             recorded = self.ref(repo, revision).read_text().strip()
-        except OSError:
+        except (OSError, ValueError):
             return None
         return recorded if is_commit(recorded) else None
 
-    def snapshots(self) -> Iterator[Snapshot]:
-        """Every commit that has a published directory, whole or not, or one that is being downloaded."""
-        for home in sorted(self.root.glob("*--*")):
-            organisation, _, name = home.name.partition("--")
-            found = {path.name for path in (*home.iterdir(), *home.glob(".staging/*")) if path.is_dir()}
-            for commit in sorted(filter(is_commit, found)):
-                yield Snapshot(f"{organisation}/{name}", commit, home)
+    def published(self) -> Iterator[Snapshot]:
+        """Every commit that has a directory to read from, whole or not."""
+        for home in self._homes():
+            for entry in _entries(home):
+                if is_commit(entry.name) and entry.is_dir(follow_symlinks=False):
+                    yield Snapshot(_repo(home), entry.name, home)
+
+    def staged(self) -> Iterator[Snapshot]:
+        """Every download that goes on or was left, each attempt on its own."""
+        for home in self._homes():
+            staging = home / ".staging"
+            entries = [] if staging.is_symlink() else _entries(staging)
+            found = (_STAGED.fullmatch(entry.name) for entry in entries)
+            for commit, attempt in sorted({(name[1], name[2] or "") for name in found if name}):
+                yield Snapshot(_repo(home), commit, home, attempt)
+
+    def _homes(self) -> list[Path]:
+        entries = _entries(self.root)
+        return [
+            Path(entry.path)
+            for entry in entries
+            if "--" in entry.name and entry.is_dir(follow_symlinks=False)
+        ]
+
+
+def _repo(home: Path) -> str:
+    return home.name.replace("--", "/", 1)
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    """What is in a directory; nothing where there is none, or somebody has just removed it."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -25,7 +25,11 @@ def exclusive(path: Path, wait: Callable[[], bool]) -> Iterator[bool]:
         Whether it is held. It is not when `wait` gave up, or the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:
+        # Made by another user; local file systems lock what can only be read as well.
+        descriptor = os.open(path, os.O_RDONLY)
     try:
         yield _acquire(descriptor, wait)
     finally:
@@ -38,7 +42,8 @@ def in_use(directory: Path) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            # Whoever else has it only looks whether it is used, and lets go at once.
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
     finally:
         os.close(descriptor)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import os
 from collections.abc import Iterable
@@ -18,6 +17,13 @@ from typing import Any
 from tritonllm.weights import layout, selection, volume
 
 SCHEMA = 1
+
+
+def _version() -> str:
+    # Takes longer to import than to find that all is complete, for which it is not needed.
+    import importlib.metadata
+
+    return importlib.metadata.version("tritonllm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Marker:
     format: selection.Format
     files: tuple[File, ...]
     patterns: str
-    tool: str = dataclasses.field(default_factory=lambda: importlib.metadata.version("tritonllm"))
+    tool: str = dataclasses.field(default_factory=_version)
     completed: str = dataclasses.field(
         default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     )
@@ -65,6 +71,11 @@ class Marker:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+    def belongs(self, snapshot: layout.Snapshot) -> bool:
+        """Whether it is about this commit of this repository."""
+        home = layout.Cache(snapshot.home.parent).home(self.repo)
+        return (home, self.commit) == (snapshot.home, snapshot.commit)
 
     def serves(self, wanted: selection.Wanted) -> bool:
         """Whether the directory has all that is wanted and nothing that is not allowed.
@@ -88,12 +99,22 @@ def read(directory: Path) -> Marker | None:
 
     Looks at the size of every file, which takes a microsecond each and finds what a cut or a full disk leaves.
     """
+    marker = declared(directory)
+    return None if marker is None or any(wrong(directory, marker.files)) else marker
+
+
+def of(snapshot: layout.Snapshot, directory: Path) -> Marker | None:
+    """The marker of a directory that is whole and holds this commit; None for any other."""
+    marker = read(directory)
+    return marker if marker is not None and marker.belongs(snapshot) else None
+
+
+def declared(directory: Path) -> Marker | None:
+    """What the marker of a directory says, true or not; None where there is none that can be read."""
     try:
-        content = json.loads((directory / layout.MARKER).read_bytes())
-        marker = _parse(content)
-    except (OSError, ValueError, KeyError, TypeError):
+        return _parse(json.loads((directory / layout.MARKER).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return None if any(wrong(directory, marker.files)) else marker
 
 
 def wrong(directory: Path, files: Iterable[File]) -> Iterable[str]:
@@ -131,4 +152,8 @@ def _parse(content: dict[str, Any]) -> Marker:
         raise ValueError("a marker of another schema")
     content["wanted"] = selection.Wanted(**content["wanted"])
     content["files"] = tuple(File(**file) for file in content["files"])
-    return Marker(**content)
+    marker = Marker(**content)
+    texts = (marker.repo, marker.commit, *(file.path for file in marker.files))
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name that is no text")
+    return marker

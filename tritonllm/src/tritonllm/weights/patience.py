@@ -32,11 +32,13 @@ class Patience:
         self._most = most_seconds
         self._waiting = waiting
         self._latest = time.monotonic()
+        # One file that comes is no reason to ask for another one more often.
+        self._mine = threading.local()
         self._cancelled = threading.Event()
 
     def progress(self) -> None:
-        """Something came: patience starts anew."""
-        self._latest = time.monotonic()
+        """Something came to this thread: patience starts anew."""
+        self._latest = self._mine.latest = time.monotonic()
 
     def cancel(self) -> None:
         """Ends every wait and every retry."""
@@ -61,20 +63,24 @@ class Patience:
             Failure: one that is final, or that came when patience was over.
             Cancelled: somebody asked to stop.
         """
-        attempt, seen = 0, self._latest
+        attempt = 0
         while True:
             self.check()
+            self._mine.latest = None
             try:
-                return operation()
+                result = operation()
             except failures.Failure as failure:
                 if not failure.retry:
                     raise
-                attempt, seen = (1 if self._latest != seen else attempt + 1), self._latest
-                seconds = max(failure.after_seconds, back_off(attempt))
+                attempt = 1 if self._mine.latest is not None else attempt + 1
+                seconds = failure.after_seconds + back_off(attempt)
                 if time.monotonic() + seconds > self._latest + self._most:
                     raise
                 self._waiting(failure, seconds)
                 self._cancelled.wait(seconds)
+            else:
+                self.progress()
+                return result
 
 
 def back_off(attempt: int) -> float:

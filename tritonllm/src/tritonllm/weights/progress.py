@@ -70,7 +70,8 @@ class Progress:
         self._stop.set()
         self._thread.join()
         self._tell()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink()
 
     def expect(self, size: int, files: int) -> None:
         """Sets the totals."""

@@ -90,7 +90,8 @@ def select(files: Iterable[RemoteFile], wanted: Wanted, repo: str) -> Selection:
     Raises:
         NoSafetensors: there are no weights in a format that may be loaded.
     """
-    listed = list(files)
+    # Nothing that is hidden serves anything, and one of our own files is.
+    listed = [file for file in files if not file.path.startswith(".")]
     weights, kind = _weights(listed, wanted, repo)
     descriptions = [
         file

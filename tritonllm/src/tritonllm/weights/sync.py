@@ -1,15 +1,13 @@
 """One repository from the Hub into the cache: found complete, or downloaded, verified and published.
 
-Correct without any lock: a download that runs beside another one has a staging directory of its own, a directory
-is published by one rename, and whoever comes second finds the valid directory and drops what it has.
+Correct without any lock: every download has a staging directory of its own, a directory is published by one rename,
+and whoever comes second finds the valid directory and drops what it has.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,6 +25,7 @@ from tritonllm.weights import (
     patience,
     progress,
     selection,
+    staging,
     volume,
 )
 
@@ -39,6 +38,8 @@ _WORKERS = 4
 _LOCK_POLL_SECONDS = 0.2
 # A holder of a lock writes progress every second. One that has not for so long is gone, or as good as gone.
 _HOLDER_SILENT_SECONDS = 60.0
+# The second one adds what somebody who was faster did not want.
+_DOWNLOADS = 2
 # What the same commit will meet again.
 _HOPELESS = (failures.Corrupt, failures.NoSafetensors, failures.RevisionNotFound)
 
@@ -106,11 +107,11 @@ def find(cache: layout.Cache, source: Source) -> Published | None:
     commit = source.commit or cache.recorded(source.repo, source.revision)
     if commit is None:
         return None
-    directory = cache.snapshot(source.repo, commit).directory
-    found = marker.read(directory)
+    snapshot = cache.snapshot(source.repo, commit)
+    found = marker.of(snapshot, snapshot.directory)
     if found is None or not found.serves(source.wanted):
         return None
-    return Published(directory, commit, found.size, downloaded=False)
+    return Published(snapshot.directory, commit, found.size, downloaded=False)
 
 
 def sync(cache: layout.Cache, source: Source, options: Options) -> Published:
@@ -152,17 +153,33 @@ class _Download:
             self._record(commit)
         snapshot = self._cache.snapshot(source.repo, commit)
         try:
-            with self._alone(snapshot) as place:
-                known = dataclasses.replace(source, commit=commit)
-                published = find(self._cache, known) or self._bring(place)
+            with self._alone(snapshot):
+                published = self._complete(snapshot)
         except _HOPELESS:
-            if marker.read(snapshot.directory) is None:
+            if marker.of(snapshot, snapshot.directory) is None:
                 # The branch may have moved on to something better by the next attempt.
-                self._cache.ref(source.repo, source.revision).unlink(missing_ok=True)
+                self._forget(commit)
             raise
-        # Only now: until the new commit is here, those who ask for the branch get the old one.
-        self._record(commit)
+        if moving:
+            # Only now: until the new commit is here, those who ask for the branch get the old one.
+            self._record(commit)
         return published
+
+    def _complete(self, snapshot: layout.Snapshot) -> Published:
+        """Downloads until what is wanted is there; more than once where somebody published less at the same time."""
+        source = dataclasses.replace(self._source, commit=snapshot.commit)
+        found = find(self._cache, source)
+        for _ in range(_DOWNLOADS):
+            if found is not None:
+                break
+            self._bring(dataclasses.replace(snapshot, attempt=f".{uuid.uuid4().hex}"))
+            found = find(self._cache, source)
+            found = found and dataclasses.replace(found, downloaded=True)
+        if found is None:
+            raise failures.NotWritable(
+                f"{snapshot.directory} was written and is not complete; check the volume, and who else writes to it"
+            )
+        return found
 
     def _resolve(self) -> str:
         source = self._source
@@ -176,22 +193,24 @@ class _Download:
             with volume.writing(f"the commit of {source.repo} at {source.revision}"):
                 volume.replace(self._cache.ref(source.repo, source.revision), f"{commit}\n".encode())
 
+    def _forget(self, commit: str) -> None:
+        source = self._source
+        if source.commit is None and self._cache.recorded(source.repo, source.revision) == commit:
+            self._cache.ref(source.repo, source.revision).unlink(missing_ok=True)
+
     @contextlib.contextmanager
-    def _alone(self, snapshot: layout.Snapshot) -> Iterator[layout.Snapshot]:
-        """The place to download to: shared by those who come one after another, else one's own."""
+    def _alone(self, snapshot: layout.Snapshot) -> Iterator[None]:
+        """Lets processes that want the same commit come one after another, where locks work."""
         with contextlib.ExitStack() as stack:
             with volume.writing(str(snapshot.lock)):
-                held = stack.enter_context(lock.exclusive(snapshot.lock, self._turn(snapshot)))
-            place = snapshot if held else dataclasses.replace(snapshot, attempt=f".{uuid.uuid4().hex}")
-            try:
-                yield place
-            finally:
-                if not held:
-                    shutil.rmtree(place.staging, ignore_errors=True)
+                stack.enter_context(lock.exclusive(snapshot.lock, self._turn(snapshot)))
+            # The wait for others was no failure of the Hub.
+            self._patient.progress()
+            yield
 
     def _turn(self, snapshot: layout.Snapshot) -> Callable[[], bool]:
         """Waits while the holder of the lock lives, by what it writes."""
-        latest, since, told = b"", time.monotonic(), False
+        latest, since, told = staging.beats(snapshot), time.monotonic(), False
 
         def wait() -> bool:
             nonlocal latest, since, told
@@ -199,21 +218,20 @@ class _Download:
                 self._options.say(f"{snapshot.repo}: another process downloads it; waiting")
                 told = True
             time.sleep(_LOCK_POLL_SECONDS)
-            try:
-                beat = snapshot.progress.read_bytes()
-            except OSError:
-                beat = b""
-            if beat != latest:
-                latest, since = beat, time.monotonic()
+            beats = staging.beats(snapshot)
+            if beats != latest:
+                latest, since = beats, time.monotonic()
             return time.monotonic() - since < _HOLDER_SILENT_SECONDS
 
         return wait
 
-    def _bring(self, place: layout.Snapshot) -> Published:
+    def _bring(self, place: layout.Snapshot) -> None:
+        with volume.writing(str(place.staging)):
+            staging.inherit(place)
         with progress.Progress(place.repo, place.commit, place.progress, self._options.show) as shown:
             self._progress = shown
             listed = self._patient.retry(lambda: self._hub.files(place.repo, place.commit))
-            before = marker.read(place.directory)
+            before = marker.of(place, place.directory)
             wanted = self._source.wanted.joined(before.wanted) if before else self._source.wanted
             chosen = selection.select(listed, wanted, place.repo)
             if not self._source.wanted.allow_pickle:
@@ -222,26 +240,26 @@ class _Download:
             known = {file.path for file in there}
             missing = [file for file in chosen.files if file.path not in known]
             with volume.writing(str(place.staging)):
-                _stage(place, {file.path for file in missing}, adopt=before is None)
-            files = (*there, *self._fetch(place, missing))
-            if before is None:
-                for problem in integrity.problems(place.files, [file.path for file in files]):
-                    raise failures.Corrupt(
-                        f"{place.repo} at {place.commit}: {problem}; the repository itself is broken,"
-                        " choose another revision"
-                    )
+                staging.prepare(place, {file.path for file in missing}, adopt=before is None)
+            fetched = sorted(self._fetch(place, missing), key=lambda file: file.path)
+            files = (*there, *fetched)
+            with volume.writing(str(place.staging)):
+                problems = [] if before else list(integrity.problems(place.files, [f.path for f in files]))
+            if problems:
+                raise failures.Corrupt(
+                    f"{place.repo} at {place.commit}: {problems[0]}; the repository itself is broken,"
+                    " choose another revision"
+                )
             declared = marker.Marker(place.repo, place.commit, wanted, chosen.format, files, wanted.digest())
             with volume.writing(str(place.directory)):
-                _publish(place, declared, extend=before is not None)
-        return Published(place.directory, place.commit, declared.size, downloaded=True)
+                staging.publish(place, declared, extend=before is not None)
 
     def _fetch(self, place: layout.Snapshot, missing: list[selection.RemoteFile]) -> list[marker.File]:
         """Downloads files, several at once; the first failure stops all."""
         assert self._progress is not None
         shown, needed = self._progress, sum(file.size for file in missing)
         shown.expect(needed, len(missing))
-        here = sum(path.stat().st_size for path in place.staging.rglob("*") if path.is_file())
-        volume.room(self._cache.root, needed - here, place.repo)
+        volume.room(self._cache.root, needed - staging.size(place), place.repo)
         fetcher = download.Fetcher(
             self._hub,
             place.repo,
@@ -261,7 +279,8 @@ class _Download:
         ordered = sorted(missing, key=lambda file: -file.size)
         with futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="download") as pool:
             try:
-                return list(pool.map(fetch, ordered))
+                running = [pool.submit(fetch, file) for file in ordered]
+                return [each.result() for each in futures.as_completed(running)]
             except BaseException:
                 self._patient.cancel()
                 pool.shutdown(cancel_futures=True)
@@ -271,51 +290,3 @@ class _Download:
         self._options.say(f"{self._source.repo}: {failure}; trying again in {seconds:.0f} s")
         if self._progress is not None:
             self._progress.say(str(failure))
-
-
-def _stage(place: layout.Snapshot, wanted: set[str], *, adopt: bool) -> None:
-    """Prepares the staging directory, with what earlier runs left that is of use.
-
-    Args:
-        place: of the download.
-        wanted: paths of the files to come.
-        adopt: take back a directory that was renamed but never marked.
-    """
-    place.files.mkdir(parents=True, exist_ok=True)
-    place.parts.mkdir(exist_ok=True)
-    if adopt and place.directory.is_dir():
-        if any(place.files.iterdir()):
-            volume.discard(place.directory, place.home.parent / ".trash")
-        else:
-            place.files.rmdir()
-            place.directory.rename(place.files)
-    for root in (place.files, place.parts):
-        for path in sorted(root.rglob("*"), reverse=True):
-            if not path.is_dir() and str(path.relative_to(root)) not in wanted:
-                path.unlink()
-
-
-def _publish(place: layout.Snapshot, declared: marker.Marker, *, extend: bool) -> None:
-    """Makes what is staged the published directory, or a part of it, and marks it."""
-    volume.sync_tree(place.files)
-    if extend:
-        for path in [path for path in place.files.rglob("*") if path.is_file()]:
-            target = place.directory / path.relative_to(place.files)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-        volume.sync_tree(place.directory)
-    else:
-        try:
-            place.files.rename(place.directory)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            # Somebody was faster. What is there is used where it is whole, else it makes room.
-            if marker.read(place.directory) is not None:
-                shutil.rmtree(place.staging)
-                return
-            volume.discard(place.directory, place.home.parent / ".trash")
-            place.files.rename(place.directory)
-        volume.sync(place.home)
-    marker.write(place.directory, declared)
-    shutil.rmtree(place.staging, ignore_errors=True)

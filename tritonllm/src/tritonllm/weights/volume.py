@@ -7,13 +7,15 @@ import errno
 import os
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from tritonllm.weights import failures
 
-_GB = 1e9
+# What a probe left that was killed is old enough to go by then.
+_PROBE_SECONDS = 3600
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -61,7 +63,7 @@ def room(directory: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise failures.DiskFull(
-            f"{what} needs {needed / _GB:.2f} GB more and {directory} has {free / _GB:.2f} GB free;"
+            f"{what} needs {_readable(needed)} more and {directory} has {_readable(free)} free;"
             " enlarge the volume, or remove weights that nobody needs: `tritonllm weights gc`"
         )
 
@@ -76,6 +78,9 @@ def probe(directory: Path) -> None:
     moved = trial.with_suffix(".moved")
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        for left in directory.glob("*.probe-*"):
+            if time.time() - left.stat().st_mtime > _PROBE_SECONDS:
+                left.unlink(missing_ok=True)
         replace(trial, b"?")
         trial.rename(moved)
         moved.unlink()
@@ -84,7 +89,7 @@ def probe(directory: Path) -> None:
             raise failures.DiskFull(
                 f"{directory} is full; enlarge the volume or remove weights: `tritonllm weights gc`"
             ) from None
-        raise failures.NotWritable(_refusal(directory, error)) from None
+        raise failures.NotWritable(_refusal(str(directory), error)) from None
     finally:
         for leftover in (trial, moved):
             with contextlib.suppress(OSError):
@@ -110,18 +115,35 @@ def writing(what: str) -> Iterator[None]:
                 f"the volume is full, while writing {what}; enlarge it, or remove weights that nobody needs:"
                 " `tritonllm weights gc`. What is downloaded stays and is not fetched again"
             ) from error
-        raise failures.NotWritable(f"{what} can't be written: {error.strerror or error}") from error
+        raise failures.NotWritable(_refusal(what, error)) from error
 
 
-def _refusal(directory: Path, error: OSError) -> str:
+def _refusal(what: str, error: OSError) -> str:
+    said = f"{what} can't be written: {error.strerror or error}"
+    if error.errno not in (errno.EACCES, errno.EPERM) or not isinstance(error.filename, str):
+        return said
     me = f"uid {os.getuid()}, gid {os.getgid()}, groups {sorted(os.getgroups())}"
-    existing = next(place for place in (directory, *directory.parents) if place.exists())
+    # Names are made in a directory: its mode counts where they are not there yet.
+    path = Path(error.filename)
+    existing = next(place for place in (path, *path.absolute().parents) if _seen(place))
     owner = existing.stat()
     return (
-        f"{directory} can't be written: {error.strerror}. This process has {me}; {existing} belongs to"
+        f"{said}. This process has {me}; {existing} belongs to"
         f" uid {owner.st_uid}, gid {owner.st_gid}, mode {stat.S_IMODE(owner.st_mode):04o}. On Kubernetes set"
         " `podSecurityContext.fsGroup`; a CSI driver with `fsGroupPolicy: None` needs its own uid option"
     )
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _seen(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # Inside a directory that can't be entered.
+        return False
 
 
 def discard(directory: Path, trash: Path) -> None:

@@ -50,14 +50,20 @@ def test_help_comes_at_once() -> None:
     assert os.times().children_user - children < 0.5
     assert all(
         f"\n  {name} " in result.stdout
-        for name in ("serve", "validate", "render", "generate", "chat", "guard")
+        for name in ("serve", "validate", "render", "generate", "chat", "guard", "weights")
     )
     assert "3 stopped by a\n  guardrail" in result.stdout
 
 
-@pytest.mark.parametrize("name", ["serve", "validate", "render", "generate", "chat", "guard"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("serve", "validate", "render", "generate", "chat", "guard"),
+        *(f"weights {command}" for command in ("sync", "verify", "list", "gc", "import")),
+    ],
+)
 def test_every_command_shows_an_example(name: str) -> None:
-    result = run(name, "--help")
+    result = run(*name.split(), "--help")
     assert result.exit_code == 0
     assert f"\n      tritonllm {name} " in result.stdout
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tritonllm import files
+from tritonllm.serve import wanted
 
 HEAD = "apiVersion: tritonllm.io/v1alpha1\nkind: LLMEndpoint\n"
 SPEC = "spec: {pool: llm, engine: {type: simulated}, guardrails: {}}\n"
@@ -247,3 +248,47 @@ def test_what_is_no_policy_is_told(tmp_path: Path, text: str, message: str) -> N
     with pytest.raises(files.Invalid, match="^" + str(path)) as caught:
         files.load_policy(path)
     assert message in str(caught.value)
+
+
+def mounted(directory: Path, version: str, **keys: str) -> None:
+    """What a kubelet makes of a ConfigMap: each key a link through `..data`, which is swapped as a whole."""
+    contents = directory / f"..{version}"
+    contents.mkdir(parents=True)
+    for key, text in keys.items():
+        (contents / f"{key}.yaml").write_text(text)
+        if not (directory / f"{key}.yaml").is_symlink():
+            (directory / f"{key}.yaml").symlink_to(f"..data/{key}.yaml")
+    (directory / "..data_tmp").symlink_to(f"..{version}")
+    (directory / "..data_tmp").rename(directory / "..data")
+
+
+def test_a_directory_stands_for_the_files_in_it(tmp_path: Path) -> None:
+    mounted(tmp_path, "1", b=endpoint("code"), a=endpoint("chat"))
+    (tmp_path / "README.md").write_text("not an endpoint")
+    assert [found.name for found in files.load([tmp_path])] == ["chat", "code"]
+    assert files.expand([tmp_path]) == [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+
+
+def test_a_directory_without_a_file_says_what_it_should_hold(tmp_path: Path) -> None:
+    with pytest.raises(files.Invalid) as caught:
+        files.load([tmp_path])
+    assert str(caught.value) == f"{tmp_path}: holds no file that ends in .yaml, .yml, .json"
+
+
+@pytest.mark.parametrize("one_file", [True, False], ids=["a file of it", "the directory"])
+def test_a_configmap_that_is_swapped_is_read_again(tmp_path: Path, one_file: bool) -> None:
+    mounted(tmp_path, "1", a=endpoint("chat"))
+    problems: list[str] = []
+    paths = [tmp_path / "a.yaml" if one_file else tmp_path]
+    watched = wanted.Files(paths, files.load, files.load(paths), problems.append)
+    assert [found.name for found in watched.endpoints()] == ["chat"]
+    mounted(tmp_path, "2", a=endpoint("code"))
+    assert [found.name for found in watched.endpoints()] == ["code"]
+    assert not problems
+
+
+def test_a_key_that_is_added_to_a_mounted_configmap_is_read(tmp_path: Path) -> None:
+    mounted(tmp_path, "1", a=endpoint("chat"))
+    watched = wanted.Files([tmp_path], files.load, files.load([tmp_path]), pytest.fail)
+    mounted(tmp_path, "2", a=endpoint("chat"), b=endpoint("code"))
+    assert [found.name for found in watched.endpoints()] == ["chat", "code"]

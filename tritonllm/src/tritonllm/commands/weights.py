@@ -1,0 +1,329 @@
+"""`tritonllm weights`: the cache of weights, filled from the Hub before anything is served, and looked after."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tritonllm import places
+
+if TYPE_CHECKING:
+    from tritonllm.commands.downloading import Display
+    from tritonllm.weights import check, collect, inventory, report
+
+app = typer.Typer(no_args_is_help=True, help="Fill, check and clean the cache of weights.")
+
+Cache = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        envvar="TRITONLLM_WEIGHTS",
+        help="Root of the weights.",
+        default_factory=places.weights,
+        callback=lambda path: path.absolute(),
+        show_default="weights in the user's cache",
+    ),
+]
+
+
+@app.command()
+def sync(
+    cache: Cache,
+    endpoints: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="Files with LLMEndpoints; may be given several times.")
+    ],
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask the Hub again which commit a branch or tag is.")
+    ] = False,
+    max_wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long to go on while nothing comes.")
+    ] = 300,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the Hub's token.", show_default="the variable HF_TOKEN"),
+    ] = None,
+    endpoint_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Of the Hub or a mirror.", show_default="HF_ENDPOINT, or the Hub"),
+    ] = None,
+    termination_message: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Gets the result as one line of JSON.", show_default="none"),
+    ] = None,
+) -> None:
+    """Download what endpoints need: once, verified, pinned to a commit.
+
+        tritonllm weights sync --endpoints chat.yaml
+
+    What is complete is not asked for again. What was interrupted goes on. The exit code says what failed first: 20
+    GatedRepo, 21 RepositoryNotFound, 22 RevisionNotFound, 23 Unauthorized, 24 RateLimited, 25 HubUnreachable, 26
+    DiskFull, 27 NotWritable, 28 Corrupt, 29 NoSafetensors.
+    """
+    from tritonllm.commands import downloading
+    from tritonllm.weights import report
+
+    shown = downloading.display()
+    results: list[report.Result] = []
+    problem: report.Problem | None = None
+
+    def end(problem: report.Problem | None) -> None:
+        if termination_message is not None:
+            _write(termination_message, report.message(results, problem))
+
+    with downloading.stoppable(shown, lambda: end(downloading.stopped())):
+        try:
+            _sync(
+                endpoints,
+                cache,
+                refresh=refresh,
+                max_wait_seconds=max_wait,
+                token_file=token_file,
+                endpoint_url=endpoint_url,
+                shown=shown,
+                results=results,
+            )
+        except Exception as error:
+            problem = _problem(error)
+            shown.say(problem.message)
+        finally:
+            shown.close()
+        end(problem)
+    raise typer.Exit(report.exit_code(results, problem))
+
+
+def _sync(
+    paths: Sequence[Path],
+    cache: Path,
+    *,
+    shown: Display,
+    results: list[report.Result],
+    **options: Any,
+) -> None:
+    from tritonllm import files
+    from tritonllm.commands import downloading
+    from tritonllm.weights import endpoints as weights_of
+    from tritonllm.weights import layout, report
+
+    # A start that finds all complete is to take no time; what is to be downloaded is looked at closely before.
+    endpoints = files.load(paths, deep=False)
+    if any(weights_of.missing(layout.Cache(cache), endpoint) for endpoint in endpoints):
+        endpoints = files.load(paths)
+
+    def done(result: report.Result) -> None:
+        if result.problem is None:
+            typer.echo(report.line(result))
+        else:
+            shown.say(report.line(result))
+
+    downloading.sync(endpoints, cache, shown=shown, results=results, done=done, **options)
+
+
+def _problem(error: Exception) -> report.Problem:
+    """What the command as a whole ended with."""
+    from tritonllm import files
+    from tritonllm.weights import report
+
+    if isinstance(error, files.Invalid):
+        return report.Problem("InvalidSpec", str(error), 2)
+    traceback.print_exception(error)
+    return report.internal(error)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        # In place: a container's termination log is a mount, which nothing can be renamed over.
+        path.write_text(text + "\n")
+    except OSError as error:
+        typer.echo(f"the termination message {path} can't be written: {error.strerror}", err=True)
+
+
+@app.command()
+def verify(
+    cache: Cache,
+    repos: Annotated[
+        list[str] | None, typer.Argument(metavar="ORG/NAME", help="Only these.", show_default="all")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read every byte and compare its SHA-256, not only sizes.")
+    ] = False,
+) -> None:
+    """Check that published weights are what they were.
+
+        tritonllm weights verify --full
+
+    The exit code is 1 where they are not.
+    """
+    from tritonllm.weights import check, layout
+
+    found = []
+    for checked in check.verify(layout.Cache(cache), repos or None, full=full):
+        found.append(checked)
+        typer.echo(_checked(checked))
+    if not found:
+        typer.echo(f"no weights of {', '.join(repos)} in {cache}" if repos else f"no weights in {cache}")
+    unknown = set(repos or ()) - {checked.repo for checked in found}
+    raise typer.Exit(1 if unknown or any(checked.problems for checked in found) else 0)
+
+
+def _checked(checked: check.Checked) -> str:
+    name = f"{checked.repo} at {checked.commit}"
+    if not checked.problems:
+        return f"{name}: whole"
+    return "\n".join(f"{name}: {problem}" for problem in checked.problems)
+
+
+@app.command("list")
+def list_(
+    cache: Cache,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON list.")] = False,
+) -> None:
+    """Show what the cache holds.
+
+        tritonllm weights list --json
+
+    Only what is complete is ever served.
+    """
+    from tritonllm.weights import inventory, layout
+
+    entries = inventory.entries(layout.Cache(cache), _now())
+    if as_json:
+        typer.echo(json.dumps([_plain(entry) for entry in entries], indent=2))
+    elif not entries:
+        typer.echo(f"no weights in {cache}")
+    else:
+        _table(entries)
+
+
+def _plain(entry: inventory.Entry) -> dict[str, Any]:
+    return dataclasses.asdict(entry) | {"used": entry.used.isoformat(timespec="seconds")}
+
+
+def _table(entries: Sequence[inventory.Entry]) -> None:
+    import rich.console
+    import rich.table
+
+    table = rich.table.Table(box=None, pad_edge=False)
+    for column in ("repository", "commit", "revisions", "state", "size", "files", "last used"):
+        table.add_column(column, justify="right" if column in ("size", "files") else "left", overflow="fold")
+    for entry in entries:
+        table.add_row(
+            entry.repo,
+            # In full only where a program reads it, which has --json.
+            entry.commit[:12],
+            ", ".join(entry.revisions),
+            _state(entry),
+            f"{entry.size / 1e9:.2f} GB",
+            str(entry.files),
+            f"{entry.used:%Y-%m-%d %H:%M}",
+        )
+    # Into a file or a pipe it goes as wide as it is.
+    width = None if sys.stdout.isatty() else 200
+    rich.console.Console(highlight=False, markup=False, width=width).print(table)
+
+
+def _state(entry: inventory.Entry) -> str:
+    if entry.progress is not None and entry.progress.bytes_total:
+        return f"downloading, {100 * entry.progress.bytes_done // entry.progress.bytes_total} %"
+    return f"{entry.state}, in use" if entry.in_use and entry.state == "complete" else entry.state
+
+
+@app.command()
+def gc(
+    cache: Cache,
+    keep: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="Files with LLMEndpoints whose weights stay.")
+    ],
+    grace: Annotated[
+        float, typer.Option(min=0, metavar="DAYS", help="Keep what was used within this time.")
+    ] = 7,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove weights that no endpoint needs and nobody has used lately.
+
+        tritonllm weights gc --keep chat.yaml --keep other.yaml --dry-run
+
+    What is being served or downloaded stays.
+    """
+    from tritonllm import files
+    from tritonllm.weights import collect, layout, retention
+    from tritonllm.weights import endpoints as weights_of
+
+    # One by one: the same endpoint may be in several files, as it was and as it is.
+    endpoints = [endpoint for file in files.expand(keep) for endpoint in files.load([file])]
+    place = layout.Cache(cache)
+    sources = [wants for endpoint in endpoints if (wants := weights_of.source(endpoint)) is not None]
+    paths = [
+        Path(directory)
+        for endpoint in endpoints
+        if weights_of.source(endpoint) is None and (directory := endpoint.directory(str(cache)))
+    ]
+    needed = retention.needs(place, sources, paths)
+    collected = collect.gc(place, needed, datetime.timedelta(days=grace), _now(), dry_run=dry_run)
+    for verdict in collected.verdicts:
+        typer.echo(_judged(verdict, dry_run=dry_run))
+    for problem in collected.problems:
+        typer.echo(problem, err=True)
+    typer.echo(f"{collected.size / 1e9:.2f} GB {'would be ' if dry_run else ''}removed")
+    failed = collected.problems or any(verdict.problem for verdict in collected.verdicts)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _judged(verdict: collect.Verdict, *, dry_run: bool) -> str:
+    fate = ("would be removed" if dry_run else "removed") if verdict.goes else "stays"
+    return f"{verdict.place.path}: {fate}: {verdict.problem or verdict.why.value}"
+
+
+@app.command("import")
+def import_(
+    cache: Cache,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Holds the files of one commit.")],
+    repo: Annotated[str, typer.Option(metavar="ORG/NAME", help="What the endpoints call it.")],
+    commit: Annotated[str, typer.Option(metavar="SHA", help="40 hexadecimal digits.")],
+    revision: Annotated[str, typer.Option(help="Branch or tag that endpoints use for it.")] = "main",
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="For endpoints that set `allowPickle`.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="For endpoints that set `trustRemoteCode`.")
+    ] = False,
+) -> None:
+    """Take over a directory that was filled by other means, where the Hub can't be reached.
+
+        tritonllm weights import ./model --repo org/name --commit 0123456789abcdef0123456789abcdef01234567
+
+    The files are copied, or marked in place where they are in the cache already.
+    """
+    import pydantic
+
+    from tritonllm import api
+    from tritonllm.commands import downloading
+    from tritonllm.weights import importing, layout, selection
+    from tritonllm.weights import sync as syncing
+
+    wanted = selection.Wanted(allow_pickle=allow_pickle, remote_code=trust_remote_code)
+    try:
+        model = api.Model(repo=repo, revision=revision)
+    except pydantic.ValidationError as error:
+        raise typer.BadParameter(error.errors()[0]["msg"], param_hint="--repo or --revision") from None
+    source = syncing.Source(repo, model.revision, wanted, commit)
+    shown = downloading.display()
+    with downloading.stoppable(shown):
+        try:
+            published = importing.import_directory(layout.Cache(cache), directory, source, shown.show)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        finally:
+            shown.close()
+    typer.echo(f"{repo} at {published.commit} is complete in {published.directory}")
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
