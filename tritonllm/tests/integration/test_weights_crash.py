@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,6 @@ FILES = weights_files.model(3_000_000, shards=6)
 NEEDED = weights_files.needed(FILES)
 CODE = selection.Wanted(remote_code=True)
 KILLS = 20
-# More changes to the cache than a sync makes.
-MANY = 10**6
 
 
 @pytest.fixture
@@ -131,12 +131,28 @@ def test_what_is_half_there_and_wrong_is_found_and_fetched_anew(setup: syncing.S
     check(setup)
 
 
+def test_an_interrupted_download_ends_soon_and_is_gone_on_with(setup: syncing.Setup) -> None:
+    name = "model-00001-of-00006.safetensors"
+    setup.server.fault("*.safetensors", hub_faults.slow(0.2))
+    child = syncing.Child(setup)
+    child.go()
+    until(lambda: any(path.stat().st_size for path in parts(setup, name)))
+    assert child.process.pid is not None
+    os.kill(child.process.pid, signal.SIGINT)
+    child.process.join(20)
+    assert child.process.exitcode == 1
+    assert not list(setup.cache.root.rglob("*.progress.json"))
+    setup.server.heal()
+    setup.server.requests.clear()
+    check(setup)
+    assert "range" in setup.downloads(name)[0].headers
+
+
 def parts(setup: syncing.Setup, name: str) -> list[Path]:
     return [path for place in setup.cache.staged() if (path := place.parts / name).is_file()]
 
 
-def until(condition: object) -> None:
-    assert callable(condition)
+def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline

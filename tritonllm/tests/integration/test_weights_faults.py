@@ -225,6 +225,16 @@ def test_another_file_in_between_costs_nothing_of_what_is_there(setup: syncing.S
     assert ranges(setup) == [None, "bytes=60000-", "bytes=60000-"]
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_an_error_in_another_encoding_is_an_error_like_others(setup: syncing.Setup, place: str) -> None:
+    def page(answer: hub_server.Answer) -> None:
+        answer.status, answer.headers, answer.body, answer.start = 503, {}, "Größe".encode("latin-1"), 0
+
+    setup.server.fault(PLACES[place], page, 1)
+    assert right(setup)
+    assert "HTTP 503" in setup.said[0]
+
+
 @pytest.mark.parametrize("place", ["the revision", "the listing"])
 def test_a_portal_is_not_taken_for_a_hub(setup: syncing.Setup, place: str) -> None:
     setup.server.fault(PLACES[place], hub_faults.portal)

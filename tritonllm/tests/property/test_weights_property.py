@@ -38,7 +38,10 @@ def broken(
 
 
 def moved(version: int) -> Callable[[syncing.Setup], None]:
-    return lambda setup: setup.server.add(syncing.REPO, VERSIONS[version]) and None
+    def move(setup: syncing.Setup) -> None:
+        setup.server.add(syncing.REPO, VERSIONS[version])
+
+    return move
 
 
 def run(refresh: bool) -> Callable[[syncing.Setup], None]:

@@ -133,14 +133,14 @@ class Hub:
             if response.status_code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 if response.is_error:
                     response.read()
-                huggingface_hub.utils.hf_raise_for_status(response)
+                _check(response)
             with self._reading():
                 begins, size = _extent(response)
             yield Content(begins, size, response.iter_raw())
 
     def _get(self, url: str) -> Any:
         response = _session().get(url, headers=self._headers, timeout=_TIMEOUT)
-        huggingface_hub.utils.hf_raise_for_status(response)
+        _check(response)
         return response
 
     @contextlib.contextmanager
@@ -247,6 +247,16 @@ def _session() -> httpx.Client:
             "no connection can be made with these settings; correct SSL_CERT_FILE (a file of certificates, in PEM),"
             " HTTP_PROXY, HTTPS_PROXY and ALL_PROXY (http://host:port)"
         ) from error
+
+
+def _check(response: httpx.Response) -> None:
+    try:
+        huggingface_hub.utils.hf_raise_for_status(response)
+    except errors.HfHubHTTPError:
+        raise
+    except ValueError as error:
+        # The library reads what an error says as JSON; a proxy's page may not even be text.
+        raise errors.HfHubHTTPError("no JSON", response=response) from error
 
 
 def _file(entry: dict[str, Any]) -> selection.RemoteFile:
