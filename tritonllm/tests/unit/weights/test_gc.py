@@ -242,6 +242,7 @@ def test_a_download_that_says_how_far_it_is_stays_where_there_are_no_locks(cache
     place = caches.stage(cache, attempt="1")
     state = '{"repo": "", "commit": "", "bytes_done": 0, "bytes_total": 0, "bytes_per_second": 0,'
     place.progress.write_text(state + '"files_done": 0, "files_total": 0, "message": "", "beat": 1}')
+    os.utime(place.progress, (NOW.timestamp(), NOW.timestamp()))
     assert gc(cache, grace=datetime.timedelta(0), now=NOW) == [Why.BUSY]
     assert gc(cache) == [Why.UNNEEDED]
     assert list(place.staging.parent.iterdir()) == []

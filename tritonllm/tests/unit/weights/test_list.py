@@ -63,6 +63,7 @@ def test_a_directory_without_a_marker_is_incomplete(cache: layout.Cache) -> None
 def test_a_download_that_goes_on_says_how_far_it_is(cache: layout.Cache) -> None:
     place = caches.stage(cache)
     place.progress.write_text(json.dumps(dataclasses.asdict(STATE)))
+    os.utime(place.progress, (NOW.timestamp(), NOW.timestamp()))
     entry = only(cache)
     assert (entry.state, entry.progress, entry.size, entry.in_use) == ("downloading", STATE, 4, True)
 

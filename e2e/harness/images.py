@@ -1,0 +1,81 @@
+"""Images of the sources as they are, built and brought into the cluster only when those changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from harness import commands
+from harness.cluster import Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+_REPOSITORY = "tritonllm-e2e"
+# What .dockerignore lets into a build, and what says how it goes.
+_SOURCES = ("pyproject.toml", "uv.lock", "tritonllm/pyproject.toml", "tritonllm/src", "model_repository")
+_RECIPES = ("images/versions.env", "images/triton-cpu/Dockerfile", ".dockerignore")
+
+
+def versions() -> dict[str, str]:
+    """images/versions.env; a variable of the environment with the same name comes first."""
+    lines = (ROOT / "images/versions.env").read_text().splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {name: os.environ.get(name, value) for name, _, value in pairs}
+
+
+def triton_cpu(target: str) -> str:
+    """Builds a target of images/triton-cpu unless an image of these sources is there.
+
+    Returns:
+        Its name, with a tag that stands for the sources.
+
+    Raises:
+        commands.Failed: it can't be built.
+    """
+    arguments = {name: value for name, value in versions().items() if name in ("DEBIAN_IMAGE", "UV_VERSION")}
+    image = f"{_REPOSITORY}/triton-cpu-{target}:{_digest(sorted(arguments.items()))}"
+    if not _exists(image):
+        options = [part for pair in arguments.items() for part in ("--build-arg", "=".join(pair))]
+        recipe = str(ROOT / "images/triton-cpu/Dockerfile")
+        commands.run(
+            ["docker", "build", "--target", target, "--tag", image, *options, "--file", recipe, str(ROOT)],
+            seconds=2400,
+        )
+        _remove_older(image)
+    return image
+
+
+def load(cluster: Cluster, image: str) -> str:
+    """Brings an image into a cluster, unless it is there; returns its name."""
+    cluster.load(image)
+    return image
+
+
+def pulled(cluster: Cluster, image: str) -> str:
+    """An image that nodes pull themselves, or that is loaded where docker has it; returns its name."""
+    if _exists(image):
+        cluster.load(image)
+    return image
+
+
+def _digest(arguments: object) -> str:
+    digest = hashlib.sha256(repr(arguments).encode())
+    for source in (*_SOURCES, *_RECIPES):
+        path = ROOT / source
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(f"{file.relative_to(ROOT)}\0{file.stat().st_mode}\0".encode())
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _exists(image: str) -> bool:
+    return bool(commands.run(["docker", "images", "--quiet", image]).strip())
+
+
+def _remove_older(image: str) -> None:
+    repository = image.rpartition(":")[0]
+    listed = commands.run(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", repository]).split()
+    if older := [other for other in listed if other != image]:
+        commands.run(["docker", "rmi", *older])
