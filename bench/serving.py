@@ -70,7 +70,7 @@ class Target:
             async for line in response.content:
                 if line.startswith(b"data: ") and not _NO_TEXT.search(line):
                     first = first or time.monotonic() - started
-                    if b'"error"' in line:
+                    if b'"error":' in line:
                         raise RuntimeError(line.decode())
         return first
 
