@@ -64,6 +64,9 @@ class FakeTriton:
                 return
             if outputs is CUT:
                 self.cut()
+                # An answer that ended while its connection still does would be a proper end.
+                while still_there():
+                    time.sleep(0.005)
                 return
             if outputs is WAIT:
                 time.sleep(0.005)

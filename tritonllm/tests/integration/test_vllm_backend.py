@@ -66,9 +66,12 @@ class Engine:
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-        yield
+    """Starting an engine leaves settings in this process's environment, meant for its children: not for other tests."""
+    before = dict(os.environ)
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
