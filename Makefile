@@ -70,7 +70,7 @@ $(UV):
 	  echo "$(PYTHON) -m venv does not work here. On Debian: apt-get install python3-venv"; exit 1; }
 	@$(CACHE)/uv-$(UV_VERSION)/bin/pip install --quiet uv==$(UV_VERSION)
 
-.venv/.ready: $(UV) pyproject.toml uv.lock tritonllm/pyproject.toml
+.venv/.ready: $(UV) pyproject.toml uv.lock tritonllm/pyproject.toml operator/pyproject.toml
 	@echo "Installing the locked environment into .venv (6 GB; minutes the first time, then from uv's cache)"
 	@$(UV) sync --locked --all-groups --python "$$(command -v $(PYTHON))"
 	@touch $@

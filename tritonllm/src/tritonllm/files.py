@@ -1,6 +1,6 @@
 """Endpoint and policy files: YAML or JSON in, validated resources out, with every problem of every file at once.
 
-Used by each command that takes a file, by `serve` while it watches its files, and by the operator (`parse`).
+Used by each command that takes a file, by `serve` while it watches its files, and by the operator (`resource`).
 """
 
 from __future__ import annotations
@@ -110,15 +110,32 @@ def parse(
             Problem(source, "", f"is empty; an endpoint begins with `apiVersion: {api.API_VERSION}`")
         )
     for file, prefix, data in _resources(documents, source):
-        endpoint, found = _validate(data, api.LLMEndpoint)
-        if endpoint is not None and deep:
-            found = _beyond_the_schema(endpoint.spec, vllm_version)
+        endpoint, found = resource(data, vllm_version=vllm_version, deep=deep)
         problems += [
             Problem(file, ".".join(filter(None, (prefix, path))), message) for path, message in found
         ]
-        if endpoint is not None and not found:
+        if endpoint is not None:
             endpoints.append(endpoint)
     return endpoints, problems
+
+
+def resource(
+    data: Any, *, vllm_version: str | None = None, deep: bool = True
+) -> tuple[api.LLMEndpoint | None, list[tuple[str, str]]]:
+    """Validates one LLMEndpoint, as it was read from a file or from the API server; pure.
+
+    Args:
+        data: the resource.
+        vllm_version: the vLLM whose arguments `engine.args` are checked against; None for the newest known.
+        deep: check arguments and rules, too.
+
+    Returns:
+        The endpoint, or None and its problems: the path of a field each, and what is wrong with it.
+    """
+    endpoint, found = _validate(data, api.LLMEndpoint)
+    if endpoint is not None and deep:
+        found = _beyond_the_schema(endpoint.spec, vllm_version)
+    return (None if found else endpoint), found
 
 
 def load_policy(path: Path | str) -> api.Guardrails:

@@ -1,0 +1,142 @@
+"""Which endpoints a pool takes, and why it does not take the others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tritonllm import api, files
+from tritonllm.render import engine_args
+from tritonllm_operator import names, revisions
+from tritonllm_operator.facts import Pool, Resource, Trouble, World
+
+# A ConfigMap holds 1 MiB (https://kubernetes.io/docs/concepts/configuration/configmap/), and up to three revisions.
+MOST_BYTES = 768 * 1024
+_REVISIONS = 2
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An endpoint after it was looked at.
+
+    Attributes:
+        resource: as the API server has it.
+        endpoint: validated; None where it is refused.
+        refusal: why it is refused.
+        rehearsal: its owner wants to see the plan only.
+    """
+
+    resource: Resource
+    endpoint: api.LLMEndpoint | None = None
+    refusal: Trouble | None = None
+    rehearsal: bool = False
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name."""
+        return self.resource["metadata"]["name"]
+
+
+def judge(world: World, running: revisions.Endpoints) -> list[Judged]:
+    """Looks at every endpoint of a pool.
+
+    Where all can't fit, those that run already come first, then the older ones: nobody is pushed out by a newcomer.
+
+    Args:
+        world: what was seen.
+        running: what the pods boot from now.
+    """
+    valid = [_valid(resource, world.pool, world.name) for resource in world.endpoints]
+    taken: dict[str, api.LLMEndpoint] = {}
+    refusals: dict[str, Trouble] = {}
+    for judged in sorted(valid, key=lambda item: item.name not in running):
+        if judged.endpoint is None or world.pool is None:
+            continue
+        refusal = _fits(judged.endpoint, world.pool, taken)
+        if refusal is not None:
+            refusals[judged.name] = refusal
+            # What runs goes on running, so it keeps its share.
+            if judged.name in running:
+                taken[judged.name] = running[judged.name]
+        else:
+            taken[judged.name] = judged.endpoint
+    return [
+        Judged(item.resource, None, refusals[item.name], item.rehearsal) if item.name in refusals else item
+        for item in valid
+    ]
+
+
+def _valid(resource: Resource, pool: Pool | None, name: str) -> Judged:
+    rehearsal = (resource["metadata"].get("annotations") or {}).get(names.PLAN_ONLY) == "true"
+
+    def refused(reason: str, message: str) -> Judged:
+        return Judged(resource, None, Trouble(reason, message), rehearsal)
+
+    if pool is None:
+        return refused(
+            "PoolNotFound",
+            f"spec.pool: there is no pool {name} in this namespace; install one with"
+            f" `helm install {name} charts/triton --set operator.enabled=true`, or name another one",
+        )
+    if not pool.managed:
+        return refused(
+            "PoolNotManaged",
+            f"spec.pool: {name} boots from its chart's own endpoints; run `helm upgrade {name} charts/triton"
+            " --reuse-values --set operator.enabled=true`",
+        )
+    endpoint, problems = files.resource(resource, vllm_version=pool.vllm_version or None)
+    if endpoint is None:
+        unknown = all(path.startswith("spec.engine.args") for path, _ in problems)
+        text = "; ".join(": ".join(filter(None, problem)) for problem in problems)
+        return refused("InvalidEngineArgs" if unknown else "InvalidSpec", text)
+    return Judged(resource, endpoint, rehearsal=rehearsal)
+
+
+def _fits(endpoint: api.LLMEndpoint, pool: Pool, others: Mapping[str, api.LLMEndpoint]) -> Trouble | None:
+    limits = endpoint.spec.limits
+    if pool.drain_seconds is not None and limits.request_timeout_seconds > pool.drain_seconds:
+        return Trouble(
+            "TimeoutTooLong",
+            f"spec.limits.requestTimeoutSeconds: {limits.request_timeout_seconds:g} is longer than the"
+            f" {pool.drain_seconds:g} s that a pod of the pool gets to end; lower it, or raise the pool's drain.seconds",
+        )
+    wanted = _gpus(endpoint)
+    if wanted > pool.gpus and (pool.gpus or wanted > 1):
+        return Trouble(
+            "NotEnoughGPUs",
+            f"spec.engine.args: tensor_parallel_size × pipeline_parallel_size is {wanted}, and a pod of the pool has"
+            f" {pool.gpus} GPUs; lower them, or raise the pool's gpu.count",
+        )
+    if pool.gpus:
+        shares = {name: _memory(other, pool) for name, other in others.items()}
+        shares[endpoint.name] = _memory(endpoint, pool)
+        if sum(shares.values()) > 1 + 1e-9:
+            each = ", ".join(f"{name} {share:g}" for name, share in shares.items() if share)
+            return Trouble(
+                "MemoryBudget",
+                f"spec.engine.args.gpu_memory_utilization: all engines of the pool take {sum(shares.values()):g} of a"
+                f" GPU's memory ({each}), and there is 1; lower them, or use another pool",
+            )
+    size = _REVISIONS * len(revisions.text([*others.values(), endpoint]).encode())
+    if size > MOST_BYTES:
+        return Trouble(
+            "TooLarge",
+            f"spec: two revisions of the pool's endpoints would take {size} bytes, and {MOST_BYTES} fit; shorten the"
+            " lists of phrases, or use another pool",
+        )
+    return None
+
+
+def _gpus(endpoint: api.LLMEndpoint) -> int:
+    if endpoint.spec.engine.type == "simulated":
+        return 0
+    args = endpoint.spec.engine.args
+    return args.get("tensor_parallel_size", 1) * args.get("pipeline_parallel_size", 1)
+
+
+def _memory(endpoint: api.LLMEndpoint, pool: Pool) -> float:
+    if endpoint.spec.engine.type == "simulated":
+        return 0.0
+    known, _ = engine_args.table(pool.vllm_version or None)
+    default = known["arguments"].get("gpu_memory_utilization", {}).get("default", 0.9)
+    return float(endpoint.spec.engine.args.get("gpu_memory_utilization", default))

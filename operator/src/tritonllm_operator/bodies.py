@@ -1,0 +1,121 @@
+"""The objects that the operator writes, as the API server takes them. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from tritonllm import api
+from tritonllm_operator import names, pods, status
+from tritonllm_operator.facts import Pool, Resource
+
+# A finished Job stays for people to look at, and for its result to be read.
+_KEEP_SECONDS = 3600
+_TRIES = 2
+
+
+def config_map(
+    namespace: str, pool: str, owner: Pool, data: Mapping[str, str], annotations: Mapping[str, str]
+) -> Resource:
+    """What the pool's pods boot from. It goes with the pool's Deployment."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": names.config_map(pool),
+            "namespace": namespace,
+            "labels": {names.POOL: pool, names.MANAGED_BY: names.FIELD_MANAGER},
+            "annotations": dict(annotations),
+            "ownerReferences": [_owner(pool, owner)],
+        },
+        "data": dict(data),
+    }
+
+
+def revision(namespace: str, pool: str, owner: Pool, revision: str) -> Resource:
+    """The one field of the pool's Deployment that is the operator's. Changing it rolls the pods."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        # With its uid it can't come into being again by this, should somebody have deleted it.
+        "metadata": {"name": pool, "namespace": namespace, "uid": owner.uid},
+        "spec": {"template": {"metadata": {"annotations": {names.REVISION: revision}}}},
+    }
+
+
+def sync_job(deployment: Resource, pool: str, owner: Pool, revision: str) -> Resource:
+    """Brings a revision's weights onto the pool's volume before any of its pods starts.
+
+    Args:
+        deployment: the pool's; its pods' own init container does the work, with the same image and volumes.
+        pool: its name.
+        owner: the same.
+        revision: whose weights.
+    """
+    namespace = deployment["metadata"]["namespace"]
+    template: dict[str, Any] = dict(deployment["spec"]["template"]["spec"])
+    container = dict(next(item for item in template.pop("initContainers") if item["name"] == pods.WEIGHTS))
+    kept = [item for item in container.get("env") or () if item["name"] != "TRITONLLM_REVISION"]
+    container["env"] = [*kept, {"name": "TRITONLLM_REVISION", "value": revision}]
+    mounted = {item["name"] for item in container.get("volumeMounts") or ()}
+    labels = {names.POOL: pool, names.COMPONENT: pods.WEIGHTS, names.MANAGED_BY: names.FIELD_MANAGER}
+    spec = template | {
+        "containers": [container],
+        "volumes": [item for item in template.get("volumes") or () if item["name"] in mounted],
+        "restartPolicy": "Never",
+    }
+    # A download needs no GPU, so it must not wait for a node that has one, nor spread as the server's pods do.
+    for field in ("runtimeClassName", "nodeSelector", "affinity", "topologySpreadConstraints"):
+        spec.pop(field, None)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": names.sync_job(pool, revision),
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": {names.REVISION: revision},
+            "ownerReferences": [_owner(pool, owner)],
+        },
+        "spec": {
+            "backoffLimit": _TRIES,
+            "ttlSecondsAfterFinished": _KEEP_SECONDS,
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+
+
+def event(resource: Resource, told: status.Event, now: datetime.datetime) -> Resource:
+    """An Event about an endpoint. The same one at the same second has the same name, and is there once."""
+    metadata = resource["metadata"]
+    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    told_of = f"{metadata['uid']} {told.reason} {told.message} {time}"
+    digest = hashlib.sha256(told_of.encode()).hexdigest()[:16]
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": api.API_VERSION,
+            "kind": api.KIND,
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+        "type": told.type,
+        "reason": told.reason,
+        # https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/: at most 1 KiB.
+        "message": told.message.encode()[:1000].decode(errors="ignore"),
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+        "source": {"component": names.FIELD_MANAGER},
+        "reportingComponent": names.FIELD_MANAGER,
+        "reportingInstance": names.FIELD_MANAGER,
+    }
+
+
+def _owner(pool: str, owner: Pool) -> Resource:
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": pool, "uid": owner.uid}

@@ -1,0 +1,295 @@
+"""What was seen of a pool, as plain data: what `plan` and `status` decide from. No I/O."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tritonllm_operator import names
+
+Resource = Mapping[str, Any]
+"""An object of the API server, as its JSON says it."""
+
+READY, UNLOADING, LOADING = "READY", "UNLOADING", "LOADING"
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """A model of a pod, as its Triton tells it.
+
+    Attributes:
+        state: of the repository index: READY, LOADING, UNLOADING or UNAVAILABLE.
+        spec_hash: of the configuration it runs with; empty where it has none of ours.
+        kind: engine, guardrail or pipeline; empty where it is not one of ours.
+        reason: why it is not ready.
+    """
+
+    state: str
+    spec_hash: str = ""
+    kind: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why something is not as it should be.
+
+    Attributes:
+        reason: in CamelCase, for a condition.
+        message: what is wrong, where, and what to do.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod of the pool that serves, or is to.
+
+    Attributes:
+        name: its name.
+        revision: what it boots from; empty for pods that Helm alone made.
+        address: its IP; empty as long as it has none.
+        running: whether its server runs.
+        started: whether all it boots with is loaded (the startup probe has passed).
+        ready: whether the Service sends requests to it.
+        weights: the weights' results by endpoint, as the init container told them: `{"commit": …}`,
+            `{"reason": …, "message": …}` or nothing.
+        trouble: what keeps it from running, as Kubernetes says it.
+        models: what its Triton holds; None where it was not asked or did not answer.
+        silent: why Triton did not answer.
+    """
+
+    name: str
+    revision: str = ""
+    address: str = ""
+    running: bool = False
+    started: bool = False
+    ready: bool = False
+    weights: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    trouble: Trouble | None = None
+    models: Mapping[str, ModelState] | None = None
+    silent: Trouble | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """The download of a revision's weights ahead of its pods.
+
+    Attributes:
+        revision: which.
+        succeeded: whether it is over, and how; None while it runs.
+        finished: when it was over.
+        weights: as in `Pod`.
+    """
+
+    revision: str
+    succeeded: bool | None
+    finished: datetime.datetime | None = None
+    weights: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool's Deployment, as far as it matters here.
+
+    Attributes:
+        uid: of the Deployment.
+        created: when it was made.
+        managed: whether its pods boot from the operator's ConfigMap.
+        revision: of its pod template.
+        vllm_version: of the image; empty where it is not known.
+        gpus: of each pod.
+        drain_seconds: what a pod's requests get to end.
+        shared_weights: whether another pod can mount the weights beside the running ones.
+        downloads: whether its pods have an init container that downloads weights.
+        replicas: wanted.
+        updated: pods of the newest template.
+        available: pods of any template that are ready.
+        current: pods in all, of any template.
+        max_surge: pods beyond the wanted number during a roll.
+        observed: whether Kubernetes has seen the newest template.
+        deadline_exceeded: whether the roll to it made no progress for too long.
+    """
+
+    uid: str
+    created: datetime.datetime
+    managed: bool
+    revision: str = ""
+    vllm_version: str = ""
+    gpus: int = 0
+    drain_seconds: float | None = None
+    shared_weights: bool = False
+    downloads: bool = False
+    replicas: int = 1
+    updated: int = 0
+    available: int = 0
+    current: int = 0
+    max_surge: str = "0"
+    observed: bool = True
+    deadline_exceeded: bool = False
+
+    @property
+    def rolled_out(self) -> bool:
+        """Whether every pod is of the newest template and ready."""
+        return self.observed and self.updated == self.current == self.available == self.replicas > 0
+
+    @property
+    def roll_is_downtime(self) -> bool:
+        """Whether the only pod must go before the next one can start."""
+        return self.replicas <= 1 and (
+            self.max_surge in ("0", "0%") or (self.downloads and not self.shared_weights)
+        )
+
+
+@dataclass(frozen=True)
+class Files:
+    """The ConfigMap that the pods boot from.
+
+    Attributes:
+        revisions: the endpoints of each revision, as resources.
+        good: the last revision whose roll was completed; None before the first.
+        failed: a revision that was taken back.
+        because: why it was.
+    """
+
+    revisions: Mapping[str, Sequence[Resource]]
+    good: str | None = None
+    failed: str | None = None
+    because: str | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A load that failed and is to be tried again.
+
+    Attributes:
+        trouble: why it failed.
+        again: not before this time.
+    """
+
+    trouble: Trouble
+    again: datetime.datetime
+
+
+@dataclass(frozen=True)
+class World:
+    """All that is known of one pool at one time.
+
+    Attributes:
+        namespace: where it is.
+        name: of the pool.
+        now: the time.
+        endpoints: LLMEndpoints whose `spec.pool` is this one, oldest first.
+        pool: its Deployment; None where there is none.
+        files: its ConfigMap; None where there is none.
+        pods: that are not ending, by name.
+        jobs: of the pool.
+        attempts: loads that failed, by pod, model and `spec_hash`.
+    """
+
+    namespace: str
+    name: str
+    now: datetime.datetime
+    endpoints: Sequence[Resource] = ()
+    pool: Pool | None = None
+    files: Files | None = None
+    pods: Sequence[Pod] = ()
+    jobs: Sequence[Job] = ()
+    attempts: Mapping[tuple[str, str, str], Attempt] = field(default_factory=dict)
+
+
+def pool(deployment: Resource) -> Pool:
+    """Reads a Deployment of charts/triton."""
+    metadata, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status") or {}
+    annotations = metadata.get("annotations") or {}
+    template = spec["template"]
+    conditions = {item["type"]: item for item in status.get("conditions") or ()}
+    progressing = conditions.get("Progressing", {})
+    rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
+    drain = annotations.get(names.DRAIN_SECONDS)
+    return Pool(
+        uid=metadata["uid"],
+        created=time(metadata["creationTimestamp"]),
+        managed=annotations.get(names.OPERATOR) == "true",
+        revision=(template["metadata"].get("annotations") or {}).get(names.REVISION, ""),
+        vllm_version=annotations.get(names.RUNTIME, "").removeprefix("vllm-"),
+        gpus=int(annotations.get(names.GPUS) or 0),
+        drain_seconds=float(drain) if drain else None,
+        shared_weights=annotations.get(names.WEIGHTS) == "Shared",
+        downloads=any(item["name"] == "weights" for item in template["spec"].get("initContainers") or ()),
+        replicas=spec.get("replicas", 1),
+        updated=status.get("updatedReplicas", 0),
+        available=status.get("availableReplicas", 0),
+        current=status.get("replicas", 0),
+        max_surge=str(rolling.get("maxSurge", 0)),
+        observed=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
+        deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
+    )
+
+
+def files(config_map: Resource) -> Files:
+    """Reads the ConfigMap. A key that somebody has spoilt counts as absent, and is written anew."""
+    found: dict[str, Sequence[Resource]] = {}
+    for key, text in (config_map.get("data") or {}).items():
+        revision = names.revision(key)
+        if revision is None:
+            continue
+        try:
+            items = json.loads(text)["items"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(items, list):
+            found[revision] = [item for item in items if isinstance(item, dict)]
+    annotations = config_map["metadata"].get("annotations") or {}
+    return Files(
+        found, annotations.get(names.GOOD), annotations.get(names.FAILED), annotations.get(names.BECAUSE)
+    )
+
+
+def job(resource: Resource, pods: Sequence[Resource]) -> Job:
+    """Reads a sync Job and the pods it made."""
+    status = resource.get("status") or {}
+    over = {item["type"]: item for item in status.get("conditions") or () if item.get("status") == "True"}
+    end = over.get("Complete") or over.get("Failed")
+    results: dict[str, Mapping[str, str]] = {}
+    for pod in pods:
+        results |= weights((pod.get("status") or {}).get("containerStatuses") or ())
+    return Job(
+        revision=resource["metadata"]["annotations"][names.REVISION],
+        succeeded=None if end is None else "Complete" in over,
+        finished=time(end["lastTransitionTime"]) if end else None,
+        weights=results,
+    )
+
+
+def weights(statuses: Sequence[Resource]) -> dict[str, Mapping[str, str]]:
+    """What a container `weights` told when it ended: `tritonllm.weights.report.message` says how."""
+    found: dict[str, Mapping[str, str]] = {}
+    for status in statuses:
+        if status["name"] != "weights":
+            continue
+        for where in ("lastState", "state"):
+            ended = (status.get(where) or {}).get("terminated")
+            if not ended:
+                continue
+            try:
+                told = json.loads(ended.get("message") or "")
+                found |= {name: dict(entry) for name, entry in told["endpoints"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                told = {}
+            # About the command as a whole: it holds for every endpoint that has no result of its own.
+            if isinstance(told, dict) and "reason" in told:
+                found[""] = {"reason": str(told["reason"]), "message": str(told.get("message", ""))}
+            elif ended.get("exitCode") == 0:
+                found.pop("", None)
+    return found
+
+
+def time(text: str) -> datetime.datetime:
+    """A time as the API server writes it."""
+    return datetime.datetime.fromisoformat(text)

@@ -1,0 +1,30 @@
+"""What kopf is told: an event of an endpoint marks its pool dirty, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kopf
+
+from tritonllm import api
+
+registry = kopf.OperatorRegistry()
+_GROUP, _VERSION = api.API_VERSION.split("/")
+
+
+@kopf.on.startup(registry=registry)
+def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+    """Sets kopf to watch only: it writes nothing, and keeps nothing for later."""
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    # A burst is one look anyway: the pool's worker sees to that.
+    settings.queueing.idle_timeout = 0.1
+    # The server ends a watch after this; that it is there at all is then known again.
+    settings.watching.server_timeout = 240
+    settings.watching.client_timeout = 300
+
+
+@kopf.on.event(_GROUP, _VERSION, "llmendpoints", registry=registry)
+def endpoint(body: kopf.Body, memo: Any, **_: Any) -> None:
+    """An endpoint changed, came or went."""
+    memo.workers.endpoint(dict(body))

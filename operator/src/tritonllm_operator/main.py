@@ -1,0 +1,69 @@
+"""The operator's process: connects to the cluster, watches, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import NoReturn
+
+import kopf
+import prometheus_client
+from kubernetes.aio import client, config
+
+from tritonllm_operator import handlers, kube, settings, workers
+
+LOG = logging.getLogger("tritonllm_operator")
+
+
+def main() -> NoReturn:
+    """Runs until a signal ends it."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    # Each event of each endpoint; our own lines say what came of it.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    try:
+        chosen = settings.read()
+    except settings.Mistake as error:
+        print(f"tritonllm-operator: {error}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        asyncio.run(run(chosen))
+    except config.ConfigException as error:
+        print(f"tritonllm-operator: there is no cluster to talk to: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)
+
+
+async def run(chosen: settings.Settings) -> None:
+    """Runs the operator; signals end it.
+
+    Args:
+        chosen: what the environment says.
+
+    Raises:
+        config.ConfigException: it runs neither in a pod nor with a kubeconfig.
+    """
+    await config.load_config()
+    prometheus_client.start_http_server(chosen.metrics_port)
+    async with client.ApiClient() as connection:
+        pools = workers.Workers(kube.Kube(connection), chosen.namespaces, chosen.resync_seconds)
+        watching = asyncio.create_task(pools.run())
+        try:
+            await kopf.operator(
+                registry=handlers.registry,
+                namespaces=chosen.namespaces,
+                clusterwide=not chosen.namespaces,
+                standalone=True,
+                liveness_endpoint=f"http://0.0.0.0:{chosen.health_port}/healthz",
+                memo=kopf.Memo(workers=pools),
+            )
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await pools.stop()
+
+
+if __name__ == "__main__":
+    main()

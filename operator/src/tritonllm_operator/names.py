@@ -1,0 +1,55 @@
+"""What things in the cluster are called, so that chart, pods and operator mean the same ones."""
+
+from __future__ import annotations
+
+from tritonllm import api
+
+FIELD_MANAGER = "tritonllm-operator"
+
+POOL = f"{api.GROUP}/pool"
+"""Label of everything that belongs to a pool; its value is the pool's name."""
+COMPONENT = "app.kubernetes.io/component"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+
+# Annotations of a pool's Deployment, written by charts/triton.
+RUNTIME = f"{api.GROUP}/runtime"
+OPERATOR = f"{api.GROUP}/operator"
+API_SECRET = f"{api.GROUP}/api-secret"
+API_SECRET_KEY = f"{api.GROUP}/api-secret-key"
+DRAIN_SECONDS = f"{api.GROUP}/drain-seconds"
+GPUS = f"{api.GROUP}/gpus"
+WEIGHTS = f"{api.GROUP}/weights"
+
+# Written by the operator: on the template of a pool's pods, and on its ConfigMap.
+REVISION = f"{api.GROUP}/revision"
+GOOD = f"{api.GROUP}/good-revision"
+FAILED = f"{api.GROUP}/failed-revision"
+BECAUSE = f"{api.GROUP}/failed-because"
+
+# Written by users on an endpoint.
+PLAN_ONLY = f"{api.GROUP}/plan-only"
+
+_KEY = "revision-{}.yaml"
+
+
+def config_map(pool: str) -> str:
+    """The ConfigMap that the pool's pods boot from."""
+    return f"{pool}-endpoints"
+
+
+def key(revision: str) -> str:
+    """The ConfigMap's key for the pods of a revision; the first revision is the empty text."""
+    return _KEY.format(revision)
+
+
+def revision(key: str) -> str | None:
+    """The revision that a key of the ConfigMap is for; None where it is not one of ours."""
+    before, after = _KEY.split("{}")
+    if not (key.startswith(before) and key.endswith(after)):
+        return None
+    return key[len(before) : -len(after)]
+
+
+def sync_job(pool: str, revision: str) -> str:
+    """The Job that brings the weights of a revision before its pods start."""
+    return f"{pool}-sync-{revision}"

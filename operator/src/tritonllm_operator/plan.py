@@ -1,0 +1,428 @@
+"""What to do about a pool: the difference between what is wanted and what its pods report. Pure.
+
+The table of the design, model by model: pipelines and guardrails are loaded in place, engines come with a new
+revision of the pods, what is refused leaves the old version alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tritonllm import api
+from tritonllm_operator import accept, facts, names, revisions
+from tritonllm_operator.facts import Job, Pod, Pool, Resource, Trouble, World
+
+# The first file is written once no endpoint is younger: those of one `helm install` then start together.
+QUIET = datetime.timedelta(seconds=2)
+# A pool that nobody gave an endpoint within this time starts without any.
+EMPTY = datetime.timedelta(seconds=20)
+# A download that failed is tried again: who has the token or the access may have got it meanwhile.
+RETRY = datetime.timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to one endpoint; `status.plan` shows it before it is done.
+
+    Attributes:
+        action: None, InPlace, Roll or Reject.
+        models: that are loaded or unloaded.
+        message: why, where it needs a word.
+        disruptive: nobody serves the pool for a while.
+    """
+
+    action: str = "None"
+    models: tuple[str, ...] = ()
+    message: str = ""
+    disruptive: bool = False
+
+
+@dataclass(frozen=True)
+class Load:
+    """A model to load on a pod, with its complete configuration."""
+
+    pod: str
+    model: str
+    config: str
+    spec_hash: str
+
+
+@dataclass(frozen=True)
+class Unload:
+    """A model to unload from a pod."""
+
+    pod: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is to be done in this pass.
+
+    Attributes:
+        judged: the pool's endpoints after they were looked at.
+        wanted: what the pool is to serve: accepted endpoints, and the last good version of refused ones.
+        decisions: by endpoint.
+        data: the ConfigMap's, where it has to be written.
+        annotations: the ConfigMap's, with `data`.
+        revision: for the Deployment's pod template, where it has to change.
+        start_job: the revision whose weights a Job is to bring.
+        delete_jobs: revisions whose Jobs are of no use any more.
+        steps: model changes on pods, all at once.
+        holding: why a roll has not begun or was taken back.
+    """
+
+    judged: Sequence[accept.Judged] = ()
+    wanted: Mapping[str, api.LLMEndpoint] = field(default_factory=dict)
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    data: Mapping[str, str] | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    revision: str | None = None
+    start_job: str | None = None
+    delete_jobs: tuple[str, ...] = ()
+    steps: tuple[Load | Unload, ...] = ()
+    holding: Trouble | None = None
+
+    @property
+    def acts(self) -> bool:
+        """Whether there is anything to do but to say how it stands."""
+        return bool(
+            self.data is not None
+            or self.revision is not None
+            or self.start_job
+            or self.delete_jobs
+            or self.steps
+        )
+
+
+def decide(world: World) -> Plan:
+    """The plan for a pool.
+
+    Args:
+        world: what was seen.
+
+    Returns:
+        Nothing but the refusals, where there is no pool or it is not the operator's.
+    """
+    pool = world.pool
+    if pool is None or not pool.managed:
+        judged = accept.judge(world, {})
+        return Plan(judged=judged, decisions={item.name: _refused(item) for item in judged})
+    kept = _kept(world, pool)
+    running = kept.get(pool.revision, {})
+    judged = accept.judge(world, running)
+    wanted: dict[str, api.LLMEndpoint] = {}
+    for item in judged:
+        endpoint = item.endpoint if item.endpoint and not item.rehearsal else running.get(item.name)
+        if endpoint is not None:
+            wanted[item.name] = revisions.with_commit(endpoint, running.get(item.name))
+    if pool.revision not in kept:
+        if _too_early(world, pool):
+            return Plan(judged=judged, wanted=wanted, decisions=_decisions(judged, wanted, pool))
+        kept[pool.revision] = _as_reported(wanted, world.pods, pool.revision)
+        running = None if kept[pool.revision] == wanted else kept[pool.revision]
+    aim = _aim(world, pool, wanted, kept)
+    files = {
+        revision: revisions.in_place(endpoints, wanted)
+        for revision, endpoints in kept.items()
+        if revision in aim.keep
+    }
+    if aim.target is not None:
+        earlier = kept.get(aim.target, {})
+        files[aim.target] = {
+            name: revisions.with_commit(endpoint, earlier.get(name)) for name, endpoint in wanted.items()
+        }
+    steps = tuple(step for pod in world.pods for step in _steps(pod, files, wanted, world))
+    return Plan(
+        judged=judged,
+        wanted=wanted,
+        decisions=_decisions(judged, wanted, pool, running, steps),
+        data=_data(world.files, files, aim.annotations),
+        annotations=aim.annotations,
+        revision=aim.move_to,
+        start_job=aim.start_job,
+        delete_jobs=aim.delete_jobs,
+        steps=steps,
+        holding=aim.holding,
+    )
+
+
+def _kept(world: World, pool: Pool) -> dict[str, dict[str, api.LLMEndpoint]]:
+    """The endpoints of each revision, with the commits that pods and Jobs have reported since."""
+    found: dict[str, dict[str, api.LLMEndpoint]] = {}
+    for revision, items in (world.files.revisions if world.files else {}).items():
+        reports = [seen.weights for seen in (*world.pods, *world.jobs) if seen.revision == revision]
+        found[revision] = {
+            name: _reported(endpoint, [report.get(name, {}) for report in reports])
+            for name, endpoint in revisions.endpoints(items).items()
+        }
+    return found
+
+
+def _reported(endpoint: api.LLMEndpoint, reports: Sequence[Mapping[str, str]]) -> api.LLMEndpoint:
+    commit = next((report["commit"] for report in reports if "commit" in report), None)
+    return endpoint if commit is None or endpoint.resolved is not None else endpoint.at(commit)
+
+
+def _too_early(world: World, pool: Pool) -> bool:
+    """Whether the very first file waits for endpoints that come together with the pool."""
+    if not world.endpoints:
+        return world.now - pool.created < EMPTY
+    youngest = max(facts.time(item["metadata"]["creationTimestamp"]) for item in world.endpoints)
+    return world.files is None and world.now - youngest < QUIET
+
+
+def _as_reported(
+    wanted: Mapping[str, api.LLMEndpoint], pods: Sequence[Pod], revision: str
+) -> dict[str, api.LLMEndpoint]:
+    """What the pods of a revision boot from where its file is not there: new pods all, others what they hold."""
+    held = [pod.models for pod in pods if pod.revision == revision and pod.started and pod.models is not None]
+    if not held:
+        return dict(wanted)
+    engines = {model: state.spec_hash for models in held for model, state in models.items()}
+    return {
+        name: endpoint
+        for name, endpoint in wanted.items()
+        if engines.get(endpoint.engine_name) == revisions.engine_hash(endpoint)
+    }
+
+
+@dataclass(frozen=True)
+class _Aim:
+    """Which revision the pods shall be of.
+
+    Attributes:
+        keep: revisions whose files stay.
+        target: a new revision, which needs a file.
+        move_to: what to write into the pod template.
+        annotations: of the ConfigMap.
+        start_job: as in `Plan`, like those below.
+    """
+
+    keep: frozenset[str]
+    target: str | None = None
+    move_to: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    start_job: str | None = None
+    delete_jobs: tuple[str, ...] = ()
+    holding: Trouble | None = None
+
+
+def _aim(
+    world: World,
+    pool: Pool,
+    wanted: Mapping[str, api.LLMEndpoint],
+    kept: Mapping[str, Mapping[str, api.LLMEndpoint]],
+) -> _Aim:
+    files = world.files or facts.Files({})
+    at = pool.revision
+    keep = frozenset(
+        {at, *(pod.revision for pod in world.pods)} | ({files.good} if files.good is not None else set())
+    )
+    marks = {names.GOOD: files.good, names.FAILED: files.failed, names.BECAUSE: files.because}
+    new = revisions.new_engines(wanted, kept[at])
+    if not new:
+        gone = tuple(job.revision for job in world.jobs if job.revision != at)
+        if pool.rolled_out and all(pod.revision == at for pod in world.pods):
+            return _Aim(frozenset({at}), annotations={names.GOOD: at}, delete_jobs=gone)
+        if pool.observed and pool.deadline_exceeded and files.good in kept and files.good != at:
+            marks |= {names.FAILED: at, names.BECAUSE: _why(world.pods, at)}
+            return _Aim(keep, move_to=files.good, annotations=_present(marks), delete_jobs=gone)
+        return _Aim(keep, annotations=_present(marks), delete_jobs=gone)
+    target = revisions.name(wanted, at)
+    gone = tuple(job.revision for job in world.jobs if job.revision not in (at, target))
+    if target == files.failed:
+        holding = Trouble(
+            "RolledBack",
+            f"the pods with the new version did not get ready in time, so the former version was taken back:"
+            f" {files.because}; correct the endpoint, or annotate the ConfigMap {names.config_map(world.name)} with"
+            f" `{names.FAILED}-` to try again",
+        )
+        return _Aim(keep, annotations=_present(marks), delete_jobs=gone, holding=holding)
+    download = _download(world, pool, target, [wanted[name] for name in new], kept.get(target, {}))
+    return _Aim(
+        keep | {target},
+        target=target,
+        move_to=None if download.holding else target,
+        annotations=_present(marks),
+        start_job=download.start_job,
+        delete_jobs=gone + download.delete_jobs,
+        holding=download.holding,
+    )
+
+
+def _present(marks: Mapping[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in marks.items() if value is not None}
+
+
+def _why(pods: Sequence[Pod], revision: str) -> str:
+    """What the pods of a revision said of themselves, in one sentence."""
+    for pod in pods:
+        if pod.revision != revision:
+            continue
+        if pod.trouble is not None:
+            return pod.trouble.message
+        for model, state in sorted((pod.models or {}).items()):
+            if state.reason and state.state != facts.READY:
+                return f"{model} of pod {pod.name}: {state.reason}"
+    return "they said nothing of why"
+
+
+@dataclass(frozen=True)
+class _Download:
+    start_job: str | None = None
+    delete_jobs: tuple[str, ...] = ()
+    holding: Trouble | None = None
+
+
+def _download(
+    world: World,
+    pool: Pool,
+    target: str,
+    new: Sequence[api.LLMEndpoint],
+    earlier: Mapping[str, api.LLMEndpoint],
+) -> _Download:
+    """Whether the new engines' weights have to come first, and how far that is.
+
+    Where the volume can't be mounted beside the running pods, the new pods bring their weights themselves.
+    """
+    missing = [
+        endpoint.name
+        for endpoint in new
+        if revisions.wants_download(revisions.with_commit(endpoint, earlier.get(endpoint.name)))
+    ]
+    if not (missing and pool.downloads and pool.shared_weights):
+        return _Download()
+    job = next((job for job in world.jobs if job.revision == target), None)
+    waiting = Trouble(
+        "WeightsDownloading",
+        f"the weights of {', '.join(missing)} are being downloaded before any pod is replaced",
+    )
+    if job is None:
+        return _Download(start_job=target, holding=waiting)
+    if job.succeeded is None:
+        return _Download(holding=waiting)
+    if job.succeeded:
+        return _Download()
+    over = job.finished is None or world.now - job.finished >= RETRY
+    return _Download(delete_jobs=(target,) if over else (), holding=_failed_download(world, job, missing))
+
+
+def _failed_download(world: World, job: Job, missing: Sequence[str]) -> Trouble:
+    for name in (*missing, ""):
+        told = job.weights.get(name, {})
+        if "reason" in told:
+            return Trouble(told["reason"], told.get("message", ""))
+    return Trouble(
+        "WeightsFailed",
+        f"the Job {names.sync_job(world.name, job.revision)} failed without saying why; see"
+        f" `kubectl logs job/{names.sync_job(world.name, job.revision)}`",
+    )
+
+
+def _data(
+    before: facts.Files | None,
+    files: Mapping[str, Mapping[str, api.LLMEndpoint]],
+    annotations: Mapping[str, str],
+) -> dict[str, str] | None:
+    """The ConfigMap's content, where what is there means something else."""
+    if before is not None and before.revisions.keys() == files.keys():
+        marks = {names.GOOD: before.good, names.FAILED: before.failed, names.BECAUSE: before.because}
+        same = all(
+            len(before.revisions[revision]) == len(endpoints)
+            and _resources(revisions.endpoints(before.revisions[revision])) == _resources(endpoints)
+            for revision, endpoints in files.items()
+        )
+        if same and _present(marks) == annotations:
+            return None
+    return {names.key(revision): revisions.text(endpoints.values()) for revision, endpoints in files.items()}
+
+
+def _resources(endpoints: Mapping[str, api.LLMEndpoint]) -> dict[str, Resource]:
+    return {name: revisions.resource(endpoint) for name, endpoint in endpoints.items()}
+
+
+def _steps(
+    pod: Pod,
+    files: Mapping[str, Mapping[str, api.LLMEndpoint]],
+    wanted: Mapping[str, api.LLMEndpoint],
+    world: World,
+) -> list[Load | Unload]:
+    """What to change on one pod. A pod that still boots loads its models itself."""
+    if not pod.started or pod.models is None or pod.revision not in files:
+        return []
+    found: list[Load | Unload] = []
+    for endpoint in files[pod.revision].values():
+        hashes = revisions.hashes(endpoint)
+        if not _is(pod.models.get(endpoint.engine_name), facts.READY):
+            continue
+        for model in (endpoint.guardrail_name, endpoint.name):
+            state = pod.models.get(model)
+            if _is(state, facts.LOADING, facts.UNLOADING):
+                continue
+            if _is(state, facts.READY) and state is not None and state.spec_hash == hashes[model]:
+                continue
+            attempt = world.attempts.get((pod.name, model, hashes[model]))
+            if attempt is None or attempt.again <= world.now:
+                found.append(Load(pod.name, model, revisions.model_config(endpoint, model), hashes[model]))
+    return found + _leftovers(pod, wanted)
+
+
+def _leftovers(pod: Pod, wanted: Mapping[str, api.LLMEndpoint]) -> list[Load | Unload]:
+    """Models of endpoints that are gone: the pipeline first, and what it needs once it is away."""
+    assert pod.models is not None
+    ours = {model: state for model, state in pod.models.items() if state.kind and state.state == facts.READY}
+    found: list[Load | Unload] = []
+    for model, state in ours.items():
+        endpoint = model if state.kind == "pipeline" else model.removesuffix(f"-{state.kind}")
+        ending = _is(pod.models.get(endpoint), facts.READY, facts.LOADING, facts.UNLOADING)
+        if endpoint not in wanted and (state.kind == "pipeline" or not ending):
+            found.append(Unload(pod.name, model))
+    return found
+
+
+def _is(state: facts.ModelState | None, *states: str) -> bool:
+    return state is not None and state.state in states
+
+
+def _decisions(
+    judged: Sequence[accept.Judged],
+    wanted: Mapping[str, api.LLMEndpoint],
+    pool: Pool,
+    running: Mapping[str, api.LLMEndpoint] | None = None,
+    steps: Sequence[Load | Unload] = (),
+) -> dict[str, Decision]:
+    return {item.name: _decision(item, wanted.get(item.name), pool, running, steps) for item in judged}
+
+
+def _decision(
+    item: accept.Judged,
+    wanted: api.LLMEndpoint | None,
+    pool: Pool,
+    running: Mapping[str, api.LLMEndpoint] | None,
+    steps: Sequence[Load | Unload],
+) -> Decision:
+    if item.endpoint is None:
+        return _refused(item)
+    # What its owner wants, which a rehearsal does not do.
+    endpoint = item.endpoint
+    hashes = revisions.hashes(endpoint)
+    word = "only shown, nothing is done" if item.rehearsal else ""
+    if running is None:
+        return Decision(message=word or "the pool's pods will start with it")
+    if revisions.new_engines({item.name: endpoint}, running):
+        why = "its engine is changed" if item.name in running else "its engine is new"
+        return Decision("Roll", tuple(hashes), "; ".join(filter(None, (why, word))), pool.roll_is_downtime)
+    before = revisions.hashes(running[item.name])
+    changed = [model for model in hashes if hashes[model] != before[model]]
+    repaired = [] if item.rehearsal else [step.model for step in steps if step.model in hashes]
+    models = tuple(sorted({*changed, *repaired}))
+    if models:
+        return Decision("InPlace", models, word or ("" if changed else "pods had something else loaded"))
+    return Decision(message=word)
+
+
+def _refused(item: accept.Judged) -> Decision:
+    return Decision("Reject", message=item.refusal.message if item.refusal else "")

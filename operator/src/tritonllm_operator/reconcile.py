@@ -1,0 +1,247 @@
+"""One look at a pool: observe, plan, execute, say how it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import logging
+import time
+from base64 import b64decode
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
+
+from tritonllm_operator import bodies, facts, kube, metrics, names, plan, pods, snapshots, status, triton
+from tritonllm_operator.facts import Resource, World
+
+LOG = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Namespace and name of a pool."""
+
+# How long a pod may take to answer before the others go on without it; less for one that was silent last time.
+_PATIENCE, _LITTLE_PATIENCE = 2.0, 0.2
+# Changes that take longer go on while the pool is looked at again.
+_STEPS_SECONDS = 10.0
+_FIRST_RETRY, _LAST_RETRY = 2.0, 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a pool was left.
+
+    Attributes:
+        gone: there is neither a pool nor an endpoint for it.
+        acted: something was changed, so it is to be looked at again at once.
+        settled: everything is as wanted.
+    """
+
+    gone: bool = False
+    acted: bool = False
+    settled: bool = True
+
+
+class Pool:
+    """What is remembered of a pool between two looks. It is never needed: without it, some things are tried earlier."""
+
+    def __init__(self, key: Key, api: kube.Kube, lists: snapshots.Snapshots) -> None:
+        self._namespace, self._name = key
+        self._api = api
+        self._lists = lists
+        self._secret = ""
+        self._silent: set[str] = set()
+        self._attempts: dict[tuple[str, str, str], facts.Attempt] = {}
+        self._tries: dict[tuple[str, str, str], int] = {}
+        self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def reconcile(self, since: float) -> Outcome:
+        """Looks at the pool and does what is to be done.
+
+        Args:
+            since: monotonic clock; what happened before is to be seen.
+
+        Raises:
+            kube.Failed: the API server does not answer, or refuses.
+        """
+        seen = await self._lists.get(self._namespace, since)
+        world = await self._observe(seen)
+        decided = plan.decide(world)
+        settled = await self._tell(world, decided)
+        if decided.acts:
+            await self._execute(world, decided, seen)
+        gone = world.pool is None and not world.endpoints
+        return Outcome(gone, decided.acts, settled and not self._busy)
+
+    async def _observe(self, seen: snapshots.Snapshot) -> World:
+        deployment = seen.deployments.get(self._name)
+        config_map = seen.config_maps.get(self._name)
+        found = facts.pool(deployment) if deployment else None
+        of_pool = seen.pods.get(self._name, ())
+        running = [pods.read(pod) for pod in of_pool if pods.serves(pod)]
+        if found is not None and found.managed and running:
+            await self._read_secret(deployment)
+            running = await asyncio.gather(*(self._ask(pod) for pod in running))
+        self._forget(running)
+        return World(
+            namespace=self._namespace,
+            name=self._name,
+            now=datetime.datetime.now(datetime.UTC),
+            endpoints=seen.endpoints.get(self._name, ()),
+            pool=found,
+            files=facts.files(config_map) if config_map else None,
+            pods=sorted(running, key=lambda pod: pod.name),
+            jobs=[facts.job(job, _of_job(job, of_pool)) for job in seen.jobs.get(self._name, ())],
+            attempts=dict(self._attempts),
+        )
+
+    async def _read_secret(self, deployment: Resource | None) -> None:
+        annotations = (deployment or {}).get("metadata", {}).get("annotations") or {}
+        name, key = annotations.get(names.API_SECRET), annotations.get(names.API_SECRET_KEY)
+        if self._secret or not name or not key:
+            return
+        try:
+            secret = await self._api.secret(self._namespace, name)
+            self._secret = b64decode((secret.get("data") or {}).get(key, "")).decode().strip()
+        except kube.Failed as error:
+            if error.status not in (403, 404):
+                raise
+            # The pods will say that they refuse an empty one.
+            LOG.warning(
+                "the secret %s of pool %s/%s can't be read: %s", name, self._namespace, self._name, error
+            )
+
+    async def _ask(self, pod: facts.Pod) -> facts.Pod:
+        if not (pod.address and pod.running):
+            return pod
+        patience = _LITTLE_PATIENCE if pod.name in self._silent else _PATIENCE
+        try:
+            async with asyncio.timeout(patience), triton.Triton(pod.name, pod.address, self._secret) as asked:
+                models = await asked.models()
+        except triton.Refused as error:
+            return self._silence(pod, error.trouble)
+        except TimeoutError:
+            message = f"Triton of pod {pod.name} does not answer within {patience:g} s"
+            return self._silence(pod, facts.Trouble("Unreachable", message))
+        self._silent.discard(pod.name)
+        for model in [model for name, model in self._busy if name == pod.name]:
+            models[model] = replace(models.get(model, facts.ModelState("")), state=facts.LOADING)
+        return replace(pod, models=models)
+
+    def _silence(self, pod: facts.Pod, trouble: facts.Trouble) -> facts.Pod:
+        self._silent.add(pod.name)
+        if trouble.reason == "ModelControlDenied":
+            # Next time with the Secret as it is then.
+            self._secret = ""
+        # One that still boots need not answer yet.
+        return replace(pod, silent=trouble) if pod.started or trouble.reason == "ModelControlDenied" else pod
+
+    def _forget(self, found: Sequence[facts.Pod]) -> None:
+        alive = {pod.name for pod in found}
+        self._silent &= alive
+        self._attempts = {key: value for key, value in self._attempts.items() if key[0] in alive}
+        self._tries = {key: value for key, value in self._tries.items() if key[0] in alive}
+
+    async def _tell(self, world: World, decided: plan.Plan) -> bool:
+        """Writes the statuses that changed; the plan in them comes before its execution."""
+        settled = True
+        ready = {True: 0, False: 0}
+        changed: list[tuple[Resource, status.Status]] = []
+        for judged in decided.judged:
+            found = status.build(world, decided, judged.name)
+            conditions = {item["type"]: item["status"] == "True" for item in found["conditions"]}
+            ready[conditions["Ready"]] += 1
+            settled &= conditions["Loaded"] or not conditions["Accepted"]
+            if not status.same(judged.resource.get("status") or {}, found):
+                changed.append((judged.resource, found))
+        for answer, count in ready.items():
+            metrics.ENDPOINTS.labels(self._namespace, self._name, str(answer).lower()).set(count)
+        await asyncio.gather(*(self._write(resource, found, world.now) for resource, found in changed))
+        return settled
+
+    async def _write(self, resource: Resource, found: status.Status, now: datetime.datetime) -> None:
+        name = resource["metadata"]["name"]
+        with contextlib.suppress(_Gone):
+            await _unless_gone(self._api.apply_status(self._namespace, name, found))
+            for told in status.events(resource.get("status") or {}, found):
+                await _unless_gone(
+                    self._api.create(
+                        ("/api/v1", "events"), self._namespace, bodies.event(resource, told, now)
+                    )
+                )
+
+    async def _execute(self, world: World, decided: plan.Plan, seen: snapshots.Snapshot) -> None:
+        assert world.pool is not None
+        owner = world.pool
+        if decided.data is not None:
+            body = bodies.config_map(self._namespace, self._name, owner, decided.data, decided.annotations)
+            await self._api.apply(kube.CONFIG_MAPS, self._namespace, names.config_map(self._name), body)
+        for revision in decided.delete_jobs:
+            await self._api.delete(kube.JOBS, self._namespace, names.sync_job(self._name, revision))
+        if decided.start_job is not None:
+            body = bodies.sync_job(seen.deployments[self._name], self._name, owner, decided.start_job)
+            await self._api.create(kube.JOBS, self._namespace, body)
+        if decided.revision is not None:
+            body = bodies.revision(self._namespace, self._name, owner, decided.revision)
+            await self._api.apply(kube.DEPLOYMENTS, self._namespace, self._name, body)
+        if decided.steps:
+            addresses = {pod.name: pod.address for pod in world.pods}
+            tasks = [asyncio.create_task(self._step(step, addresses[step.pod])) for step in decided.steps]
+            for step, task in zip(decided.steps, tasks, strict=True):
+                self._busy[step.pod, step.model] = task
+            await asyncio.wait(tasks, timeout=_STEPS_SECONDS)
+
+    async def _step(self, step: plan.Load | plan.Unload, address: str) -> None:
+        verb = type(step).__name__.lower()
+        outcome = "done"
+        began = time.monotonic()
+        try:
+            async with triton.Triton(step.pod, address, self._secret) as asked:
+                if isinstance(step, plan.Load):
+                    await asked.load(step.model, step.config)
+                else:
+                    await asked.unload(step.model)
+            LOG.info("%s of %s on pod %s took %.2f s", verb, step.model, step.pod, time.monotonic() - began)
+        except triton.Refused as error:
+            outcome = "failed"
+            LOG.warning("%s of %s on pod %s failed: %s", verb, step.model, step.pod, error)
+            self._failed(step, error.trouble)
+        finally:
+            metrics.STEPS.labels(verb, outcome).inc()
+            del self._busy[step.pod, step.model]
+        if outcome == "done" and isinstance(step, plan.Load):
+            key = (step.pod, step.model, step.spec_hash)
+            self._attempts.pop(key, None)
+            self._tries.pop(key, None)
+
+    def _failed(self, step: plan.Load | plan.Unload, trouble: facts.Trouble) -> None:
+        if trouble.reason == "ModelControlDenied":
+            self._secret = ""
+        if isinstance(step, plan.Load):
+            key = (step.pod, step.model, step.spec_hash)
+            tries = self._tries[key] = self._tries.get(key, 0) + 1
+            wait = min(_FIRST_RETRY * 2 ** (tries - 1), _LAST_RETRY)
+            now = datetime.datetime.now(datetime.UTC)
+            self._attempts[key] = facts.Attempt(trouble, now + datetime.timedelta(seconds=wait))
+
+
+class _Gone(Exception):
+    """What was to be written about is not there any more."""
+
+
+async def _unless_gone(call: Awaitable[None]) -> None:
+    try:
+        await call
+    except kube.Failed as error:
+        # An endpoint deleted meanwhile, or a namespace that ends: there is nobody left to tell.
+        if error.status == 404 or (error.status == 403 and "being terminated" in str(error)):
+            raise _Gone from None
+        raise
+
+
+def _of_job(job: Resource, found: Sequence[Resource]) -> list[Resource]:
+    uid = job["metadata"]["uid"]
+    return [
+        pod
+        for pod in found
+        if any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences") or ())
+    ]

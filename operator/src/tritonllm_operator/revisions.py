@@ -1,0 +1,121 @@
+"""What the pods of each revision boot from: endpoints as text and back, and which of them differ. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from google.protobuf import json_format
+
+from tritonllm import api, files
+from tritonllm.render import canonical, config
+from tritonllm_operator.facts import Resource
+
+Endpoints = Mapping[str, api.LLMEndpoint]
+"""By name."""
+
+
+def text(endpoints: Iterable[api.LLMEndpoint]) -> str:
+    """The file of a revision: the same endpoints give the same bytes."""
+    items = [resource(endpoint) for endpoint in sorted(endpoints, key=lambda item: item.name)]
+    return canonical.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def resource(endpoint: api.LLMEndpoint) -> Resource:
+    """An endpoint as the file has it: what its owner wrote, and the commit."""
+    found = {
+        "apiVersion": endpoint.api_version,
+        "kind": endpoint.kind,
+        "metadata": {"name": endpoint.name},
+        "spec": endpoint.spec.model_dump(mode="json", exclude_defaults=True)
+        | {"guardrails": endpoint.spec.guardrails.model_dump(mode="json", exclude_defaults=True)},
+    }
+    if endpoint.resolved is not None:
+        found["resolved"] = endpoint.resolved.model_dump(mode="json")
+    return found
+
+
+def endpoints(items: Iterable[Resource]) -> dict[str, api.LLMEndpoint]:
+    """Reads a file's endpoints. What this version can't read is left out: nobody could compare it."""
+    found = (files.resource(item, deep=False)[0] for item in items)
+    return {endpoint.name: endpoint for endpoint in found if endpoint is not None}
+
+
+def hashes(endpoint: api.LLMEndpoint) -> dict[str, str]:
+    """`spec_hash` of each of the endpoint's models, engine first."""
+    return {model.name: model.parameters["spec_hash"].string_value for model in config.models(endpoint)}
+
+
+def engine_hash(endpoint: api.LLMEndpoint) -> str:
+    """`spec_hash` of the engine: what can't be changed on a running pod."""
+    return hashes(endpoint)[endpoint.engine_name]
+
+
+def model_config(endpoint: api.LLMEndpoint, name: str) -> str:
+    """The complete configuration of one of the endpoint's models, as Triton takes it with a load."""
+    model = next(model for model in config.models(endpoint) if model.name == name)
+    return json_format.MessageToJson(model, preserving_proto_field_name=True, indent=None)
+
+
+def name(wanted: Endpoints, before: str) -> str:
+    """What a revision with these engines is called.
+
+    Args:
+        wanted: its endpoints.
+        before: the revision it follows. Without it, an endpoint that was removed in place and comes back would give
+            the pods the name that they have already, and they would not be rolled.
+    """
+    engines = sorted((endpoint.name, engine_hash(endpoint)) for endpoint in wanted.values())
+    return hashlib.sha256(canonical.dumps([before, engines]).encode()).hexdigest()[:10]
+
+
+def new_engines(wanted: Endpoints, running: Endpoints) -> list[str]:
+    """Endpoints whose engine the running pods don't have, sorted."""
+    return sorted(
+        name
+        for name, endpoint in wanted.items()
+        if name not in running or engine_hash(endpoint) != engine_hash(running[name])
+    )
+
+
+def in_place(running: Endpoints, wanted: Endpoints) -> dict[str, api.LLMEndpoint]:
+    """What pods of a revision hold once all that can be changed in place is changed.
+
+    Args:
+        running: the revision's endpoints.
+        wanted: what is wanted now.
+
+    Returns:
+        The endpoints that are still wanted, each with its old engine and weights and everything else as wanted. New
+        endpoints are for a revision of their own.
+    """
+    return {name: _in_place(old, wanted[name]) for name, old in running.items() if name in wanted}
+
+
+def _in_place(old: api.LLMEndpoint, new: api.LLMEndpoint) -> api.LLMEndpoint:
+    if engine_hash(old) == engine_hash(new):
+        return with_commit(new, old)
+    kept = {"engine": old.spec.engine, "model": old.spec.model}
+    return old.model_copy(update={"spec": new.spec.model_copy(update=kept)})
+
+
+def with_commit(new: api.LLMEndpoint, known: api.LLMEndpoint | None) -> api.LLMEndpoint:
+    """The endpoint at the commit that is known for its weights, so that nobody has to ask the Hub again.
+
+    Args:
+        new: the endpoint.
+        known: the same, or an earlier version of it.
+    """
+    if new.resolved is not None or known is None or known.resolved is None:
+        return new
+    return new.at(known.resolved.commit) if _weights(new) == _weights(known) else new
+
+
+def _weights(endpoint: api.LLMEndpoint) -> tuple[str, str] | None:
+    model = endpoint.spec.model
+    return (model.repo, model.revision) if model and model.repo else None
+
+
+def wants_download(endpoint: api.LLMEndpoint) -> bool:
+    """Whether the endpoint's weights come from the Hub and nobody has reported yet that they are there."""
+    return _weights(endpoint) is not None and endpoint.resolved is None

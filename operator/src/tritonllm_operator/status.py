@@ -1,0 +1,281 @@
+"""What an LLMEndpoint's status says, and which Events tell of its changes. Pure."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tritonllm import api
+from tritonllm_operator import facts, plan, revisions
+from tritonllm_operator.facts import Pod, Trouble, World
+
+Status = dict[str, Any]
+"""`status` as the API server has it."""
+
+CONDITIONS = ("Accepted", "WeightsReady", "Loaded", "Ready")
+# Of Triton's HTTP port, as the pool's Service has it.
+_PORT = 8000
+
+
+@dataclass(frozen=True)
+class Event:
+    """An Event to publish.
+
+    Attributes:
+        type: Normal or Warning.
+        reason: in CamelCase.
+        message: a sentence.
+    """
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """A condition without its time."""
+
+    status: str
+    reason: str
+    message: str
+
+
+def build(world: World, decided: plan.Plan, name: str) -> Status:
+    """The status of one endpoint.
+
+    Args:
+        world: what was seen.
+        decided: what is done about it.
+        name: of the endpoint, which is among those judged.
+    """
+    judged = next(item for item in decided.judged if item.name == name)
+    resource = judged.resource
+    before: Mapping[str, Any] = resource.get("status") or {}
+    endpoint = decided.wanted.get(name)
+    accepted = _accepted(judged.refusal)
+    found = {"Accepted": accepted}
+    status: Status = {"observedGeneration": resource["metadata"].get("generation", 1)}
+    if endpoint is None:
+        away = _Finding("False", "NotAccepted", f"nothing serves it: {accepted.message}")
+        found |= dict.fromkeys(CONDITIONS[1:], away)
+    elif world.pool is not None:
+        loaded = [pod for pod in world.pods if _holds(pod, endpoint, revisions.hashes(endpoint))]
+        serving = [pod for pod in world.pods if pod.ready and _holds(pod, endpoint)]
+        trouble = _trouble(world, decided, endpoint)
+        found["WeightsReady"] = _weights(world, decided, endpoint, trouble)
+        found["Loaded"] = _loaded(world, loaded, trouble)
+        found["Ready"] = _ready(world, serving, loaded, judged.refusal, trouble)
+        wanted = world.pool.replicas
+        status["pods"] = {"desired": wanted, "loaded": len(loaded), "summary": f"{len(loaded)}/{wanted}"}
+        status["url"] = f"http://{world.name}.{world.namespace}:{_PORT}/v2/models/{name}"
+        if endpoint.commit is not None:
+            status["model"] = {"commit": endpoint.commit}
+    status["conditions"] = [
+        _condition(kind, found[kind], before, status["observedGeneration"], world.now) for kind in CONDITIONS
+    ]
+    shown = decided.decisions.get(name, plan.Decision())
+    # "Nothing to do" is no news: what was done last stays to be seen.
+    status["plan"] = before["plan"] if shown.action == "None" and "plan" in before else _plan(shown)
+    return status
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two statuses say the same."""
+    return _timeless(one) == _timeless(other)
+
+
+def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    """What happened between two statuses that somebody would want to be told."""
+    found: list[Event] = []
+    shown = after.get("plan", {})
+    if shown != before.get("plan") and shown.get("action") in ("InPlace", "Roll"):
+        models = ", ".join(shown.get("models", ()))
+        word = f" ({shown['message']})" if shown.get("message") else ""
+        found.append(Event("Normal", shown["action"], f"{models}{word}"))
+    old = {item["type"]: item for item in before.get("conditions", ())}
+    for condition in after.get("conditions", ()):
+        kind = condition["type"]
+        was = old.get(kind, {})
+        if (was.get("status"), was.get("reason")) == (condition["status"], condition["reason"]):
+            continue
+        if condition["status"] == "True":
+            if kind in ("Loaded", "Ready") or was.get("status") == "False":
+                found.append(Event("Normal", kind, condition["message"] or f"{kind} is true"))
+        elif condition["reason"] not in _QUIET:
+            event = Event("Warning", condition["reason"], condition["message"])
+            if event not in found:
+                found.append(event)
+    return found
+
+
+# What is on its way is no warning.
+_QUIET = (
+    "Loading",
+    "Rolling",
+    "Starting",
+    "NoPods",
+    "NotAccepted",
+    "Downloading",
+    "WeightsDownloading",
+    "Waiting",
+)
+
+
+def _accepted(refusal: Trouble | None) -> _Finding:
+    if refusal is None:
+        return _Finding("True", "Accepted", "")
+    return _Finding("False", refusal.reason, refusal.message)
+
+
+def _holds(pod: Pod, endpoint: api.LLMEndpoint, hashes: Mapping[str, str] | None = None) -> bool:
+    """Whether a pod has all models of an endpoint ready, in any version or in this one."""
+    models = (endpoint.engine_name, endpoint.guardrail_name, endpoint.name)
+    held = [(pod.models or {}).get(model) for model in models]
+    if any(state is None or state.state != facts.READY for state in held):
+        return False
+    return hashes is None or all(
+        state is not None and state.spec_hash == hashes[model]
+        for model, state in zip(models, held, strict=True)
+    )
+
+
+def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Trouble | None:
+    """The first cause of what is not as it should be with an endpoint, if anything is wrong."""
+    if decided.holding is not None and _waits(decided, endpoint.name):
+        return decided.holding
+    mine = revisions.hashes(endpoint)
+    for (pod, model, spec_hash), attempt in sorted(world.attempts.items()):
+        if mine.get(model) == spec_hash:
+            return Trouble(attempt.trouble.reason, f"{model} on pod {pod}: {attempt.trouble.message}")
+    for pod in world.pods:
+        if pod.trouble is not None:
+            return pod.trouble
+        if pod.silent is not None:
+            return pod.silent
+        for model in mine:
+            state = (pod.models or {}).get(model)
+            if state is not None and state.reason and state.state != facts.READY:
+                return Trouble("LoadFailed", f"{model} on pod {pod.name}: {state.reason}")
+    return _skew(world, endpoint)
+
+
+def _waits(decided: plan.Plan, name: str) -> bool:
+    """Whether the endpoint is one of those that a roll is for."""
+    decision = decided.decisions.get(name)
+    return decision is not None and decision.action == "Roll"
+
+
+def _skew(world: World, endpoint: api.LLMEndpoint) -> Trouble | None:
+    assert world.pool is not None
+    wanted = revisions.engine_hash(endpoint)
+    for pod in world.pods:
+        state = (pod.models or {}).get(endpoint.engine_name)
+        if (
+            state is None
+            or state.state != facts.READY
+            or not pod.started
+            or pod.revision != world.pool.revision
+        ):
+            continue
+        if state.spec_hash != wanted and world.pool.rolled_out:
+            return Trouble(
+                "RendererSkew",
+                f"pod {pod.name} is new and still runs another {endpoint.engine_name} than is wanted; the pool's image"
+                " and the operator are of versions that don't go together: upgrade the older one",
+            )
+    return None
+
+
+def _weights(
+    world: World, decided: plan.Plan, endpoint: api.LLMEndpoint, trouble: Trouble | None
+) -> _Finding:
+    assert world.pool is not None
+    if endpoint.spec.model is None or endpoint.spec.model.repo is None:
+        return _Finding("True", "NotDownloaded", "its weights do not come from the Hub")
+    if endpoint.resolved is not None:
+        return _Finding("True", "Downloaded", f"{endpoint.spec.model.repo} at {endpoint.resolved.commit}")
+    if (
+        decided.holding is not None
+        and _waits(decided, endpoint.name)
+        and decided.holding.reason != "RolledBack"
+    ):
+        return _Finding("False", decided.holding.reason, decided.holding.message)
+    for pod in world.pods:
+        told = pod.weights.get(endpoint.name) or pod.weights.get("") or {}
+        if "reason" in told:
+            return _Finding("False", told["reason"], told.get("message", ""))
+    if not world.pool.downloads and any(_holds(pod, endpoint) for pod in world.pods):
+        return _Finding("True", "OnVolume", "the pool downloads nothing; its volume has them")
+    if trouble is not None and not any(pod.started for pod in world.pods):
+        return _Finding("False", trouble.reason, trouble.message)
+    return _Finding("False", "Downloading", "the pool's pods are getting them")
+
+
+def _loaded(world: World, loaded: Sequence[Pod], trouble: Trouble | None) -> _Finding:
+    assert world.pool is not None
+    wanted, pods = world.pool.replicas, len(world.pods)
+    told = f"{len(loaded)} of {wanted} pods hold it as it is wanted"
+    if loaded and len(loaded) == pods >= wanted:
+        return _Finding("True", "Loaded", told)
+    if trouble is not None:
+        return _Finding("False", trouble.reason, trouble.message)
+    if not pods:
+        return _Finding(
+            "False", "NoPods", "the pool has no pods" if not wanted else "the pool's pods are being made"
+        )
+    rolling = any(pod.revision != world.pool.revision for pod in world.pods)
+    reason = "Rolling" if rolling else "Loading" if any(pod.started for pod in world.pods) else "Starting"
+    return _Finding("False", reason, told)
+
+
+def _ready(
+    world: World,
+    serving: Sequence[Pod],
+    loaded: Sequence[Pod],
+    refusal: Trouble | None,
+    trouble: Trouble | None,
+) -> _Finding:
+    if serving:
+        told = f"{len(serving)} of {len(world.pods)} pods serve it"
+        if refusal is not None:
+            return _Finding("True", "ServingFormerVersion", f"{told}, in the last version that was accepted")
+        if not any(pod in loaded for pod in serving):
+            return _Finding("True", "ServingFormerVersion", f"{told}, in the version before this one")
+        return _Finding("True", "Serving", told)
+    waiting = _loaded(world, (), trouble)
+    return _Finding("False", waiting.reason, waiting.message)
+
+
+def _condition(
+    kind: str, found: _Finding, before: Mapping[str, Any], generation: int, now: datetime.datetime
+) -> dict[str, Any]:
+    was = next((item for item in before.get("conditions", ()) if item["type"] == kind), {})
+    since = was.get("lastTransitionTime") if was.get("status") == found.status else None
+    return {
+        "type": kind,
+        "status": found.status,
+        "reason": found.reason,
+        "message": found.message,
+        "observedGeneration": generation,
+        "lastTransitionTime": since or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def _plan(decision: plan.Decision) -> dict[str, Any]:
+    return {
+        "action": decision.action,
+        "models": list(decision.models),
+        "message": decision.message,
+        "disruptive": decision.disruptive,
+    }
+
+
+def _timeless(status: Mapping[str, Any]) -> dict[str, Any]:
+    conditions = [
+        {key: value for key, value in item.items() if key != "lastTransitionTime"}
+        for item in status.get("conditions", ())
+    ]
+    return {**status, "conditions": conditions}

@@ -1,0 +1,154 @@
+"""One worker for each pool: an event marks its pool dirty, a burst of them is one look, a slow resync is the net."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+from tritonllm_operator import kube, metrics, names, reconcile, snapshots
+from tritonllm_operator.facts import Resource
+from tritonllm_operator.reconcile import Key
+
+LOG = logging.getLogger(__name__)
+
+# Looks at the same time; each lists, and asks all pods of its pool.
+_AT_ONCE = 16
+# Between two looks at a pool on its way to what is wanted: soon at first, then less often, but within the 10 s in
+# which a cause is to be seen.
+_FIRST_LOOK, _LAST_LOOK = 0.25, 5.0
+_FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
+
+
+class Workers:
+    """All pools of the cluster, or of the watched namespaces."""
+
+    def __init__(self, api: kube.Kube, namespaces: tuple[str, ...], resync_seconds: float) -> None:
+        self._api = api
+        self._namespaces = namespaces or ("",)
+        self._resync_seconds = resync_seconds
+        self._lists = snapshots.Snapshots(api)
+        self._dirty: dict[Key, float] = {}
+        self._wake: dict[Key, asyncio.Event] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._homes: dict[Key, str] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._missed = asyncio.Event()
+
+    def endpoint(self, resource: Resource) -> None:
+        """An endpoint changed, came or went: its pool is dirty, and the one it had before."""
+        metadata = resource["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        pool = str((resource.get("spec") or {}).get("pool", ""))
+        before = self._homes.get((namespace, name), pool)
+        if "deletionTimestamp" in metadata:
+            self._homes.pop((namespace, name), None)
+        else:
+            self._homes[namespace, name] = pool
+        for each in {before, pool}:
+            self.mark((namespace, each))
+
+    def part(self, resource: Resource) -> None:
+        """Something of a pool changed: a pod, its Deployment, its ConfigMap, a Job."""
+        metadata = resource["metadata"]
+        self.mark((metadata["namespace"], metadata["labels"][names.POOL]))
+
+    def missed(self) -> None:
+        """Something may have changed without an event."""
+        self._missed.set()
+
+    def mark(self, key: Key) -> None:
+        """A pool is to be looked at."""
+        self._dirty.setdefault(key, time.monotonic())
+        if key not in self._tasks:
+            self._wake[key] = asyncio.Event()
+            self._tasks[key] = asyncio.create_task(self._work(key), name=f"pool {'/'.join(key)}")
+        self._wake[key].set()
+
+    async def run(self) -> None:
+        """Watches until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for namespace in self._namespaces:
+                for kind in kube.OF_POOLS:
+                    group.create_task(
+                        kube.watch_for_ever(self._api, kind, namespace, names.POOL, self.part, self.missed)
+                    )
+            group.create_task(self._resync())
+
+    async def stop(self) -> None:
+        """Ends all work."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _resync(self) -> None:
+        while True:
+            try:
+                for namespace in self._namespaces:
+                    for kind in (kube.ENDPOINTS, kube.DEPLOYMENTS):
+                        selector = "" if kind is kube.ENDPOINTS else names.POOL
+                        for resource in await self._api.list(kind, namespace, selector):
+                            (self.endpoint if kind is kube.ENDPOINTS else self.part)(resource)
+            except kube.Failed as error:
+                LOG.warning("the pools can't be listed, and are tried again: %s", error)
+                await asyncio.sleep(_FIRST_RETRY)
+                continue
+            for key in list(self._tasks):
+                self.mark(key)
+            try:
+                async with asyncio.timeout(self._resync_seconds):
+                    await self._missed.wait()
+            except TimeoutError:
+                pass
+            self._missed.clear()
+
+    async def _work(self, key: Key) -> None:
+        pool = reconcile.Pool(key, self._api, self._lists)
+        failures = looks = 0
+        wait: float | None = None
+        while True:
+            if await self._marked(key, wait):
+                looks = 0
+            since = self._dirty.pop(key, time.monotonic())
+            outcome = await self._look(pool, key, since)
+            if outcome is None:
+                failures += 1
+                wait = min(_FIRST_RETRY * 2 ** (failures - 1), _LAST_RETRY) * random.uniform(0.5, 1)
+                continue
+            failures = 0
+            if outcome.gone and key not in self._dirty:
+                del self._tasks[key], self._wake[key]
+                return
+            looks += 1
+            settled = outcome.settled and not outcome.acted
+            wait = None if settled else min(_FIRST_LOOK * 1.5 ** (looks - 1), _LAST_LOOK)
+            if outcome.acted and looks == 1:
+                wait = 0.0
+
+    async def _marked(self, key: Key, wait: float | None) -> bool:
+        """Waits for a mark, or for so many seconds."""
+        try:
+            async with asyncio.timeout(wait):
+                await self._wake[key].wait()
+        except TimeoutError:
+            return False
+        self._wake[key].clear()
+        return True
+
+    async def _look(self, pool: reconcile.Pool, key: Key, since: float) -> reconcile.Outcome | None:
+        async with self._turns:
+            began = time.monotonic()
+            try:
+                outcome = await pool.reconcile(since)
+            except kube.Failed as error:
+                LOG.warning("pool %s/%s can't be looked after, and is tried again: %s", *key, error)
+                metrics.PASSES.labels("refused").inc()
+                return None
+            except Exception:
+                LOG.exception("a bug: the look at pool %s/%s ended with", *key)
+                metrics.PASSES.labels("bug").inc()
+                return None
+            metrics.PASSES.labels("acted" if outcome.acted else "unchanged").inc()
+            metrics.PASS_SECONDS.observe(time.monotonic() - began)
+            return outcome
