@@ -24,6 +24,12 @@ def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.client_timeout = 300
 
 
+@kopf.on.login(registry=registry)
+def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    """As whom to watch: a pod's ServiceAccount, or the kubeconfig's user."""
+    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
+
 @kopf.on.event(_GROUP, _VERSION, "llmendpoints", registry=registry)
 def endpoint(body: kopf.Body, memo: Any, **_: Any) -> None:
     """An endpoint changed, came or went."""

@@ -91,7 +91,8 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
     """What happened between two statuses that somebody would want to be told."""
     found: list[Event] = []
     shown = after.get("plan", {})
-    if shown != before.get("plan") and shown.get("action") in ("InPlace", "Roll"):
+    news = any(before.get(part) != after.get(part) for part in ("plan", "observedGeneration"))
+    if news and shown.get("action") in ("InPlace", "Roll"):
         models = ", ".join(shown.get("models", ()))
         word = f" ({shown['message']})" if shown.get("message") else ""
         found.append(Event("Normal", shown["action"], f"{models}{word}"))
@@ -102,8 +103,8 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
         if (was.get("status"), was.get("reason")) == (condition["status"], condition["reason"]):
             continue
         if condition["status"] == "True":
-            if kind in ("Loaded", "Ready") or was.get("status") == "False":
-                found.append(Event("Normal", kind, condition["message"] or f"{kind} is true"))
+            if was.get("status") != "True" and kind != "WeightsReady":
+                found.append(Event("Normal", kind, condition["message"] or "the pool takes it"))
         elif condition["reason"] not in _QUIET:
             event = Event("Warning", condition["reason"], condition["message"])
             if event not in found:

@@ -1,0 +1,384 @@
+"""What is done about a pool, as a table of what was seen."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import worlds
+from tritonllm_operator import facts, names, plan, revisions
+from worlds import endpoint, held, pod, resource, stable, steps, vllm, world
+
+
+def decided(seen: facts.World) -> plan.Plan:
+    return plan.decide(seen)
+
+
+def file(found: plan.Plan, revision: str) -> dict[str, Any]:
+    assert found.data is not None
+    return {item["metadata"]["name"]: item for item in json.loads(found.data[names.key(revision)])["items"]}
+
+
+def wanted(found: plan.Plan) -> dict[str, Any]:
+    return {name: revisions.resource(item) for name, item in found.wanted.items()}
+
+
+CHAT, EDITED = resource(), resource(phrases=["other"])
+FASTER = resource(engine={"type": "simulated", "args": {"inter_token_seconds": 0.5}})
+CODE = resource("code")
+
+
+@pytest.mark.parametrize("pods", [1, 3])
+@pytest.mark.parametrize("endpoints", [(CHAT,), (CHAT, CODE), (vllm(commit=worlds.COMMIT),), ()], ids=len)
+def test_a_stable_pool_is_left_alone(endpoints: tuple[dict[str, Any], ...], pods: int) -> None:
+    found = decided(stable(*endpoints, pods=pods))
+    assert not found.acts
+    assert set(worlds.actions(found).values()) <= {"None"}
+
+
+def test_an_edited_policy_is_loaded_on_every_pod_and_written_for_pods_to_come() -> None:
+    seen = replace(stable(CHAT, pods=2), endpoints=[EDITED])
+    found = decided(seen)
+    loads = {("load", f"llm-{number}", model) for number in (1, 2) for model in ("chat", "chat-guardrail")}
+    assert steps(found) == loads
+    assert found.decisions["chat"] == plan.Decision("InPlace", ("chat", "chat-guardrail"))
+    assert file(found, "")["chat"]["spec"]["guardrails"] == EDITED["spec"]["guardrails"]
+    assert found.revision is None
+
+
+def test_an_edited_limit_touches_only_the_pipeline() -> None:
+    seen = replace(stable(CHAT), endpoints=[resource(limits={"maxQueuedRequests": 7})])
+    assert steps(decided(seen)) == {("load", "llm-1", "chat")}
+
+
+def test_the_configuration_of_a_load_is_complete() -> None:
+    (step, *_) = decided(replace(stable(CHAT), endpoints=[EDITED])).steps
+    assert isinstance(step, plan.Load)
+    config = json.loads(step.config)
+    assert {"backend", "parameters", "input", "output"} <= config.keys()
+    assert config["parameters"]["spec_hash"]["string_value"] == step.spec_hash
+
+
+def test_a_pod_that_boots_loads_its_models_itself() -> None:
+    seen = replace(stable(CHAT), endpoints=[EDITED])
+    booting = replace(seen.pods[0], started=False)
+    assert not decided(replace(seen, pods=[booting])).steps
+
+
+def test_what_somebody_else_loaded_is_loaded_over() -> None:
+    seen = stable(CHAT)
+    other = held(CHAT) | {"chat-guardrail": facts.ModelState(facts.READY, "v1:other", "guardrail")}
+    found = decided(replace(seen, pods=[replace(seen.pods[0], models=other)]))
+    assert steps(found) == {("load", "llm-1", "chat-guardrail")}
+    assert found.decisions["chat"].action == "InPlace"
+    assert found.data is None
+
+
+@pytest.mark.parametrize("state", [facts.LOADING, facts.UNLOADING])
+def test_a_model_on_its_way_is_waited_for(state: str) -> None:
+    seen = stable(CHAT)
+    busy = held(CHAT) | {"chat": facts.ModelState(state)}
+    assert not decided(replace(seen, pods=[replace(seen.pods[0], models=busy)])).steps
+
+
+def test_a_dead_pipeline_is_loaded_again() -> None:
+    seen = stable(CHAT)
+    dead = held(CHAT) | {"chat": facts.ModelState("UNAVAILABLE", reason="it crashed")}
+    assert steps(decided(replace(seen, pods=[replace(seen.pods[0], models=dead)]))) == {("load", "llm-1", "chat")}
+
+
+def test_without_its_engine_nothing_is_loaded() -> None:
+    seen = stable(CHAT)
+    broken = {"chat-engine": facts.ModelState("UNAVAILABLE", reason="out of memory")}
+    assert not decided(replace(seen, pods=[replace(seen.pods[0], models=broken)])).steps
+
+
+def test_a_load_that_failed_waits_for_its_time() -> None:
+    seen = replace(stable(CHAT), endpoints=[EDITED])
+    hashes = revisions.hashes(endpoint(EDITED))
+    later = facts.Attempt(facts.Trouble("LoadFailed", "no"), worlds.NOW + datetime.timedelta(seconds=1))
+    attempts = {("llm-1", model, digest): later for model, digest in hashes.items()}
+    assert not decided(replace(seen, attempts=attempts)).steps
+    due = replace(seen, attempts=attempts, now=later.again)
+    assert len(decided(due).steps) == 2
+
+
+def test_a_changed_engine_rolls_the_pods_to_a_new_revision() -> None:
+    found = decided(replace(stable(CHAT, pods=2), endpoints=[FASTER]))
+    assert found.revision
+    assert found.decisions["chat"].action == "Roll"
+    assert not found.decisions["chat"].disruptive
+    assert not found.steps
+    assert file(found, "")["chat"]["spec"]["engine"] == CHAT["spec"]["engine"]
+    assert file(found, found.revision)["chat"]["spec"]["engine"] == FASTER["spec"]["engine"]
+
+
+def test_a_policy_edited_with_the_engine_is_live_on_the_old_pods_at_once() -> None:
+    both = resource(phrases=["other"], engine=FASTER["spec"]["engine"])
+    found = decided(replace(stable(CHAT), endpoints=[both]))
+    assert steps(found) == {("load", "llm-1", "chat"), ("load", "llm-1", "chat-guardrail")}
+    assert file(found, "")["chat"]["spec"]["guardrails"] == both["spec"]["guardrails"]
+    assert found.revision
+
+
+def test_a_new_endpoint_comes_with_new_pods_and_the_old_ones_serve_the_others() -> None:
+    found = decided(replace(stable(CHAT), endpoints=[CHAT, CODE]))
+    assert found.revision
+    assert set(file(found, "")) == {"chat"}
+    assert set(file(found, found.revision)) == {"chat", "code"}
+    assert worlds.actions(found) == {"chat": "None", "code": "Roll"}
+
+
+def test_a_roll_of_the_only_pod_without_surge_is_said_to_be_downtime() -> None:
+    assert decided(replace(stable(CHAT), endpoints=[FASTER])).decisions["chat"].disruptive
+    surging = replace(stable(CHAT, max_surge="1"), endpoints=[FASTER])
+    assert not decided(surging).decisions["chat"].disruptive
+
+
+def test_an_endpoint_that_is_gone_is_unloaded_pipeline_first() -> None:
+    seen = replace(stable(CHAT, CODE), endpoints=[CHAT])
+    found = decided(seen)
+    assert steps(found) == {("unload", "llm-1", "code")}
+    assert set(file(found, "")) == {"chat"}
+    assert found.revision is None
+    models = held(CHAT, CODE)
+    unloading = models | {"code": facts.ModelState(facts.UNLOADING)}
+    assert not decided(replace(seen, pods=[replace(seen.pods[0], models=unloading)])).steps
+    unloaded = models | {"code": facts.ModelState("UNAVAILABLE")}
+    assert steps(decided(replace(seen, pods=[replace(seen.pods[0], models=unloaded)]))) == {
+        ("unload", "llm-1", "code-engine"),
+        ("unload", "llm-1", "code-guardrail"),
+    }
+
+
+def test_the_models_of_others_are_left_alone() -> None:
+    seen = stable(CHAT)
+    others = held(CHAT) | {"resnet": facts.ModelState(facts.READY)}
+    assert not decided(replace(seen, pods=[replace(seen.pods[0], models=others)])).acts
+
+
+def test_an_endpoint_that_comes_back_after_it_was_removed_in_place_rolls_again() -> None:
+    rolled = decided(replace(stable(CHAT), endpoints=[CHAT, CODE])).revision
+    assert rolled is not None
+    seen = replace(
+        stable(CHAT, revision=rolled),
+        endpoints=[CHAT, CODE],
+        files=replace(worlds.files_of(**{rolled: [CHAT]}), good=rolled),
+        pods=[pod("llm-1", CHAT, revision=rolled)],
+    )
+    assert decided(seen).revision not in (None, rolled)
+
+
+REFUSED = {
+    "spec": resource(limits={"maxQueuedRequests": -1}),
+    "argument": vllm(max_modl_len=5),
+    "timeout": resource(limits={"requestTimeoutSeconds": 301}),
+    "gpus": vllm(tensor_parallel_size=2),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_refused_leaves_the_last_good_version_alone(kind: str) -> None:
+    found = decided(replace(stable(CHAT), endpoints=[REFUSED[kind]]))
+    assert found.decisions["chat"].action == "Reject"
+    assert not found.acts
+    assert wanted(found) == {"chat": revisions.resource(endpoint(CHAT))}
+
+
+def test_what_is_refused_from_the_start_is_not_wanted() -> None:
+    found = decided(replace(stable(CHAT), endpoints=[CHAT, REFUSED["spec"] | {"metadata": CODE["metadata"]}]))
+    assert found.wanted.keys() == {"chat"}
+    assert not found.acts
+
+
+def test_engines_that_ask_for_more_than_a_gpu_has_are_refused_the_newest_first() -> None:
+    first, second = vllm(commit=worlds.COMMIT, gpu_memory_utilization=0.6), vllm("code", gpu_memory_utilization=0.5)
+    found = decided(replace(stable(first, gpus=1), endpoints=[second, vllm(gpu_memory_utilization=0.6)]))
+    (refused,) = [item for item in found.judged if item.refusal]
+    assert (refused.name, refused.refusal and refused.refusal.reason) == ("code", "MemoryBudget")
+    assert refused.refusal
+    assert "chat 0.6, code 0.5" in refused.refusal.message
+    assert not found.acts
+
+
+def test_a_rehearsal_shows_the_plan_and_touches_nothing() -> None:
+    for edited, action in ((EDITED, "InPlace"), (FASTER, "Roll"), (REFUSED["spec"], "Reject")):
+        metadata = edited["metadata"] | {"annotations": {names.PLAN_ONLY: "true"}}
+        found = decided(replace(stable(CHAT), endpoints=[edited | {"metadata": metadata}]))
+        assert found.decisions["chat"].action == action
+        assert not found.acts
+        assert wanted(found) == {"chat": revisions.resource(endpoint(CHAT))}
+
+
+def test_no_pool_and_a_pool_of_its_chart_alone_get_nothing_but_refusals() -> None:
+    for pool, reason in ((None, "PoolNotFound"), (replace(worlds.POOL, managed=False), "PoolNotManaged")):
+        found = decided(world(CHAT, pool=pool))
+        assert not found.acts
+        assert [item.refusal and item.refusal.reason for item in found.judged] == [reason]
+
+
+def young(seen: facts.World, **ago: float) -> facts.World:
+    assert seen.pool is not None
+    return replace(seen, pool=replace(seen.pool, created=worlds.NOW - datetime.timedelta(**ago)))
+
+
+def test_the_first_file_waits_until_no_endpoint_has_just_come() -> None:
+    fresh = resource()
+    fresh["metadata"] |= {"creationTimestamp": "2026-01-02T03:04:04Z"}
+    assert not decided(world(CHAT, fresh | {"metadata": fresh["metadata"] | {"name": "code"}})).acts
+    found = decided(world(CHAT, CODE))
+    assert set(file(found, "")) == {"chat", "code"}
+    assert found.revision is None
+
+
+def test_a_pool_that_nobody_gives_an_endpoint_boots_without_any() -> None:
+    assert not decided(young(world(), seconds=5)).acts
+    assert file(decided(young(world(), seconds=30)), "") == {}
+
+
+def test_a_lost_config_map_is_written_again_and_nothing_rolls() -> None:
+    found = decided(replace(stable(CHAT), files=None))
+    assert set(file(found, "")) == {"chat"}
+    assert found.revision is None
+    assert not found.steps
+
+
+def test_with_the_config_map_lost_a_changed_engine_still_rolls() -> None:
+    found = decided(replace(stable(CHAT), files=None, endpoints=[FASTER]))
+    assert found.revision
+    assert file(found, "") == {}
+    assert not found.steps
+
+
+def test_a_spoilt_key_of_the_config_map_is_written_again() -> None:
+    spoilt = {"metadata": {"annotations": {names.GOOD: ""}}, "data": {names.key(""): "nonsense"}}
+    found = decided(replace(stable(CHAT), files=facts.files(spoilt)))
+    assert set(file(found, "")) == {"chat"}
+    assert found.revision is None
+
+
+def test_a_finished_roll_is_the_good_one_and_only_its_file_stays() -> None:
+    seen = replace(
+        stable(FASTER, revision="r1"),
+        files=replace(worlds.files_of(first=[CHAT], r1=[FASTER]), good=""),
+        pods=[pod("llm-1", FASTER, revision="r1")],
+    )
+    found = decided(seen)
+    assert found.data is not None
+    assert set(found.data) == {names.key("r1")}
+    assert found.annotations == {names.GOOD: "r1"}
+
+
+def rolling(**pool: Any) -> facts.World:
+    """A pod of the old revision serves; one of the new one does not come up."""
+    broken = pod("llm-2", revision="r1", started=False, ready=False, models={})
+    broken = replace(broken, trouble=facts.Trouble("ContainerFailed", "it always ends"))
+    numbers = {"replicas": 1, "updated": 1, "available": 1, "current": 2, "revision": "r1"}
+    return world(
+        FASTER,
+        pool=replace(worlds.POOL, **(numbers | pool)),
+        files=replace(worlds.files_of(first=[CHAT], r1=[FASTER]), good=""),
+        pods=[pod("llm-1", CHAT), broken],
+    )
+
+
+def test_a_roll_in_time_is_left_alone_and_both_files_stay() -> None:
+    assert not decided(rolling()).acts
+
+
+def test_a_roll_that_misses_its_deadline_goes_back_and_says_why() -> None:
+    found = decided(rolling(deadline_exceeded=True))
+    assert found.revision == ""
+    assert found.annotations[names.FAILED] == "r1"
+    assert found.annotations[names.BECAUSE] == "it always ends"
+    # What Kubernetes says of the former template does not count.
+    assert not decided(rolling(deadline_exceeded=True, observed=False)).acts
+
+
+def test_a_version_that_was_taken_back_is_not_tried_again_until_it_changes() -> None:
+    target = revisions.name({"chat": endpoint(FASTER)}, "")
+    files = replace(worlds.files_of(first=[CHAT]), good="", failed=target, because="it always ends")
+    back = replace(stable(CHAT), endpoints=[FASTER], files=files)
+    found = decided(back)
+    assert not found.acts
+    assert found.holding
+    assert found.holding.reason == "RolledBack"
+    assert "it always ends" in found.holding.message
+    slower = resource(engine={"type": "simulated", "args": {"inter_token_seconds": 0.25}})
+    assert decided(replace(back, endpoints=[slower])).revision
+    # Whoever takes the edit back and makes it again wants it tried.
+    assert names.FAILED not in decided(replace(back, endpoints=[CHAT])).annotations
+
+
+SHARED: dict[str, Any] = {"shared_weights": True, "downloads": True}
+LLAMA = vllm(commit=worlds.COMMIT)
+OTHER = vllm() | {"spec": vllm()["spec"] | {"model": {"repo": "org/other"}}}
+
+
+def downloading(job: facts.Job | None, **pool: Any) -> plan.Plan:
+    seen = replace(stable(LLAMA, **(SHARED | pool)), endpoints=[OTHER])
+    return decided(replace(seen, jobs=[job] if job else []))
+
+
+TARGET = revisions.name({"chat": endpoint(OTHER)}, "")
+
+
+def test_new_weights_are_there_before_any_pod_is_replaced() -> None:
+    found = downloading(None)
+    assert (found.start_job, found.revision) == (TARGET, None)
+    assert set(file(found, TARGET)) == {"chat"}
+    assert found.holding
+    assert found.holding.reason == "WeightsDownloading"
+    assert downloading(facts.Job(TARGET, None)).start_job is None
+    assert downloading(facts.Job(TARGET, None)).revision is None
+
+
+def test_with_the_weights_there_the_pods_roll_at_the_reported_commit() -> None:
+    found = downloading(facts.Job(TARGET, True, worlds.NOW, {"chat": {"commit": worlds.COMMIT}}))
+    assert found.revision == TARGET
+
+
+def test_weights_that_can_not_be_had_hold_the_roll_and_are_tried_again_later() -> None:
+    told = {"chat": {"reason": "GatedRepo", "message": "ask for access"}}
+    found = downloading(facts.Job(TARGET, False, worlds.NOW, told))
+    assert found.revision is None
+    assert found.holding == facts.Trouble("GatedRepo", "ask for access")
+    assert not found.delete_jobs
+    again = downloading(facts.Job(TARGET, False, worlds.NOW - plan.RETRY, told))
+    assert again.delete_jobs == (TARGET,)
+
+
+def test_where_no_other_pod_can_mount_the_volume_the_pods_download_themselves() -> None:
+    found = downloading(None, shared_weights=False)
+    assert (found.start_job, found.revision) == (None, TARGET)
+
+
+def test_the_same_weights_with_another_argument_need_no_download() -> None:
+    seen = replace(stable(LLAMA, **SHARED), endpoints=[vllm(max_model_len=4096)])
+    found = decided(seen)
+    assert found.start_job is None
+    assert found.revision
+    assert file(found, found.revision)["chat"]["resolved"] == {"commit": worlds.COMMIT}
+
+
+def test_the_commit_that_a_pod_reports_is_written_for_all_to_come() -> None:
+    seen = stable(vllm())
+    reported = replace(seen.pods[0], weights={"chat": {"commit": worlds.COMMIT}})
+    found = decided(replace(seen, pods=[reported]))
+    assert file(found, "")["chat"]["resolved"] == {"commit": worlds.COMMIT}
+    assert found.revision is None
+    assert not found.steps
+
+
+def test_a_job_that_nobody_waits_for_is_deleted() -> None:
+    found = decided(replace(stable(CHAT), jobs=[facts.Job("other", None)]))
+    assert found.delete_jobs == ("other",)
+
+
+def test_jobs_and_pods_of_a_former_revision_keep_its_file() -> None:
+    seen = replace(rolling(), pods=[pod("llm-1", CHAT)])
+    assert not decided(seen).acts
