@@ -69,7 +69,9 @@ def held(*endpoints: Mapping[str, Any]) -> dict[str, facts.ModelState]:
 
 def pod(name: str = "llm-1", *endpoints: Mapping[str, Any], **more: Any) -> facts.Pod:
     """A pod that serves these endpoints."""
-    running = facts.Pod(name, address="127.0.0.1", running=True, started=True, ready=True, models=held(*endpoints))
+    running = facts.Pod(
+        name, address="127.0.0.1", running=True, started=True, ready=True, models=held(*endpoints)
+    )
     return replace(running, **more)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import worlds
-from tritonllm_operator import facts, names, plan, revisions
+from tritonllm_operator import facts, names, plan, revisions, rolls
 from worlds import endpoint, held, pod, resource, stable, steps, vllm, world
 
 
@@ -88,7 +88,9 @@ def test_a_model_on_its_way_is_waited_for(state: str) -> None:
 def test_a_dead_pipeline_is_loaded_again() -> None:
     seen = stable(CHAT)
     dead = held(CHAT) | {"chat": facts.ModelState("UNAVAILABLE", reason="it crashed")}
-    assert steps(decided(replace(seen, pods=[replace(seen.pods[0], models=dead)]))) == {("load", "llm-1", "chat")}
+    assert steps(decided(replace(seen, pods=[replace(seen.pods[0], models=dead)]))) == {
+        ("load", "llm-1", "chat")
+    }
 
 
 def test_without_its_engine_nothing_is_loaded() -> None:
@@ -196,7 +198,10 @@ def test_what_is_refused_from_the_start_is_not_wanted() -> None:
 
 
 def test_engines_that_ask_for_more_than_a_gpu_has_are_refused_the_newest_first() -> None:
-    first, second = vllm(commit=worlds.COMMIT, gpu_memory_utilization=0.6), vllm("code", gpu_memory_utilization=0.5)
+    first, second = (
+        vllm(commit=worlds.COMMIT, gpu_memory_utilization=0.6),
+        vllm("code", gpu_memory_utilization=0.5),
+    )
     found = decided(replace(stable(first, gpus=1), endpoints=[second, vllm(gpu_memory_utilization=0.6)]))
     (refused,) = [item for item in found.judged if item.refusal]
     assert (refused.name, refused.refusal and refused.refusal.reason) == ("code", "MemoryBudget")
@@ -348,7 +353,7 @@ def test_weights_that_can_not_be_had_hold_the_roll_and_are_tried_again_later() -
     assert found.revision is None
     assert found.holding == facts.Trouble("GatedRepo", "ask for access")
     assert not found.delete_jobs
-    again = downloading(facts.Job(TARGET, False, worlds.NOW - plan.RETRY, told))
+    again = downloading(facts.Job(TARGET, False, worlds.NOW - rolls.RETRY, told))
     assert again.delete_jobs == (TARGET,)
 
 

@@ -1,0 +1,156 @@
+"""Which revision a pool's pods shall be of, and what has to come before: weights, and a way back. Pure."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tritonllm import api
+from tritonllm_operator import facts, names, revisions
+from tritonllm_operator.facts import Job, Pod, Pool, Trouble, World
+
+# A download that failed is tried again: who has the token or the access may have got it meanwhile.
+RETRY = datetime.timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Which revision the pods shall be of.
+
+    Attributes:
+        keep: revisions whose files stay.
+        target: a new revision, which needs a file.
+        move_to: what to write into the pod template.
+        annotations: of the ConfigMap.
+        start_job: as in `Plan`, like those below.
+    """
+
+    keep: frozenset[str]
+    target: str | None = None
+    move_to: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    start_job: str | None = None
+    delete_jobs: tuple[str, ...] = ()
+    holding: Trouble | None = None
+
+
+def aim(
+    world: World,
+    pool: Pool,
+    wanted: Mapping[str, api.LLMEndpoint],
+    kept: Mapping[str, Mapping[str, api.LLMEndpoint]],
+) -> Aim:
+    """Where the pods are to go.
+
+    Args:
+        world: what was seen.
+        pool: its pool.
+        wanted: what the pool is to serve.
+        kept: the endpoints of each revision that has a file, the pods' own among them.
+    """
+    files = world.files or facts.Files({})
+    at = pool.revision
+    keep = frozenset(
+        {at, *(pod.revision for pod in world.pods)} | ({files.good} if files.good is not None else set())
+    )
+    marks = {names.GOOD: files.good, names.FAILED: files.failed, names.BECAUSE: files.because}
+    new = revisions.new_engines(wanted, kept[at])
+    if not new:
+        gone = tuple(job.revision for job in world.jobs if job.revision != at)
+        if pool.rolled_out and all(pod.revision == at for pod in world.pods):
+            return Aim(frozenset({at}), annotations={names.GOOD: at}, delete_jobs=gone)
+        if pool.observed and pool.deadline_exceeded and files.good in kept and files.good != at:
+            marks |= {names.FAILED: at, names.BECAUSE: _why(world.pods, at)}
+            return Aim(keep, move_to=files.good, annotations=present(marks), delete_jobs=gone)
+        return Aim(keep, annotations=present(marks), delete_jobs=gone)
+    target = revisions.name(wanted, at)
+    gone = tuple(job.revision for job in world.jobs if job.revision not in (at, target))
+    if target == files.failed:
+        holding = Trouble(
+            "RolledBack",
+            f"the pods with the new version did not get ready in time, so the former version was taken back:"
+            f" {files.because}; correct the endpoint, or annotate the ConfigMap {names.config_map(world.name)} with"
+            f" `{names.FAILED}-` to try again",
+        )
+        return Aim(keep, annotations=present(marks), delete_jobs=gone, holding=holding)
+    download = _download(world, pool, target, [wanted[name] for name in new], kept.get(target, {}))
+    return Aim(
+        keep | {target},
+        target=target,
+        move_to=None if download.holding else target,
+        annotations=present(marks),
+        start_job=download.start_job,
+        delete_jobs=gone + download.delete_jobs,
+        holding=download.holding,
+    )
+
+
+def present(marks: Mapping[str, str | None]) -> dict[str, str]:
+    """The annotations that are there."""
+    return {key: value for key, value in marks.items() if value is not None}
+
+
+def _why(pods: Sequence[Pod], revision: str) -> str:
+    """What the pods of a revision said of themselves, in one sentence."""
+    for pod in pods:
+        if pod.revision != revision:
+            continue
+        if pod.trouble is not None:
+            return pod.trouble.message
+        for model, state in sorted((pod.models or {}).items()):
+            if state.reason and state.state != facts.READY:
+                return f"{model} of pod {pod.name}: {state.reason}"
+    return "they said nothing of why"
+
+
+@dataclass(frozen=True)
+class _Download:
+    start_job: str | None = None
+    delete_jobs: tuple[str, ...] = ()
+    holding: Trouble | None = None
+
+
+def _download(
+    world: World,
+    pool: Pool,
+    target: str,
+    new: Sequence[api.LLMEndpoint],
+    earlier: Mapping[str, api.LLMEndpoint],
+) -> _Download:
+    """Whether the new engines' weights have to come first, and how far that is.
+
+    Where the volume can't be mounted beside the running pods, the new pods bring their weights themselves.
+    """
+    missing = [
+        endpoint.name
+        for endpoint in new
+        if revisions.wants_download(revisions.with_commit(endpoint, earlier.get(endpoint.name)))
+    ]
+    if not (missing and pool.downloads and pool.shared_weights):
+        return _Download()
+    job = next((job for job in world.jobs if job.revision == target), None)
+    waiting = Trouble(
+        "WeightsDownloading",
+        f"the weights of {', '.join(missing)} are being downloaded before any pod is replaced",
+    )
+    if job is None:
+        return _Download(start_job=target, holding=waiting)
+    if job.succeeded is None:
+        return _Download(holding=waiting)
+    if job.succeeded:
+        return _Download()
+    over = job.finished is None or world.now - job.finished >= RETRY
+    return _Download(delete_jobs=(target,) if over else (), holding=_failed_download(world, job, missing))
+
+
+def _failed_download(world: World, job: Job, missing: Sequence[str]) -> Trouble:
+    for name in (*missing, ""):
+        told = job.weights.get(name, {})
+        if "reason" in told:
+            return Trouble(told["reason"], told.get("message", ""))
+    return Trouble(
+        "WeightsFailed",
+        f"the Job {names.sync_job(world.name, job.revision)} failed without saying why; see"
+        f" `kubectl logs job/{names.sync_job(world.name, job.revision)}`",
+    )
