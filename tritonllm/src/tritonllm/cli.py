@@ -7,18 +7,33 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 import typer.core
+import typer.main
 
 from tritonllm.commands import chat, generate, guard, render, serve, validate, weights
+
+if TYPE_CHECKING:
+    import importlib.metadata
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
 
+# Other packages add commands by entry points of this group.
+_COMMANDS = "tritonllm.commands"
+
+
 class _Group(typer.core.TyperGroup):
-    """Turns the errors that commands are expected to raise into a line on stderr and an exit code."""
+    """Turns expected errors of commands into a line on stderr and an exit code, and finds other packages' commands."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(_added().names)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # Looking for them takes time, which the commands from here need not pay.
+        return super().get_command(ctx, cmd_name) or _command(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -40,6 +55,21 @@ class _Group(typer.core.TyperGroup):
             raise typer.Exit(code) from None
 
 
+def _added() -> importlib.metadata.EntryPoints:
+    import importlib.metadata
+
+    return importlib.metadata.entry_points(group=_COMMANDS)
+
+
+def _command(name: str) -> Any:
+    found = [each for each in _added() if each.name == name]
+    if not found:
+        return None
+    group = typer.Typer(context_settings=_SETTINGS, rich_markup_mode=None, add_completion=False)
+    group.command(name)(found[0].load())
+    return typer.main.get_command(group)
+
+
 def exit_code(error: Exception) -> int | None:
     """The exit code for an error of the user's or the world's; None for a bug."""
     from tritonllm import client, files, serve
@@ -54,13 +84,15 @@ def exit_code(error: Exception) -> int | None:
     return None
 
 
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_SETTINGS,
     epilog="Exit codes: 0 done, 1 failed, 2 a mistake in the input, 3 stopped by a guardrail, 20 to 29 no weights"
     " (see `weights sync`), 130 interrupted.",
 )
