@@ -1,4 +1,4 @@
-"""Renders the pool's chart with the real helm, for every test of it."""
+"""Renders both charts, a pool's and the operator's, with the real helm, for every test of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ import yaml
 
 HERE = Path(__file__).parent
 CHART = HERE.parent / "triton"
+OPERATOR = HERE.parent / "operator"
+OPERATOR_RELEASE = "tritonllm-operator"
+# Whole examples, named after what they show.
+VALUES = sorted((HERE / "values").glob("*.yaml"))
+OF_OPERATOR = [path for path in VALUES if path.name.startswith("operator-")]
+OF_POOL = [path for path in VALUES if path not in OF_OPERATOR]
 # What a random secret would spoil: a rendering that is always the same.
 SECRET = {"apiSecret": {"value": "golden"}}
 # A pool that needs no more than this. Tests add what they are about.
@@ -21,6 +27,8 @@ SMALL: dict[str, Any] = {
     "image": {"repository": "registry.example.com/tritonllm"},
     "endpoints": [{"name": "chat", "spec": {"model": {"repo": "org/name"}, "guardrails": {}}}],
 }
+# The same of the operator.
+SMALL_OPERATOR: dict[str, Any] = {"image": {"repository": "registry.example.com/tritonllm-operator"}}
 
 Document = dict[str, Any]
 
@@ -59,13 +67,15 @@ def text(values: Mapping[str, Any] | Path, *arguments: str, release: str = "llm"
     """What `helm template` prints.
 
     Args:
-        values: a file, or values that are added to `SMALL`.
+        values: a file, which may be of either chart, or values of a pool that are added to `SMALL`.
         arguments: more arguments of helm.
         release: name of the pool.
 
     Raises:
         Refused: helm would not render.
     """
+    if values in OF_OPERATOR:
+        return template(values.read_text(), OPERATOR_RELEASE, arguments, OPERATOR)
     given = load(values.read_text()) if isinstance(values, Path) else merged(SMALL, values)
     if not given.get("apiSecret"):
         given = merged(SECRET, given)
@@ -73,9 +83,10 @@ def text(values: Mapping[str, Any] | Path, *arguments: str, release: str = "llm"
 
 
 @functools.cache
-def template(values: str, release: str, arguments: tuple[str, ...] = ()) -> str:
+def template(values: str, release: str, arguments: tuple[str, ...] = (), chart: Path = CHART) -> str:
     """Runs helm. The same question again is answered from memory; see `text`."""
-    command = [helm(), "template", release, str(CHART), "--namespace=models", "--values=-", *arguments]
+    namespace = "operators" if chart == OPERATOR else "models"
+    command = [helm(), "template", release, str(chart), f"--namespace={namespace}", "--values=-", *arguments]
     done = subprocess.run(command, input=values, capture_output=True, text=True, timeout=60)
     if done.returncode:
         raise Refused(done.stderr)
@@ -83,8 +94,14 @@ def template(values: str, release: str, arguments: tuple[str, ...] = ()) -> str:
 
 
 def render(values: Mapping[str, Any] | Path, *arguments: str, release: str = "llm") -> list[Document]:
-    """All documents of a rendered pool; see `text`."""
+    """All documents of a rendered chart; see `text`."""
     return load_all(text(values, *arguments, release=release))
+
+
+def operator(values: Mapping[str, Any], *arguments: str, release: str = OPERATOR_RELEASE) -> list[Document]:
+    """All documents of a rendered operator; the values are added to `SMALL_OPERATOR`."""
+    given = yaml.safe_dump(merged(SMALL_OPERATOR, values))
+    return load_all(template(given, release, arguments, OPERATOR))
 
 
 def one(documents: list[Document], kind: str, name: str | None = None) -> Document:

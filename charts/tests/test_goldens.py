@@ -1,4 +1,4 @@
-"""Pools as they are rendered, whole, named after what they show; the README takes its examples from them."""
+"""Pools and operators as they are rendered, whole, named after what they show; READMEs take their examples from them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import pytest
 
 import chart
 
-VALUES = sorted((chart.HERE / "values").glob("*.yaml"))
 
-
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", chart.VALUES, ids=lambda path: path.stem)
 def test_renders_as_recorded(values: chart.Path, request: pytest.FixtureRequest) -> None:
     golden = chart.HERE / "golden" / values.name
     found = chart.text(values)
@@ -19,16 +17,17 @@ def test_renders_as_recorded(values: chart.Path, request: pytest.FixtureRequest)
 
 
 def test_no_golden_is_left_over() -> None:
-    assert {path.name for path in (chart.HERE / "golden").iterdir()} == {path.name for path in VALUES}
+    assert {path.name for path in (chart.HERE / "golden").iterdir()} == {path.name for path in chart.VALUES}
 
 
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", chart.VALUES, ids=lambda path: path.stem)
 def test_every_example_is_in_the_readme_word_for_word(values: chart.Path) -> None:
-    if values.stem != "everything-on":
-        assert f"```yaml\n{values.read_text()}```" in (chart.CHART / "README.md").read_text()
+    readme = (chart.OPERATOR if values in chart.OF_OPERATOR else chart.CHART) / "README.md"
+    if not values.stem.endswith("everything-on"):
+        assert f"```yaml\n{values.read_text()}```" in readme.read_text()
 
 
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", chart.VALUES, ids=lambda path: path.stem)
 def test_rendering_again_gives_the_same(values: chart.Path) -> None:
     before = chart.text(values)
     chart.template.cache_clear()

@@ -13,7 +13,6 @@ import chart
 from tritonllm import files
 
 OLDEST, NEWEST = "1.30", "1.37"
-VALUES = sorted((chart.HERE / "values").glob("*.yaml"))
 # Kinds that no version of Kubernetes brings: what the chart uses of them, as the projects that own them define it.
 FOREIGN = {path.stem: json.loads(path.read_text()) for path in (chart.HERE / "schemas").glob("*.json")}
 
@@ -28,7 +27,7 @@ def check(document: chart.Document, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", chart.VALUES, ids=lambda path: path.stem)
 def test_every_document_is_valid(values: chart.Path, version: str) -> None:
     documents = chart.render(values, f"--kube-version={version}")
     assert len(documents) > 5
@@ -36,8 +35,9 @@ def test_every_document_is_valid(values: chart.Path, version: str) -> None:
         check(document, version)
 
 
-def test_a_misspelt_field_would_be_found() -> None:
-    for document in chart.render(chart.HERE / "values" / "everything-on.yaml"):
+@pytest.mark.parametrize("example", ["everything-on", "operator-everything-on"])
+def test_a_misspelt_field_would_be_found(example: str) -> None:
+    for document in chart.render(chart.HERE / "values" / f"{example}.yaml"):
         broken = copy.deepcopy(document)
         inner = broken.get("spec") or broken
         inner["misspelt"] = True
@@ -45,24 +45,30 @@ def test_a_misspelt_field_would_be_found() -> None:
             check(broken, NEWEST)
 
 
-def test_every_kind_of_document_is_rendered_by_some_example() -> None:
-    kinds = {document["kind"] for values in VALUES for document in chart.render(values)}
-    templates = [path for path in (chart.CHART / "templates").rglob("*.yaml") if path.name != "checks.yaml"]
+@pytest.mark.parametrize(
+    ("whole", "examples"), [(chart.CHART, chart.OF_POOL), (chart.OPERATOR, chart.OF_OPERATOR)]
+)
+def test_every_kind_of_document_is_rendered_by_some_example(
+    whole: chart.Path, examples: list[chart.Path]
+) -> None:
+    kinds = {document["kind"] for values in examples for document in chart.render(values)}
+    templates = [path for path in (whole / "templates").rglob("*.yaml") if path.name != "checks.yaml"]
     declared = {
         line.removeprefix("kind: ")
         for path in templates
         for line in path.read_text().splitlines()
         if line.startswith("kind: ")
     }
-    assert kinds == declared | {"LLMEndpoint"}
+    assert kinds == declared | ({"LLMEndpoint"} if whole == chart.CHART else set())
 
 
 def test_an_older_kubernetes_is_refused() -> None:
-    with pytest.raises(chart.Refused, match=r"1\.30\.0"):
-        chart.render({}, "--kube-version=1.29.14")
+    for render in (chart.render, chart.operator):
+        with pytest.raises(chart.Refused, match=r"1\.30\.0"):
+            render({}, "--kube-version=1.29.14")
 
 
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", chart.OF_POOL, ids=lambda path: path.stem)
 def test_the_endpoints_are_what_serve_and_sync_read(values: chart.Path) -> None:
     documents = chart.render(values)
     given = [entry["name"] for entry in chart.load(values.read_text())["endpoints"]]

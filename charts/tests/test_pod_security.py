@@ -8,7 +8,6 @@ import pytest
 
 import chart
 
-VALUES = sorted((chart.HERE / "values").glob("*.yaml"))
 # https://kubernetes.io/docs/concepts/security/pod-security-standards, `restricted`, which includes `baseline`.
 VOLUMES = {
     "configMap",
@@ -59,7 +58,7 @@ def violations(spec: chart.Document) -> Iterator[str]:
             yield f"{each['name']} has a host port"
 
 
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", chart.VALUES, ids=lambda path: path.stem)
 def test_every_pod_is_restricted(values: chart.Path) -> None:
     for spec in pods(values):
         assert list(violations(spec)) == []
@@ -73,15 +72,15 @@ def test_a_pod_that_is_not_restricted_would_be_found() -> None:
     assert len(list(violations(spec))) == 7
 
 
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
-def test_no_pod_gets_a_token_of_kubernetes(values: chart.Path) -> None:
+@pytest.mark.parametrize("values", chart.OF_POOL, ids=lambda path: path.stem)
+def test_no_pod_of_a_pool_gets_a_token_of_kubernetes(values: chart.Path) -> None:
     assert all(spec["automountServiceAccountToken"] is False for spec in pods(values))
     for document in chart.render(values):
         if document["kind"] == "ServiceAccount":
             assert document["automountServiceAccountToken"] is False
 
 
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", chart.OF_POOL, ids=lambda path: path.stem)
 def test_only_the_init_container_sees_the_token_of_the_hub(values: chart.Path) -> None:
     (spec, *others) = pods(values)
     secret = {volume["name"] for volume in spec["volumes"] if volume["name"] == "hub-token"}
@@ -105,7 +104,7 @@ def test_the_token_is_a_file_of_the_init_container_and_in_no_environment() -> No
         assert not any("secretKeyRef" in str(variable) for variable in each["env"])
 
 
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", chart.OF_POOL, ids=lambda path: path.stem)
 def test_only_the_server_is_cut_off_from_the_hub_and_only_the_init_container_may_write_weights(
     values: chart.Path,
 ) -> None:
@@ -118,13 +117,13 @@ def test_only_the_server_is_cut_off_from_the_hub_and_only_the_init_container_may
                 assert bool(mount.get("readOnly")) == (each["name"] == "server")
 
 
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", chart.OF_POOL, ids=lambda path: path.stem)
 def test_no_init_container_takes_a_gpu(values: chart.Path) -> None:
     for each in chart.pod(chart.render(values)).get("initContainers", []):
         assert set(each["resources"]["limits"]) <= {"cpu", "memory"}
 
 
-@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", chart.VALUES, ids=lambda path: path.stem)
 def test_every_directory_that_must_be_written_is_a_volume(values: chart.Path) -> None:
     for spec in pods(values):
         for each in spec.get("initContainers", []) + spec["containers"][:1]:

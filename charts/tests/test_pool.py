@@ -74,6 +74,7 @@ def test_a_rollout_can_surge() -> None:
         {"podDisruptionBudget": {"enabled": True}},
         {"test": {"prompt": "Hi."}, "apiSecret": {"value": "another"}},
         {"replicas": 2, "weights": {"accessMode": "ReadWriteMany"}},
+        {"apiSecret": {"value": "another"}, "image": {"runtime": "vllm-0.25.1"}},
     ],
 )
 def test_what_is_not_the_pods_does_not_roll_them(change: dict[str, Any]) -> None:
@@ -130,6 +131,63 @@ def test_the_operator_may_read_this_pools_secret_and_nothing_else() -> None:
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["llm-api"], "verbs": ["get"]}
     ]
     assert not any(kind == "Role" for kind, _ in names({}))
+
+
+def test_the_operator_finds_what_it_must_know_in_the_annotations() -> None:
+    documents = chart.render(
+        {
+            "operator": {"enabled": True},
+            "apiSecret": {"existingSecret": "mine", "key": "word"},
+            "drain": {"seconds": 450},
+            "gpu": {"count": 4},
+            "endpoints": [],
+        }
+    )
+    annotations = chart.one(documents, "Deployment")["metadata"]["annotations"]
+    assert annotations == {
+        "tritonllm.io/runtime": "vllm-0.24.0",
+        "tritonllm.io/operator": "true",
+        "tritonllm.io/api-secret": "mine",
+        "tritonllm.io/api-secret-key": "word",
+        "tritonllm.io/drain-seconds": "450",
+        "tritonllm.io/gpus": "4",
+        "tritonllm.io/weights": "Own",
+    }
+    role = chart.one(documents, "Role")
+    assert role["rules"][0]["resourceNames"] == [annotations["tritonllm.io/api-secret"]]
+
+
+def test_a_pool_without_the_operator_says_so() -> None:
+    annotations = deployment({})["metadata"]["annotations"]
+    assert annotations["tritonllm.io/operator"] == "false"
+    assert annotations["tritonllm.io/api-secret"] == "llm-api"
+
+
+@pytest.mark.parametrize(
+    ("weights", "sharing"),
+    [
+        ({}, "Own"),
+        ({"accessMode": "ReadWriteOncePod"}, "Own"),
+        ({"accessMode": "ReadWriteMany"}, "Shared"),
+        ({"accessMode": "ReadOnlyMany", "sync": {"enabled": False}}, "Shared"),
+        ({"type": "ExistingClaim", "existingClaim": "a", "accessMode": "ReadWriteMany"}, "Shared"),
+        ({"type": "Ephemeral", "accessMode": "ReadWriteMany"}, "Own"),
+    ],
+)
+def test_the_operator_is_told_whether_another_pod_can_mount_the_weights(
+    weights: dict[str, Any], sharing: str
+) -> None:
+    annotations = deployment({"weights": weights})["metadata"]["annotations"]
+    assert annotations["tritonllm.io/weights"] == sharing
+
+
+def test_the_operator_is_told_that_there_are_no_weights() -> None:
+    assert deployment(SIMULATED)["metadata"]["annotations"]["tritonllm.io/weights"] == "None"
+
+
+def test_the_revision_of_the_pods_is_the_operators_alone() -> None:
+    for values in ({}, OPERATED):
+        assert "tritonllm.io/revision" not in template(values)["metadata"]["annotations"]
 
 
 def test_helm_test_asks_every_endpoint() -> None:

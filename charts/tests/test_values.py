@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -14,16 +15,26 @@ import pytest
 import chart
 from tritonllm import api
 
-TEXT = (chart.CHART / "values.yaml").read_text()
-VALUES = chart.load(TEXT)
-SCHEMA = json.loads((chart.CHART / "values.schema.json").read_text())
-FILES = [path for path in sorted((chart.CHART / "templates").rglob("*")) if path.is_file()]
-TEMPLATES = "\n".join(path.read_text() for path in FILES)
-# What only checks or mentions a value does not make it do anything.
-RENDERING = "\n".join(path.read_text() for path in FILES if path.name not in ("_checks.tpl", "NOTES.txt"))
+FOLDERS = [chart.CHART, chart.OPERATOR]
 ROOT = chart.CHART.parents[1]
 # Values that are maps or lists of Kubernetes' own, given to it as a whole.
 WHOLE = {"autoscaling.behavior", "resources", "weights.sync.resources", "dashboard.labels"}
+
+
+@functools.cache
+def values_of(folder: chart.Path) -> dict[str, Any]:
+    return chart.load((folder / "values.yaml").read_text())
+
+
+@functools.cache
+def schema_of(folder: chart.Path) -> dict[str, Any]:
+    return json.loads((folder / "values.schema.json").read_text())
+
+
+@functools.cache
+def templates_of(folder: chart.Path, *without: str) -> str:
+    files = [path for path in sorted((folder / "templates").rglob("*")) if path.is_file()]
+    return "\n".join(path.read_text() for path in files if path.name not in without)
 
 
 def leaves(values: dict[str, Any], above: str = "") -> Iterator[str]:
@@ -35,10 +46,10 @@ def leaves(values: dict[str, Any], above: str = "") -> Iterator[str]:
             yield path
 
 
-def commented() -> set[str]:
+def commented(folder: chart.Path) -> set[str]:
     """Paths in values.yaml that have a `# --` comment right above them."""
     found, path, explained = set(), [], False
-    for line in TEXT.splitlines():
+    for line in (folder / "values.yaml").read_text().splitlines():
         if match := re.match(r"( *)([\w]+):", line):
             path = [*path[: len(match[1]) // 2], match[2]]
             if explained:
@@ -62,32 +73,46 @@ def objects(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]
             yield from objects(value, f"{path}[{index}]")
 
 
-@pytest.mark.parametrize("path", sorted(leaves(VALUES)))
-def test_every_value_is_explained(path: str) -> None:
-    assert path in commented(), f"{path} needs a comment that begins with `# --`"
+of_each_chart = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+of_each_value = pytest.mark.parametrize(
+    ("folder", "path"),
+    [(folder, path) for folder in FOLDERS for path in sorted(leaves(values_of(folder)))],
+    ids=lambda given: given.name if isinstance(given, chart.Path) else given,
+)
 
 
-@pytest.mark.parametrize("path", sorted(leaves(VALUES)))
-def test_every_value_is_used(path: str) -> None:
-    assert re.search(rf"\.Values\.{re.escape(path)}(?![\w.])", RENDERING)
+@of_each_value
+def test_every_value_is_explained(folder: chart.Path, path: str) -> None:
+    assert path in commented(folder), f"{path} needs a comment that begins with `# --`"
 
 
-def test_templates_use_no_value_that_does_not_exist() -> None:
+@of_each_value
+def test_every_value_is_used(folder: chart.Path, path: str) -> None:
+    # What only checks or mentions a value does not make it do anything.
+    rendering = templates_of(folder, "_checks.tpl", "NOTES.txt")
+    assert re.search(rf"\.Values\.{re.escape(path)}(?![\w.])", rendering)
+
+
+@of_each_chart
+def test_templates_use_no_value_that_does_not_exist(folder: chart.Path) -> None:
     known = {
-        path for leaf in leaves(VALUES) for path in itertools.accumulate(leaf.split("."), "{}.{}".format)
+        path
+        for leaf in leaves(values_of(folder))
+        for path in itertools.accumulate(leaf.split("."), "{}.{}".format)
     }
-    used = {name.rstrip(".") for name in re.findall(r"\.Values\.([\w.]+)", TEMPLATES)}
+    used = {name.rstrip(".") for name in re.findall(r"\.Values\.([\w.]+)", templates_of(folder))}
     assert {path for path in used - known if not path.startswith("resources.")} == set()
 
 
-@pytest.mark.parametrize("path", sorted(leaves(VALUES)))
-def test_every_value_is_in_the_schema(path: str) -> None:
-    part = SCHEMA
+@of_each_value
+def test_every_value_is_in_the_schema(folder: chart.Path, path: str) -> None:
+    part = schema_of(folder)
     for key in path.split("."):
         part = part["properties"][key]
 
 
-def test_the_schema_knows_no_value_that_does_not_exist() -> None:
+@of_each_chart
+def test_the_schema_knows_no_value_that_does_not_exist(folder: chart.Path) -> None:
     def walk(schema: dict[str, Any], values: Any, path: str) -> Iterator[str]:
         for key, part in schema.get("properties", {}).items():
             inside = f"{path}{key}"
@@ -96,14 +121,15 @@ def test_the_schema_knows_no_value_that_does_not_exist() -> None:
             elif inside not in WHOLE:
                 yield from walk(part, values[key], f"{inside}.")
 
-    missing = set(walk(SCHEMA, VALUES, ""))
+    missing = set(walk(schema_of(folder), values_of(folder), ""))
     # Affinity has no default, but its kinds are known.
     assert missing == {"affinity.nodeAffinity", "affinity.podAffinity", "affinity.podAntiAffinity"}
 
 
-def test_no_object_of_the_schema_takes_unknown_keys() -> None:
+@of_each_chart
+def test_no_object_of_the_schema_takes_unknown_keys(folder: chart.Path) -> None:
     """But for maps of texts, and Kubernetes' own objects, which the API server checks."""
-    opened = {path for path, schema in objects(SCHEMA) if "additionalProperties" not in schema}
+    opened = {path for path, schema in objects(schema_of(folder)) if "additionalProperties" not in schema}
     kubernetes_own = re.compile(
         r"affinity\.properties\.\w+|.*\.(labelSelector|podSelector|namespaceSelector|valueFrom)|properties\.extra(Volumes|Containers)\.items"
     )
@@ -147,7 +173,7 @@ def test_the_image_holds_the_vllm_that_the_chart_says() -> None:
         for line in (ROOT / "images" / "versions.env").read_text().splitlines()
         if "=" in line and line[0] != "#"
     )
-    assert VALUES["image"]["runtime"] == f"vllm-{versions['TRITON_VLLM_VERSION']}"
+    assert values_of(chart.CHART)["image"]["runtime"] == f"vllm-{versions['TRITON_VLLM_VERSION']}"
 
 
 def test_the_checks_know_the_defaults_of_an_endpoint() -> None:

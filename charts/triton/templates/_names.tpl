@@ -37,6 +37,12 @@ app.kubernetes.io/component: server
 {{ .Values.weights.existingClaim | default (printf "%s-weights" .Release.Name) }}
 {{- end }}
 
+{{/* Whether a pod beside the running ones can mount the weights, too: Shared, Own, or None without weights. */}}
+{{- define "triton.weightsSharing" -}}
+{{- $shared := and (ne .Values.weights.type "Ephemeral") (has .Values.weights.accessMode (list "ReadWriteMany" "ReadOnlyMany")) -}}
+{{ .Values.weights.enabled | ternary ($shared | ternary "Shared" "Own") "None" }}
+{{- end }}
+
 {{- define "triton.apiSecret" -}}
 {{ .Values.apiSecret.existingSecret | default (printf "%s-api" .Release.Name) }}
 {{- end }}

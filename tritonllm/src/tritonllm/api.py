@@ -15,7 +15,7 @@ import pydantic
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from tritonllm.sampling import SamplingParameters
+from tritonllm.sampling import SamplingParameters, Text
 
 GROUP = "tritonllm.io"
 API_VERSION = f"{GROUP}/v1alpha1"
@@ -30,11 +30,14 @@ DEFAULT_MAX_NUM_SEQS = 256
 CHARACTERS_PER_TOKEN = 16
 ASSUMED_CONTEXT = 131_072
 
+# What the default limits need. tritonserver has them from its start, so that what is loaded later has enough, too.
+LEAST_THREADS = 512
+
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$")]
 Phrase = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=256)]
 Repo = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z._-]{1,96}/[0-9A-Za-z._-]{1,96}$")]
 # https://github.com/huggingface/huggingface_hub: utils/_validators.py
-_NO_REPO = re.compile(r"--|\.\.|(^|/)[-.]|[-.](/|$)|\.git$")
+NO_REPO = re.compile(r"--|\.\.|(^|/)[-.]|[-.](/|$)|\.git$")
 Commit = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -78,7 +81,7 @@ class Model(_Model):
     @pydantic.field_validator("repo")
     @classmethod
     def _named_as_on_the_hub(cls, value: str | None) -> str | None:
-        if value is not None and _NO_REPO.search(value):
+        if value is not None and NO_REPO.search(value):
             raise PydanticCustomError(
                 "bad_repo",
                 "must not have `--` or `..`, a part that begins or ends with `-` or `.`, or end in `.git`",
@@ -133,11 +136,23 @@ class Prompt(_Model):
         return self
 
 
+class SamplingDefaults(SamplingParameters):
+    """What a request gets that does not say; names and meanings are vLLM's `SamplingParams`.
+
+    What is not set here either is left to the engine. `stop` is a list, as a field of Kubernetes has one type; a
+    request may also give it as one text.
+    """
+
+    stop: list[Text] | None = pydantic.Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default=None, max_length=64, description="Texts that end the answer."
+    )
+
+
 class Sampling(_Model):
     """What a request gets when it does not say, and what it can't have."""
 
-    defaults: SamplingParameters = pydantic.Field(
-        default_factory=SamplingParameters, description="Used where a request says nothing."
+    defaults: SamplingDefaults = pydantic.Field(
+        default_factory=SamplingDefaults, description="Used where a request says nothing."
     )
     max_tokens_limit: int = pydantic.Field(
         default=4096, ge=1, le=1_000_000, description="A request for more `max_tokens` is refused."
@@ -303,6 +318,16 @@ class Spec(_Model):
     def capacity(self) -> int:
         """Requests that one pod really works on at once."""
         return min(self.limits.max_concurrent_requests, self.engine.max_num_seqs)
+
+    @property
+    def threads(self) -> int:
+        """Threads that Triton's Python backend needs for each of the endpoint's models.
+
+        A request of the pipeline holds one from its call of the engine until the first response, also while it waits
+        for a place in the engine. Every response that is sent needs one for a moment: were none left, no stream would
+        go on. More than 256 responses are never on their way at once.
+        """
+        return self.limits.max_concurrent_requests + min(256, self.capacity)
 
 
 class Metadata(_Model):

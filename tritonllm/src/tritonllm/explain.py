@@ -15,8 +15,9 @@ from typing import Any
 import pydantic
 from pydantic_core import ErrorDetails
 
-_PATTERNS = {
+PATTERNS = {
     "^[a-z0-9]": "must be 1 to 50 lower-case letters, digits and `-`, with a letter or digit at both ends",
+    "^[0-9A-Za-z_./-]": "must be 1 to 128 letters, digits and `_`, `.`, `/` and `-`",
     "^[0-9A-Za-z._-]": "must be `organisation/name`, as on the Hugging Face Hub",
     "^[0-9a-f]": "must be a commit, 40 hexadecimal digits",
 }
@@ -136,7 +137,7 @@ def _message(detail: ErrorDetails, holder: Any) -> str:
         return _choice(given, context["expected"])
     if kind == "string_pattern_mismatch":
         expected = next(
-            (text for start, text in _PATTERNS.items() if context["pattern"].startswith(start)), ""
+            (text for start, text in PATTERNS.items() if context["pattern"].startswith(start)), ""
         )
         return f"{expected or 'must match ' + context['pattern']}, not {_show(given)}"
     empty = (

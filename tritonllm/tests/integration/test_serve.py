@@ -102,16 +102,6 @@ def test_a_second_one_on_the_same_ports_says_which(calm: server.Served) -> None:
         assert f"port {port} (--http-port) is in use" in second.log.read_text()
 
 
-def test_readiness_follows_the_endpoint_files() -> None:
-    both = [endpoint("chat"), endpoint("code")]
-    with server.running(both) as served:
-        unload(served, "code")
-        server.until(lambda: "code was loaded, but Triton" in served.probe("/readyz")[1], 10, served.story)
-        served.files[1].write_text(endpoint("chat").replace("name: chat", "name: added-later"))
-        served.until_ready(10)
-        assert "code" not in served.probe("/readyz")[1]
-
-
 def unload(served: server.Served, model: str) -> None:
     httpx.post(f"{served.http}/v2/repository/models/{model}/unload").raise_for_status()
 
@@ -140,6 +130,41 @@ def test_one_bad_endpoint_does_not_stop_the_others() -> None:
         server.until(lambda: served.probe("/readyz")[0] == 503, 5, served.story)
 
 
+def with_weights(name: str) -> str:
+    args = "engine: {type: vllm, args: {load_format: dummy}}"
+    return endpoint(name).replace("engine: {type: simulated", f"model: {{path: {name}}}\n  {args} #")
+
+
+def test_an_endpoint_without_weights_does_not_stop_the_others(tmp_path: Path) -> None:
+    with server.running([with_weights("bare"), endpoint("chat")], weights=tmp_path) as served:
+        reason = f"no weights at {tmp_path}/bare; correct `spec.model.path` or --weights"
+        text = served.probe("/readyz")[1]
+        assert text.startswith("ready: chat, chat-engine, chat-guardrail\n")
+        assert f"bare-engine could not be loaded: {reason}" in text
+        assert "bare could not be loaded: it needs bare-engine, which could not be loaded\n" in text
+        assert f"problem: bare is not served: {reason}" in served.log.read_text()
+        assert ask.generate(served, "chat", text_input="Hello", max_tokens=3)["finish_reason"] == "length"
+        assert served.probe("/livez")[0] == 200
+
+
+def test_weights_that_came_meanwhile_are_tried_when_tritonserver_starts_anew(tmp_path: Path) -> None:
+    # What comes is no model, so that the engine itself says so.
+    with server.running([with_weights("bare"), endpoint("chat")], weights=tmp_path) as served:
+        (tmp_path / "bare").mkdir()
+        (tmp_path / "bare" / "config.json").write_text("{}")
+        served.triton.kill()
+        server.until(lambda: served.log.read_text().count("ready: chat at") == 2, 60, served.story)
+        assert served.log.read_text().count("bare is not served: no weights") == 1
+        assert "bare-engine could not be loaded, so bare is not served" in served.log.read_text()
+
+
+def test_one_endpoint_without_weights_alone_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with server.running([with_weights("bare")], weights=tmp_path, wait=False) as refused:
+        assert refused.process.wait(30) == 1
+        assert f"bare: no weights at {tmp_path}/bare" in refused.log.read_text()
+        assert "tritonserver" not in refused.log.read_text()
+
+
 def test_a_pod_waits_for_what_still_loads_also_behind_a_bad_endpoint() -> None:
     endpoints = [BROKEN, endpoint("chat"), endpoint("slow")]
     with server.running(endpoints, script=BAD_MODELS, wait=False) as served:
@@ -151,7 +176,9 @@ def test_a_pod_waits_for_what_still_loads_also_behind_a_bad_endpoint() -> None:
 def test_nothing_but_bad_endpoints_ends_with_the_reason() -> None:
     with server.running([BROKEN], wait=False) as served:
         assert served.process.wait(60) == 1
-        assert "problem: no endpoint could be loaded" in served.log.read_text()
+        *_, sentence, reason = served.log.read_text().splitlines()
+        assert sentence == "problem: no endpoint could be loaded, so there is nothing to serve:"
+        assert reason == "    broken-engine: RuntimeError: no room on the card"
 
 
 def test_the_engine_is_private_unless_it_is_opened() -> None:

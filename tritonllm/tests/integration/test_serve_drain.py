@@ -6,12 +6,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import psutil
 import pytest
+import tritonclient.grpc as triton
 
-from integration import ask, server
+from integration import ask, server, short_ages
 from tritonllm import serve
 from tritonllm.runtime import metric_names
 
@@ -44,6 +48,37 @@ def over_grpc(served: server.Served) -> tuple[str, int]:
         -1
     ]
     return last.get("finish_reason", [str(last)])[0], last.get("num_output_tokens", [0])[0]
+
+
+def text(value: str) -> triton.InferInput:
+    tensor = triton.InferInput("text_input", [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[value.encode()]], dtype=object))
+    return tensor
+
+
+def connections(served: server.Served) -> set[int]:
+    """Ports of this process that are connected to the server's gRPC."""
+    port = int(served.grpc.rpartition(":")[2])
+    found = psutil.Process().net_connections("tcp")
+    return {each.laddr.port for each in found if each.raddr and each.raddr.port == port}
+
+
+def test_a_grpc_client_connects_anew_now_and_then_and_loses_no_answer(
+    pool: futures.ThreadPoolExecutor,
+) -> None:
+    # A client that stays for ever would stay at a pod that is leaving, too, and never find a new one.
+    with server.running([endpoint()], script=Path(short_ages.__file__)) as served:
+        streams = [pool.submit(over_grpc, served) for _ in range(4)]
+        used: set[int] = set()
+
+        def moved() -> bool:
+            client.infer("chat-guardrail", [text("Hello")])
+            used.update(connections(served))
+            return len(used) > 8
+
+        with triton.InferenceServerClient(served.grpc) as client:
+            server.until(moved, 20, served.story)
+        assert {stream.result() for stream in streams} == {WHOLE}
 
 
 def running(served: server.Served) -> float:

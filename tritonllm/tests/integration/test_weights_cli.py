@@ -27,6 +27,12 @@ from tritonllm.weights import failures
 pytestmark = pytest.mark.timeout(300)
 
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"
+PRETEND = """---
+apiVersion: tritonllm.io/v1alpha1
+kind: LLMEndpoint
+metadata: {name: pretend}
+spec: {pool: test, engine: {type: simulated}, guardrails: {}}
+"""
 
 
 def endpoint(name: str, repo: str) -> str:
@@ -169,6 +175,38 @@ def test_a_pod_never_asks_the_hub_and_says_what_to_do(place: Path, hub: hub_serv
     assert hub.requests == []
 
 
+def serving(place: Path) -> tuple[str | Path, ...]:
+    names = ("--http-port", "--grpc-port", "--metrics-port", "--health-port")
+    ports = [str(part) for pair in zip(names, server.free_ports(4), strict=True) for part in pair]
+    return ("serve", place / "endpoints.yaml", "--weights", place / "cache", *ports)
+
+
+def test_serve_goes_on_without_the_endpoints_whose_weights_do_not_come(
+    place: Path, hub: hub_server.HubServer
+) -> None:
+    (place / "endpoints.yaml").write_text(endpoint("locked", "org/gated") + PRETEND)
+    with tritonllm(*serving(place), hub=hub) as process:
+        assert process.stderr
+        lines = list(itertools.takewhile(lambda line: not line.startswith("ready"), process.stderr))
+        process.terminate()
+        assert process.wait(60) == 0
+    told = "".join(lines)
+    assert "locked: GatedRepo: org/gated is gated" in told
+    assert "problem: locked is not served: the weights of org/gated in" in told
+    assert any(line.startswith("pretend: loaded in") for line in lines), told
+
+
+def test_serve_ends_with_the_reason_when_no_endpoint_gets_its_weights(
+    place: Path, hub: hub_server.HubServer
+) -> None:
+    (place / "endpoints.yaml").write_text(endpoint("locked", "org/gated") + endpoint("gone", "org/none"))
+    with tritonllm(*serving(place), hub=hub) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == failures.GatedRepo.exit_code, errors
+    assert "locked: GatedRepo: " in errors
+    assert "gone: RepositoryNotFound: " in errors
+
+
 @pytest.mark.skipif(versions.installed_version() is None, reason="vLLM is not installed")
 def test_serve_downloads_first_and_its_engine_gets_a_directory_and_no_token(
     place: Path, hub: hub_server.HubServer
@@ -176,11 +214,9 @@ def test_serve_downloads_first_and_its_engine_gets_a_directory_and_no_token(
     (place / "endpoints.yaml").write_text(endpoint("locked", "org/gated"))
     commit = hub.repositories["org/gated"].revisions["main"]
     published = place / "cache" / "org--gated" / commit
-    names = ("--http-port", "--grpc-port", "--metrics-port", "--health-port")
-    ports = server.free_ports(4)
-    options = [str(part) for pair in zip(names, ports, strict=True) for part in pair]
-    arguments = ("serve", place / "endpoints.yaml", "--weights", place / "cache", *options)
-    with tritonllm(*arguments, hub=hub, HF_TOKEN=TOKEN, HUGGING_FACE_HUB_TOKEN=TOKEN) as process:
+    command = serving(place)
+    grpc = command[command.index("--grpc-port") + 1]
+    with tritonllm(*command, hub=hub, HF_TOKEN=TOKEN, HUGGING_FACE_HUB_TOKEN=TOKEN) as process:
         assert process.stderr
         lines = []
         for line in process.stderr:
@@ -204,7 +240,7 @@ def test_serve_downloads_first_and_its_engine_gets_a_directory_and_no_token(
             assert TOKEN.encode() not in environment, child
 
         with tritonllm(
-            "generate", "locked", "Hello", "--max-tokens", "3", "--url", f"127.0.0.1:{ports[1]}", hub=hub
+            "generate", "locked", "Hello", "--max-tokens", "3", "--url", f"127.0.0.1:{grpc}", hub=hub
         ) as client:
             output, errors = client.communicate(timeout=60)
         assert (client.returncode, bool(output.strip())) == (0, True), errors

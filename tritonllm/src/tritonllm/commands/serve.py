@@ -69,8 +69,9 @@ def serve(
 
         tritonllm serve chat.yaml
 
-    Weights that are missing are downloaded first, unless HF_HUB_OFFLINE is set. The files are watched: /readyz waits
-    for what they still ask for.
+    Weights that are missing are downloaded first, unless HF_HUB_OFFLINE is set. An endpoint that can't be served does
+    not stop the others; if none can, the exit code says why (20 to 29: no weights, see `weights sync`). The files are
+    watched: /readyz waits for what they still ask for.
     """
     from tritonllm import serve as supervisor
 
@@ -97,17 +98,22 @@ def serve(
 
 
 def _download(paths: Sequence[Path], root: Path) -> None:
-    """Gets what is missing from the Hub, unless this machine is not to ask it."""
+    """Gets what is missing from the Hub, unless this machine is not to ask it.
+
+    Where it comes for some endpoints only, those are served.
+    """
     from huggingface_hub import constants
 
     from tritonllm import files
     from tritonllm.commands import downloading
-    from tritonllm.weights import report
+    from tritonllm.weights import endpoints as weights_of
+    from tritonllm.weights import layout, report
 
     if constants.is_offline_mode():
         return
     shown = downloading.display()
     results: list[report.Result] = []
+    endpoints = files.load(paths)
 
     def done(result: report.Result) -> None:
         if result.problem or (result.published and result.published.downloaded):
@@ -115,11 +121,12 @@ def _download(paths: Sequence[Path], root: Path) -> None:
 
     with downloading.stoppable(shown):
         try:
-            downloading.sync(files.load(paths), root, shown=shown, results=results, done=done)
+            downloading.sync(endpoints, root, shown=shown, results=results, done=done)
         finally:
             shown.close()
-    if report.exit_code(results):
-        raise typer.Exit(1)
+    code = report.exit_code(results)
+    if code and all(weights_of.missing(layout.Cache(root), endpoint) for endpoint in endpoints):
+        raise typer.Exit(code)
 
 
 def reporter() -> supervisor.Reporter:

@@ -18,6 +18,8 @@ from tritonllm.serve.board import Entry, Phase
 # Probes of a kubelet, a load balancer and a person may come together; one answer serves them all.
 _CACHED_SECONDS = 1.0
 
+NO_ENDPOINTS = "no endpoints yet; models that somebody else loads are served"
+
 Verdict = tuple[bool, Sequence[str]]
 """Whether it is well, and the sentences that say why or why not."""
 
@@ -30,8 +32,8 @@ def readiness(
 ) -> Verdict:
     """Whether requests should be sent here.
 
-    What is on its way is waited for. What failed is not, as it would keep away requests for all others: it
-    is named beside them, and decides only where nothing else is served.
+    What is on its way is waited for. What failed, or was unloaded by somebody, is not, as it would keep away
+    requests for all others: it is named beside them, and decides only where nothing else is served.
 
     Args:
         required: the models of each endpoint that shall be served.
@@ -39,8 +41,10 @@ def readiness(
         triton_ready: asks Triton about one model.
         now: the monotonic clock.
     """
+    if not entries:
+        return True, [NO_ENDPOINTS]
     served: list[str] = []
-    failed: list[str] = []
+    absent: list[str] = []
     awaited: list[str] = []
     for models in required.values():
         unready = {model: entries[model] for model in models if not _ready(model, entries, triton_ready)}
@@ -48,12 +52,12 @@ def readiness(
             served += models
         for model, entry in unready.items():
             if entry.phase is Phase.LOADED:
-                awaited.append(f"{model} was loaded, but Triton does not call it ready")
+                absent.append(f"{model} was loaded, but Triton does not call it ready")
             else:
-                (failed if entry.phase is Phase.FAILED else awaited).append(f"{model} {entry.sentence(now)}")
-    if awaited or (failed and not served):
-        return False, [*awaited, *failed]
-    return True, [f"ready: {', '.join(sorted(served)) or 'nothing is wanted'}", *failed]
+                (absent if entry.phase is Phase.FAILED else awaited).append(f"{model} {entry.sentence(now)}")
+    if awaited or (absent and not served):
+        return False, [*awaited, *absent]
+    return True, [f"ready: {', '.join(sorted(served)) or 'nothing is wanted'}", *absent]
 
 
 def _ready(model: str, entries: Mapping[str, Entry], triton_ready: Callable[[str], bool]) -> bool:
@@ -85,9 +89,7 @@ def liveness(
         elif model.endswith("-guardrail") and (reason := ask(model)):
             wrong.append(f"{model} does not answer: {reason}")
     return (
-        (False, wrong)
-        if wrong
-        else (True, [f"alive: {', '.join(sorted(loaded)) or 'nothing is loaded yet'}"])
+        (False, wrong) if wrong else (True, [f"alive: {', '.join(sorted(loaded)) or 'tritonserver answers'}"])
     )
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tritonllm import api
 from tritonllm.serve import control as controls
-from tritonllm.serve import loader, processes, triton, watch
+from tritonllm.serve import health, loader, processes, triton, watch
 from tritonllm.serve.api_lock import Lock
 from tritonllm.serve.board import Board, Phase
 from tritonllm.serve.options import Options
@@ -25,6 +25,8 @@ _SHOWN_LINES = 15
 _CAUSE_LINES = 200
 # Requests are over by then, or over their time; an engine that frees several GPUs needs a few seconds.
 _UNLOAD_SECONDS = 10.0
+# A request that a pipeline just took has not yet called its engine.
+_LAST_SECONDS = 1.0
 
 
 class Incarnation:
@@ -36,17 +38,28 @@ class Incarnation:
         board: its models.
         started: tritonserver answers, and models are or were being loaded.
         beyond_help: why only a new start helps, if so.
-        nothing_loaded: loading is over and no endpoint came of it.
+        nothing_loaded: loading is over and no endpoint came of it, though there were some.
     """
 
     def __init__(
         self,
         options: Options,
         endpoints: Sequence[api.LLMEndpoint],
+        unservable: Mapping[str, str],
         server: triton.Server,
         repository: Path,
         lock: Lock,
     ) -> None:
+        """Knows the process; `load` begins to fill it.
+
+        Args:
+            options: what the user chose.
+            endpoints: what shall be served.
+            unservable: those that need not be tried, by name, with the reason.
+            server: the process.
+            repository: its model repository.
+            lock: of its API.
+        """
         self.server = server
         self.control = controls.Control(
             options.url(options.http_port),
@@ -61,7 +74,11 @@ class Incarnation:
         self._options = options
         self._report = options.reporter
         self._endpoints = endpoints
+        self._unservable = unservable
         self._repository = repository
+        for endpoint in endpoints:
+            if endpoint.name in unservable:
+                loader.give_up(loader.order(endpoint), unservable[endpoint.name], self.board)
 
     def death(self) -> str | None:
         """How tritonserver ended, with its last words; None while it runs."""
@@ -71,6 +88,25 @@ class Incarnation:
         self.server.close()
         lines = "".join(f"\n    {line}" for line in self.server.tail(_SHOWN_LINES))
         return f"tritonserver ended ({status}){'; its last lines:' if lines else ''}{lines}"
+
+    def index(self) -> dict[str, str]:
+        """Triton's state of each model that is loaded here; what others load is theirs to look after.
+
+        Raises:
+            controls.Unreachable: Triton does not answer.
+            controls.Refused: it won't say.
+        """
+        own = self.board.entries()
+        return {model: state for model, state in self.control.index().items() if model in own}
+
+    def reasons(self) -> list[str]:
+        """Why endpoints could not be loaded: the model that failed, without those that only need it."""
+        entries = self.board.entries()
+        lines = []
+        for endpoint in self._endpoints:
+            failed = [model for model in loader.order(endpoint) if entries[model].phase is Phase.FAILED]
+            lines += [f"{model}: {entries[model].reason}" for model in failed[:1]]
+        return lines
 
     def alive(self) -> dict[str, frozenset[int]]:
         """Living processes by model."""
@@ -122,7 +158,7 @@ class Incarnation:
             pipelines = [endpoint.name for endpoint in self._endpoints if endpoint.name in loaded]
             # What a pipeline is still at work on needs its guardrail and its engine.
             for models, seconds in (
-                (pipelines, patience),
+                (pipelines, max(patience, _LAST_SECONDS)),
                 ([model for model in loaded if model not in pipelines], _UNLOAD_SECONDS),
             ):
                 for model in models:
@@ -132,7 +168,7 @@ class Incarnation:
     def _load(self) -> None:
         try:
             ready, failed = loader.load_all(
-                self._endpoints,
+                [endpoint for endpoint in self._endpoints if endpoint.name not in self._unservable],
                 self.control,
                 self.board,
                 self._report,
@@ -140,6 +176,11 @@ class Incarnation:
             )
         except controls.Unreachable:
             return  # tritonserver ended; the watch says so
+        if not self._endpoints:
+            self._report.step(
+                f"{health.NO_ENDPOINTS}; tritonserver is at {self._options.url(self._options.http_port)}"
+            )
+            return
         if not ready:
             self.nothing_loaded = True
             return
@@ -151,7 +192,7 @@ class Incarnation:
                 metrics=options.url(options.metrics_port) + "/metrics",
                 health=options.url(options.health_port),
                 endpoints=tuple(ready),
-                failed=tuple(failed),
+                failed=(*self._unservable, *failed),
             )
         )
 

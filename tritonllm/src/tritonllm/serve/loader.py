@@ -73,14 +73,26 @@ def _load_endpoint(
                 control.load(model)
         except controls.Refused as error:
             reason = cause(useful(str(error)), tail())
-            board.set(model, Phase.FAILED, reason)
-            for later in models[position + 1 :]:
-                board.set(later, Phase.FAILED, f"it needs {model}, which could not be loaded")
+            give_up(models[position:], reason, board)
             reporter.problem(f"{model} could not be loaded, so {endpoint.name} is not served: {reason}")
             return False
         board.set(model, Phase.LOADED)
         reporter.step(f"{model}: loaded in {time.monotonic() - started:.1f} s")
     return True
+
+
+def give_up(models: Sequence[str], reason: str, board: Board) -> None:
+    """Marks a model as failed, and with it those that need it.
+
+    Args:
+        models: of one endpoint, each after those it needs; the first is the one that failed.
+        reason: why.
+        board: of the server.
+    """
+    first, *later = models
+    board.set(first, Phase.FAILED, reason)
+    for model in later:
+        board.set(model, Phase.FAILED, f"it needs {first}, which could not be loaded")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """Looks for what would go wrong, before anything starts, and reports all of it at once.
 
-Each check is a function from what it needs to know to a list of sentences: what is wrong, and what to do.
+Each check is a function from what it needs to know to sentences: what is wrong, and what to do. What is wrong with
+the machine or with the server as a whole is a list, and nothing starts; what is wrong with single endpoints is a
+sentence by endpoint, and the others are served.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import shlex
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tritonllm import api
@@ -49,35 +51,52 @@ def check(
 
     Args:
         options: what the user chose.
-        endpoints: what shall be served.
+        endpoints: what shall be served, pinned to the commits that are here.
         binary: the tritonserver that was found.
         gpu: whether this machine has one.
 
     Raises:
-        PreflightError: something would go wrong.
+        PreflightError: nothing could be served.
     """
     problems = [
         *names(endpoints),
         *ports(options.ports(), free=lambda port: _free(options.host, port)),
         *program(binary, libpython=binaries.libpython_directory(), numpy=_version("numpy")),
-        *weights(endpoints, options.weights, options.files),
         *shared_memory(3 * len(endpoints), free=shutil.disk_usage(leftovers.SHARED_MEMORY).free),
         *repository(Path(tempfile.gettempdir())),
         *python_backend(Path("/tmp")),
         *api_secret(options.api_secret_file),
     ]
-    if any(endpoint.spec.engine.type == "vllm" for endpoint in endpoints):
-        problems += vllm(installed=importlib.util.find_spec("vllm") is not None)
-        if not gpu:
-            problems += memory(endpoints, options.weights, available=memory_limits.available())
-    if problems:
-        raise PreflightError(problems)
+    single = unservable(options, endpoints, gpu=gpu)
+    if problems or (endpoints and len(single) == len(endpoints)):
+        raise PreflightError([*problems, *(f"{name}: {problem}" for name, problem in single.items())])
+
+
+def unservable(options: Options, endpoints: Sequence[api.LLMEndpoint], *, gpu: bool) -> Mapping[str, str]:
+    """The endpoints that can't be served as things are, by name, each with all that is wrong with it.
+
+    Args:
+        options: what the user chose.
+        endpoints: what shall be served, pinned to the commits that are here.
+        gpu: whether this machine has one.
+    """
+    with_vllm = [endpoint for endpoint in endpoints if endpoint.spec.engine.type == "vllm"]
+    checks = [
+        weights(endpoints, options.weights, options.files),
+        vllm(with_vllm, installed=importlib.util.find_spec("vllm") is not None),
+    ]
+    if not gpu:
+        whole = [endpoint for endpoint in with_vllm if not any(endpoint.name in found for found in checks)]
+        checks.append(memory(whole, options.weights, available=memory_limits.available()))
+    return {
+        endpoint.name: "; ".join(problems)
+        for endpoint in endpoints
+        if (problems := [found[endpoint.name] for found in checks if endpoint.name in found])
+    }
 
 
 def names(endpoints: Sequence[api.LLMEndpoint]) -> list[str]:
-    """There is something to serve, and each name once."""
-    if not endpoints:
-        return ["no endpoint to serve; name at least one file with an LLMEndpoint"]
+    """Each name is there once."""
     given = [endpoint.name for endpoint in endpoints]
     twice = sorted({name for name in given if given.count(name) > 1})
     return [
@@ -137,20 +156,26 @@ def program(binary: binaries.Binary | None, libpython: str | None, numpy: str | 
     return problems
 
 
-def vllm(installed: bool) -> list[str]:
-    """Whether vLLM is there."""
-    return [] if installed else ["vLLM is not installed; `pip install vllm`, or use `engine.type: simulated`"]
+def vllm(endpoints: Iterable[api.LLMEndpoint], installed: bool) -> dict[str, str]:
+    """Whether vLLM is there.
+
+    Args:
+        endpoints: those whose engine it is.
+        installed: whether it is.
+    """
+    problem = "vLLM is not installed; `pip install vllm`, or use `engine.type: simulated`"
+    return {} if installed else {endpoint.name: problem for endpoint in endpoints}
 
 
-def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Path]) -> list[str]:
-    """Every weights directory is complete, or at least looks like a model where the user filled it.
+def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Path]) -> dict[str, str]:
+    """The weights directory of each is complete, or at least looks like a model where the user filled it.
 
     Args:
         endpoints: what shall be served.
         root: of the weights.
         files: where the endpoints come from, for the command that gets what is missing.
     """
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for endpoint in endpoints:
         model = endpoint.spec.model
         if model is None:
@@ -163,7 +188,7 @@ def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Pat
             lacking = _missing(directory, dummy=endpoint.spec.engine.args.get("load_format") == "dummy")
             remedy = "correct `spec.model.path` or --weights"
         if lacking:
-            problems.append(f"{endpoint.name}: {lacking}; {remedy}")
+            problems[endpoint.name] = f"{lacking}; {remedy}"
     return problems
 
 
@@ -182,22 +207,28 @@ def _sync_command(files: Sequence[Path], root: str) -> str:
     return shlex.join(["tritonllm", "weights", "sync", *named, "--cache", root])
 
 
-def memory(endpoints: Iterable[api.LLMEndpoint], root: str, available: int) -> list[str]:
-    """Without a GPU, the weights fit into the memory of this machine or container.
+def memory(endpoints: Iterable[api.LLMEndpoint], root: str, available: int) -> dict[str, str]:
+    """Without a GPU, the weights fit into the memory of this machine or container, one after another.
 
     Args:
-        endpoints: what shall be served.
+        endpoints: what shall be served, in the order in which it is loaded.
         root: of the weights.
         available: bytes.
     """
-    directories = [Path(place) for e in endpoints if (place := e.directory(root)) is not None]
-    needed = sum(file.stat().st_size for directory in directories for file in _loaded(directory))
-    if needed <= available:
-        return []
-    return [
-        f"the weights take {needed / _GIB:.1f} GiB of memory and {available / _GIB:.1f} GiB are available;"
-        " close other programs, raise the container's limit, serve fewer endpoints or choose a smaller model"
-    ]
+    problems: dict[str, str] = {}
+    left = available
+    for endpoint in endpoints:
+        directory = endpoint.directory(root)
+        needed = sum(file.stat().st_size for file in _loaded(Path(directory))) if directory else 0
+        if needed <= left:
+            left -= needed
+            continue
+        beside = "" if left == available else " beside the endpoints before it"
+        problems[endpoint.name] = (
+            f"the weights take {needed / _GIB:.1f} GiB of memory and {left / _GIB:.1f} GiB are available{beside};"
+            " close other programs, raise the container's limit, serve fewer endpoints or choose a smaller model"
+        )
+    return problems
 
 
 def _loaded(directory: Path) -> list[Path]:

@@ -50,10 +50,10 @@ def run(options: Options) -> int:
     """
     # First of all: the kernel drops a signal to the first process of a container that has no handler for it.
     with Signals() as signals:
-        endpoints = _load(options)
+        endpoints = files.load(options.files)
         binary = binaries.find()
         gpu = Path("/dev/nvidiactl").exists()
-        preflight.check(options, endpoints, binary, gpu=gpu)
+        preflight.check(options, _pinned(options, endpoints), binary, gpu=gpu)
         assert binary is not None
         processes.become_subreaper()
         with (
@@ -89,9 +89,7 @@ class _Supervisor:
         self._guardian = guardian
         self._gpu = gpu
         self._lock = api_lock.read(options.api_secret_file)
-        self._files = wanted.Files(
-            options.files, lambda _: _load(options), endpoints, options.reporter.problem
-        )
+        self._files = wanted.Files(options.files, files.load, endpoints, options.reporter.problem)
         self._repository = (claim.directory / "repository").absolute()
         self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: claim.region_prefix}
         if not options.allow_direct_engine:
@@ -138,7 +136,11 @@ class _Supervisor:
 
     def _start(self) -> str | None:
         """Starts tritonserver and the loading of its models; returns what went wrong."""
-        endpoints = self._files.endpoints()
+        endpoints = _pinned(self._options, self._files.endpoints())
+        # Again at each start: weights come and go meanwhile.
+        unservable = preflight.unservable(self._options, endpoints, gpu=self._gpu)
+        for name, problem in unservable.items():
+            self._report.problem(f"{name} is not served: {problem}")
         self._in_use.close()
         self._in_use.enter_context(weights_of.in_use(endpoints, self._options.weights))
         self._write_repository(endpoints)
@@ -154,7 +156,7 @@ class _Supervisor:
         )
         server = triton.Server(command, self._environment, self._log)
         started = time.monotonic()
-        current = Incarnation(self._options, endpoints, server, self._repository, self._lock)
+        current = Incarnation(self._options, endpoints, unservable, server, self._repository, self._lock)
         self._current = current
         while not current.control.live():
             self._turned = time.monotonic()
@@ -184,11 +186,13 @@ class _Supervisor:
             if trouble := current.death() or current.beyond_help:
                 return trouble
             if current.nothing_loaded:
-                self._report.problem("no endpoint could be loaded, so there is nothing to serve")
+                # Together and last: of a container that ends, the end of its log is what is seen.
+                reasons = "".join(f"\n    {line}" for line in current.reasons())
+                self._report.problem(f"no endpoint could be loaded, so there is nothing to serve:{reasons}")
                 return None
             if suspicion.arises(current.alive(), time.monotonic()):
                 try:
-                    for model in watch.confirmed(current.control.index, current.alive):
+                    for model in watch.confirmed(current.index, current.alive):
                         current.heal(model, self._orphans.gone)
                 except (controls.Unreachable, controls.Refused):
                     suspicion.again()
@@ -216,6 +220,7 @@ class _Supervisor:
         current.stop(max(0.0, deadline - time.monotonic()), hurry=lambda: self._signals.count > 1)
 
     def _write_repository(self, endpoints: Sequence[api.LLMEndpoint]) -> None:
+        self._repository.mkdir(exist_ok=True)
         for model, contents in render.repository(endpoints, weights=self._options.weights).items():
             for path, content in contents.items():
                 file = self._repository / model / path
@@ -237,7 +242,7 @@ class _Supervisor:
 
     def _readiness(self) -> health.Verdict:
         current = self._current
-        if current is None:
+        if current is None or not current.started:
             return False, [self._note]
         entries = current.board.entries()
         required = wanted.required(entries, self._files.endpoints())
@@ -250,12 +255,12 @@ class _Supervisor:
         current = self._current
         if current is None or not current.started:
             return True, [self._note]
-        return health.liveness(current.control.index(), current.alive(), current.board.entries(), current.ask)
+        return health.liveness(current.index(), current.alive(), current.board.entries(), current.ask)
 
 
-def _load(options: Options) -> list[api.LLMEndpoint]:
-    """The endpoints of the files, each with the commit of its weights that is here."""
-    return weights_of.pinned(layout.Cache(Path(options.weights)), files.load(options.files))
+def _pinned(options: Options, endpoints: Sequence[api.LLMEndpoint]) -> list[api.LLMEndpoint]:
+    """The endpoints, each with the commit of its weights that is here at this moment."""
+    return weights_of.pinned(layout.Cache(Path(options.weights)), endpoints)
 
 
 def _busy(current: Incarnation) -> float | None:

@@ -16,6 +16,9 @@ from tritonllm.serve import binary as binaries
 from tritonllm.serve.api_lock import Lock
 from tritonllm.serve.options import Options
 
+CONNECTION_AGE_SECONDS = 60.0
+"""When a gRPC client is asked to connect anew, so that it finds pods that came and leaves those that go."""
+
 _TAIL_LINES = 200
 
 
@@ -57,6 +60,8 @@ def arguments(
         f"--http-port={options.http_port}",
         f"--grpc-address={options.host}",
         f"--grpc-port={options.grpc_port}",
+        # Without a grace period: what is under way on the old connection is finished there, however long it takes.
+        f"--grpc-max-connection-age={round(1000 * CONNECTION_AGE_SECONDS)}",
         f"--metrics-address={options.host}",
         f"--metrics-port={options.metrics_port}",
         f"--allow-gpu-metrics={str(gpu).lower()}",
@@ -66,15 +71,8 @@ def arguments(
 
 
 def thread_pool_size(endpoints: Iterable[api.LLMEndpoint]) -> int:
-    """Threads of the Python backend, for each model instance (default: 32).
-
-    A request of the pipeline holds one from its call of the engine until the first response, also while it
-    waits for a place in the engine. Every response that is sent needs one for a moment: were none left, no
-    stream would go on. The pool belongs to an instance, so the largest endpoint decides. More than 256
-    responses are never on their way at once.
-    """
-    specs = [endpoint.spec for endpoint in endpoints]
-    return max([64, *(spec.limits.max_concurrent_requests + min(256, spec.capacity) for spec in specs)])
+    """Threads of the Python backend (default: 32). The pool belongs to a model, so the largest endpoint decides."""
+    return max([api.LEAST_THREADS, *(endpoint.spec.threads for endpoint in endpoints)])
 
 
 class Server:

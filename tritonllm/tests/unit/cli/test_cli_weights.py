@@ -15,7 +15,7 @@ import rich.console
 import typer.testing
 
 import hub_server
-from tritonllm import cli
+from tritonllm import cli, serve
 from tritonllm.commands import downloading
 from tritonllm.weights import endpoints as weights_of
 from tritonllm.weights import failures, progress
@@ -102,6 +102,13 @@ def test_one_failure_stops_nobody_else_and_each_result_is_told(
     assert list(found) == ["locked", "chat", "mine", "pretend"]
     assert found["locked"]["reason"] == "GatedRepo"
     assert (found["chat"], found["mine"]) == ({"commit": commit}, {})
+
+
+def test_an_empty_list_of_endpoints_needs_nothing(place: Path, hub: hub_server.HubServer) -> None:
+    (place / "endpoints.yaml").write_text('{"apiVersion":"v1","kind":"List","items":[]}')
+    assert sync(place, hub).exit_code == 0
+    assert (place / "message").read_text() == '{"endpoints":{}}\n'
+    assert hub.requests == []
 
 
 def test_a_second_start_asks_nobody(place: Path, hub: hub_server.HubServer) -> None:
@@ -207,6 +214,20 @@ def test_a_message_that_has_no_place_is_a_line_and_no_failure(place: Path, hub: 
     result = sync(place, hub, "--termination-message", place / "none" / "x", HF_TOKEN=TOKEN)
     assert result.exit_code == 0
     assert "none/x can't be written: No such file or directory" in result.stderr
+
+
+def test_serve_takes_an_empty_list_of_endpoints_but_no_empty_file(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "run", lambda options: 7)
+
+    def served(text: str) -> int:
+        (place / "endpoints.yaml").write_text(text)
+        arguments = ["serve", str(place / "endpoints.yaml"), "--weights", str(place / "cache")]
+        return typer.testing.CliRunner().invoke(cli.app, arguments).exit_code
+
+    assert served('{"apiVersion":"v1","kind":"List","items":[]}') == 7
+    assert served("# nothing yet\n") == 2
 
 
 def test_what_is_there_is_listed(place: Path, hub: hub_server.HubServer) -> None:

@@ -156,7 +156,7 @@ def test_a_value_that_contains_itself_is_refused() -> None:
         (
             "sampling: {defaults: {stop: 5}}",
             "sampling.defaults.stop",
-            "must be a text, not 5; put it in quotes, or",
+            "must be a list, not 5",
         ),
         ("sampling: {defaults: {stop: [5]}}", "sampling.defaults.stop[0]", "must be a text, not 5"),
         ("sampling: {defaults: {logit_bias: {a: b}}}", "sampling.defaults.logit_bias.a", "must be a number"),

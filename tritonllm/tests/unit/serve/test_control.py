@@ -84,7 +84,7 @@ def endpoint(requests: int, seqs: int) -> api.LLMEndpoint:
 
 @pytest.mark.parametrize(
     ("sizes", "threads"),
-    [([], 64), ([(8, 8)], 64), ([(100, 256), (64, 256)], 200), ([(256, 8)], 264), ([(1024, 1024)], 1280)],
+    [([], 512), ([(8, 8)], 512), ([(300, 256), (64, 256)], 556), ([(600, 8)], 608), ([(1024, 1024)], 1280)],
 )
 def test_the_largest_endpoint_decides_the_number_of_threads(
     sizes: list[tuple[int, int]], threads: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -34,10 +35,6 @@ def test_each_endpoint_is_served_once() -> None:
     assert preflight.names([endpoint("a"), endpoint("a")]) == [
         "endpoint a appears 2 times; rename it or remove all but one"
     ]
-
-
-def test_there_must_be_something_to_serve() -> None:
-    assert preflight.names([]) == ["no endpoint to serve; name at least one file with an LLMEndpoint"]
 
 
 @pytest.mark.parametrize(
@@ -101,15 +98,15 @@ def test_weights_that_are_there_are_no_problem(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").touch()
     (tmp_path / "m" / "model.safetensors").touch()
-    assert preflight.weights([endpoint(path="m"), endpoint()], str(tmp_path), []) == []
+    assert preflight.weights([endpoint(path="m"), endpoint()], str(tmp_path), []) == {}
 
 
 @pytest.mark.parametrize(
     ("files", "problem"),
     [
-        (None, "chat: no weights at {}; correct `spec.model.path` or --weights"),
-        ([], "chat: {} has no config.json; correct `spec.model.path` or --weights"),
-        (["config.json"], "chat: {} has no *.safetensors; correct `spec.model.path` or --weights"),
+        (None, "no weights at {}; correct `spec.model.path` or --weights"),
+        ([], "{} has no config.json; correct `spec.model.path` or --weights"),
+        (["config.json"], "{} has no *.safetensors; correct `spec.model.path` or --weights"),
     ],
 )
 def test_weights_that_are_no_model_are_named(tmp_path: Path, files: list[str] | None, problem: str) -> None:
@@ -118,22 +115,22 @@ def test_weights_that_are_no_model_are_named(tmp_path: Path, files: list[str] | 
         directory.mkdir()
         for file in files:
             (directory / file).touch()
-    assert preflight.weights([endpoint(path="m")], str(tmp_path), []) == [problem.format(directory)]
+    assert preflight.weights([endpoint(path="m")], str(tmp_path), []) == {"chat": problem.format(directory)}
 
 
 def test_weights_of_the_hub_that_are_missing_say_how_to_get_them(tmp_path: Path) -> None:
     assert preflight.weights(
         [endpoint(repo="org/model")], str(tmp_path), [Path("a b.yaml"), Path("c.yaml")]
-    ) == [
-        f"chat: there are no weights of org/model at main in {tmp_path}; run"
+    ) == {
+        "chat": f"there are no weights of org/model at main in {tmp_path}; run"
         f" `tritonllm weights sync --endpoints 'a b.yaml' --endpoints c.yaml --cache {tmp_path}`"
-    ]
+    }
 
 
 def test_dummy_weights_need_no_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
     given = endpoint(path=str(tmp_path), args={"load_format": "dummy"})
-    assert preflight.weights([given], "/", []) == []
+    assert preflight.weights([given], "/", []) == {}
 
 
 @pytest.mark.parametrize(("available", "problems"), [(2 * GIB, 0), (GIB // 2, 1)])
@@ -142,7 +139,44 @@ def test_weights_must_fit_into_memory(tmp_path: Path, available: int, problems: 
         file.truncate(GIB)  # sparse: takes no room
     found = preflight.memory([endpoint(path=str(tmp_path))], "/", available)
     assert len(found) == problems
-    assert all("1.0 GiB of memory and 0.5 GiB are available" in problem for problem in found)
+    assert all("1.0 GiB of memory and 0.5 GiB are available;" in problem for problem in found.values())
+
+
+def test_what_does_not_fit_into_memory_beside_the_endpoints_before_it_stops_only_itself(
+    tmp_path: Path,
+) -> None:
+    def model(name: str, size: int) -> api.LLMEndpoint:
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "model.safetensors").open("wb") as file:
+            file.truncate(size)
+        return endpoint(name, path=name)
+
+    given = [model("large", 2 * GIB), model("huge", 4 * GIB), model("small", GIB)]
+    (name, problem), *others = preflight.memory(given, str(tmp_path), available=5 * GIB).items()
+    assert (name, others) == ("huge", [])
+    assert "take 4.0 GiB of memory and 3.0 GiB are available beside the endpoints before it" in problem
+
+
+def test_without_vllm_only_the_endpoints_that_need_it_are_not_served(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    (tmp_path / "config.json").touch()
+    given = [endpoint("real", path=".", args={"load_format": "dummy"}), endpoint("pretend")]
+    chosen = options.Options(files=(), weights=str(tmp_path))
+    assert preflight.unservable(chosen, given, gpu=False) == {
+        "real": "vLLM is not installed; `pip install vllm`, or use `engine.type: simulated`"
+    }
+
+
+def test_all_that_is_wrong_with_an_endpoint_is_said_together(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    chosen = options.Options(files=(), weights=str(tmp_path))
+    problem = preflight.unservable(chosen, [endpoint(path="none")], gpu=False)["chat"]
+    assert f"no weights at {tmp_path}/none" in problem
+    assert "; vLLM is not installed" in problem
 
 
 @pytest.mark.parametrize(("models", "free", "problems"), [(3, 64 << 20, 0), (6, 64 << 20, 1)])
@@ -166,8 +200,39 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
             preflight.check(chosen, [endpoint(path="none")], None, gpu=True)
     text = str(caught.value)
     assert all(
-        word in text for word in (f"port {port} (--http-port)", "tritonserver not found", "no weights at")
+        word in text
+        for word in (f"port {port} (--http-port)", "tritonserver not found", "chat: no weights at")
     )
+
+
+@pytest.fixture
+def free(tmp_path: Path) -> options.Options:
+    """What needs nothing that is missing."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(4)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in sockets]
+    return options.Options((), str(tmp_path), "127.0.0.1", *ports)
+
+
+def test_what_is_wrong_with_one_endpoint_does_not_stop_the_others(
+    free: options.Options, executable: Path
+) -> None:
+    one_bad = [endpoint("bad", path="none"), endpoint("good")]
+    preflight.check(free, one_bad, binary.Binary(executable), gpu=True)
+    assert list(preflight.unservable(free, one_bad, gpu=True)) == ["bad"]
+
+
+def test_when_no_endpoint_can_be_served_each_says_why(free: options.Options, executable: Path) -> None:
+    both_bad = [endpoint("one", path="none"), endpoint("other", path="none")]
+    with pytest.raises(preflight.PreflightError) as caught:
+        preflight.check(free, both_bad, binary.Binary(executable), gpu=True)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["one", "other"]
+
+
+def test_no_endpoint_at_all_is_no_problem(free: options.Options, executable: Path) -> None:
+    preflight.check(free, [], binary.Binary(executable), gpu=True)
 
 
 def test_a_temporary_directory_that_the_python_backend_can_not_write_is_named(tmp_path: Path) -> None:

@@ -99,13 +99,41 @@ BROKEN = {
             ),
         ),
         (WELL | BROKEN, {*WELL, *BROKEN}, (True, ["ready: chat, chat-engine, code, code-engine"])),
+        (
+            WELL | {"code": Entry(Phase.LOADED, 0), "code-engine": Entry(Phase.LOADED, 0)},
+            {*WELL, "code-engine"},
+            (True, ["ready: chat, chat-engine", "code was loaded, but Triton does not call it ready"]),
+        ),
+        (
+            WELL | {"code": Entry(Phase.WAITING, 0), "code-engine": Entry(Phase.LOADED, 0)},
+            {*WELL},
+            (
+                False,
+                [
+                    "code waits for its turn to load (for 1 s)",
+                    "code-engine was loaded, but Triton does not call it ready",
+                ],
+            ),
+        ),
     ],
-    ids=["one failed", "one failed and the other is being healed", "somebody else loaded what had failed"],
+    ids=[
+        "one failed",
+        "one failed and the other is being healed",
+        "somebody else loaded what had failed",
+        "somebody unloaded one",
+        "somebody unloaded one that was not yet whole",
+    ],
 )
-def test_an_endpoint_that_failed_is_named_and_keeps_no_requests_from_the_others(
+def test_an_endpoint_that_is_not_there_is_named_and_keeps_no_requests_from_the_others(
     entries: dict[str, Entry], ready_for_triton: set[str], expected: health.Verdict
 ) -> None:
     assert health.readiness(BOTH, entries, ready_for_triton.__contains__, now=1.0) == expected
+
+
+def test_a_pod_without_endpoints_is_ready() -> None:
+    ready, (sentence,) = health.readiness({}, {}, lambda _: False, now=1.0)
+    assert ready
+    assert sentence.startswith("no endpoints yet")
 
 
 def test_it_is_not_ready_when_only_what_failed_is_still_wanted() -> None:
@@ -141,7 +169,7 @@ def without(model: str) -> dict[str, frozenset[int]]:
             },
             (True, ["alive: chat, chat-engine"]),
         ),
-        ({"index": {}, "alive": {}}, (True, ["alive: nothing is loaded yet"])),
+        ({"index": {}, "alive": {}}, (True, ["alive: tritonserver answers"])),
     ],
     ids=[
         "all well",

@@ -1,0 +1,198 @@
+"""What the operator's values do to its documents, one promise a test."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+import chart
+
+TWO = {"watchNamespaces": ["search", "support"]}
+RIGHTS = {
+    ("tritonllm.io", "llmendpoints"): {"get", "list", "watch"},
+    ("tritonllm.io", "llmendpoints/status"): {"get", "patch"},
+    ("", "configmaps"): {"get", "list", "watch", "create", "patch"},
+    ("", "pods"): {"get", "list", "watch"},
+    ("", "events"): {"create", "patch"},
+    ("apps", "deployments"): {"get", "list", "watch", "patch"},
+    ("apps", "replicasets"): {"get", "list", "watch"},
+    ("batch", "jobs"): {"get", "list", "watch", "create", "delete"},
+}
+# What only an operator of the whole cluster can look at.
+OF_THE_CLUSTER = {
+    ("", "namespaces"): {"list", "watch"},
+    ("apiextensions.k8s.io", "customresourcedefinitions"): {"get", "list", "watch"},
+}
+
+
+def rights(role: chart.Document) -> dict[tuple[str, str], set[str]]:
+    return {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def kinds(values: dict[str, Any]) -> list[str]:
+    return [each["kind"] for each in chart.operator(values)]
+
+
+def deployment(values: dict[str, Any]) -> chart.Document:
+    return chart.one(chart.operator(values), "Deployment")["spec"]
+
+
+# Rights
+
+
+def test_in_the_whole_cluster_it_may_do_what_it_does_and_no_more() -> None:
+    documents = chart.operator({})
+    assert rights(chart.one(documents, "ClusterRole")) == RIGHTS | OF_THE_CLUSTER
+    assert not {"Role", "RoleBinding"} & set(kinds({}))
+
+
+def test_with_namespaces_it_has_rights_in_these_alone() -> None:
+    documents = chart.operator(TWO)
+    assert not {"ClusterRole", "ClusterRoleBinding"} & set(kinds(TWO))
+    for kind in ("Role", "RoleBinding"):
+        found = [each["metadata"]["namespace"] for each in documents if each["kind"] == kind]
+        assert found == ["search", "support"]
+    for role in (each for each in documents if each["kind"] == "Role"):
+        assert rights(role) == RIGHTS
+
+
+@pytest.mark.parametrize("values", [{}, TWO])
+def test_no_role_can_read_secrets_or_run_pods(values: dict[str, Any]) -> None:
+    for role in chart.operator(values):
+        for (_, resource), verbs in rights(role).items() if "rules" in role else ():
+            assert resource != "secrets"
+            assert resource != "pods" or "create" not in verbs
+            assert not {"*", "escalate", "bind", "impersonate"} & {resource, *verbs}
+
+
+@pytest.mark.parametrize("values", [{}, TWO])
+def test_every_binding_is_of_the_pods_own_service_account(values: dict[str, Any]) -> None:
+    documents = chart.operator(values)
+    account = chart.pod(documents)["serviceAccountName"]
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": "operators"}
+    bindings = [each for each in documents if each["kind"].endswith("Binding") and "roleRef" in each]
+    assert bindings
+    assert all(each["subjects"] == [subject] for each in bindings)
+    names = {each["metadata"]["name"] for each in documents if each["kind"].endswith("Role")}
+    assert {each["roleRef"]["name"] for each in bindings} == names
+
+
+def test_pools_let_this_service_account_read_their_secret() -> None:
+    pool = chart.render({"operator": {"enabled": True, "namespace": "operators"}})
+    (subject,) = chart.one(pool, "RoleBinding")["subjects"]
+    account = chart.one(chart.operator({}, release="another-name"), "ServiceAccount")
+    assert subject["name"] == account["metadata"]["name"]
+
+
+def test_a_pools_network_policy_lets_the_operators_pod_through() -> None:
+    pool = chart.render({"operator": {"enabled": True}, "networkPolicy": {"enabled": True}})
+    peers = [rule["from"][0] for rule in chart.one(pool, "NetworkPolicy")["spec"]["ingress"]]
+    (operator,) = [peer for peer in peers if {"namespaceSelector", "podSelector"} == set(peer)]
+    labels = deployment({})["template"]["metadata"]["labels"]
+    assert operator["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_two_operators_of_one_cluster_do_not_share_a_role() -> None:
+    values = yaml.safe_dump(chart.SMALL_OPERATOR)
+    found = set()
+    for namespace in ("one", "two"):
+        # helm takes the last of two.
+        text = chart.template(values, "operator", (f"--namespace={namespace}",), chart.OPERATOR)
+        found.add(chart.one(chart.load_all(text), "ClusterRole")["metadata"]["name"])
+    assert len(found) == 2
+
+
+# The resource
+
+
+def test_the_resource_stays_when_the_release_goes() -> None:
+    resource = chart.one(chart.operator({}), "CustomResourceDefinition")
+    assert resource["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_the_resource_belongs_to_one_release_of_several() -> None:
+    without = set(kinds({"crd": {"install": False}}))
+    assert set(kinds({})) - without == {
+        "CustomResourceDefinition",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    }
+
+
+# The process
+
+
+def test_there_are_never_two_of_it() -> None:
+    spec = deployment({})
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert "PodDisruptionBudget" not in kinds({})
+
+
+@pytest.mark.parametrize(("values", "namespaces"), [({}, ""), (TWO, "search,support")])
+def test_it_is_told_what_to_follow(values: dict[str, Any], namespaces: str) -> None:
+    (container,) = chart.pod(chart.operator(values | {"resyncSeconds": 300}))["containers"]
+    assert {"name": "TRITONLLM_WATCH_NAMESPACES", "value": namespaces} in container["env"]
+    assert {"name": "TRITONLLM_RESYNC_SECONDS", "value": "300"} in container["env"]
+
+
+def test_only_its_pod_mounts_a_token() -> None:
+    documents = chart.operator({})
+    assert chart.pod(documents)["automountServiceAccountToken"] is True
+    assert chart.one(documents, "ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_its_probes_ask_for_its_health() -> None:
+    (container,) = chart.pod(chart.operator({}))["containers"]
+    assert {"name": "health", "containerPort": 8080} in container["ports"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": "health"}
+
+
+@pytest.mark.parametrize("scrape", ["Annotations", "PodMonitor", "None"])
+def test_prometheus_finds_it_in_one_way_only(scrape: str) -> None:
+    documents = chart.operator({"metrics": {"scrape": scrape}})
+    template = chart.one(documents, "Deployment")["spec"]["template"]
+    annotations = template["metadata"].get("annotations", {})
+    assert (annotations.get("prometheus.io/port") == "8081") == (scrape == "Annotations")
+    monitors = [each["spec"] for each in documents if each["kind"] == "PodMonitor"]
+    assert bool(monitors) == (scrape == "PodMonitor")
+    for monitor in monitors:
+        assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+
+
+def test_a_new_release_of_the_chart_alone_does_not_restart_it() -> None:
+    labels = deployment({})["template"]["metadata"]["labels"]
+    assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(labels)
+
+
+# Mistakes
+
+
+def test_without_an_image_it_says_where_to_get_one() -> None:
+    with pytest.raises(chart.Refused, match=r"image\.repository is empty: build an image"):
+        chart.operator({"image": {"repository": ""}})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"watchNamespace": "a"}, "'watchNamespace' not allowed"),
+        ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces"),
+        ({"watchNamespaces": ["A"]}, "/watchNamespaces/0"),
+        ({"resyncSeconds": 0}, "/resyncSeconds"),
+        ({"serviceAccount": {"name": ""}}, "/serviceAccount/name"),
+    ],
+)
+def test_a_value_of_the_wrong_name_or_kind_is_refused_with_its_place(
+    values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(chart.Refused, match=re.escape(said)):
+        chart.operator(values)

@@ -1,0 +1,372 @@
+"""Writes what charts/operator installs of the API, from the models that read endpoint files: the CRD and its policy.
+
+Run `python tools/crd.py` after a change of `tritonllm.api`; `--check` only says whether the files are current, which a
+test asks. An API server can't run Python: rules across fields are here a second time, in CEL, and tests ask a real one
+whether it says the same as the models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import status_schema
+import yaml
+
+from tritonllm import api, explain
+
+TEMPLATES = Path(__file__).parents[1] / "charts" / "operator" / "templates"
+GROUP, VERSION = api.API_VERSION.split("/")
+PLURAL = "llmendpoints"
+
+Schema = dict[str, Any]
+
+# An API server drops what a schema doesn't know, unless its client asks it not to. In a policy that could be a rule,
+# so there everything is kept, for the admission policy below and for the operator to refuse.
+KEPT = ("Guardrails", "Rule", "Banned", "Profanity", "Pattern")
+INT64 = 2**63
+
+
+def rule(expression: str, message: str) -> Schema:
+    """A rule in CEL, and what the API server says where it does not hold."""
+    return {"rule": expression, "message": message}
+
+
+RULES: dict[str, list[Schema]] = {
+    "Spec": [
+        rule(
+            "has(self.model) || self.engine.type == 'simulated'",
+            "`model` is required, except by engine type simulated",
+        ),
+        rule(
+            "!has(self.model) || self.engine.type != 'simulated'",
+            "`model` has no meaning for engine type simulated",
+        ),
+    ],
+    "Model": [
+        rule("has(self.repo) != has(self.path)", "needs exactly one of `repo` and `path`"),
+        rule("!has(self.path) || !self.path.matches('(^|/)[.][.](/|$)')", "`path` must not climb with `..`"),
+        rule("!self.revision.contains('..')", "`revision` must not contain `..`"),
+    ],
+    "Model.repo": [
+        rule(
+            f"!self.matches(r'{api.NO_REPO.pattern}')",
+            "must not have `--` or `..`, a part that begins or ends with `-` or `.`, or end in `.git`",
+        )
+    ],
+    "Prompt": [rule("!has(self.system) || self.format == 'Chat'", "`system` needs `format: Chat`")],
+    "Sampling": [
+        rule(
+            "!has(self.defaults) || !has(self.defaults.max_tokens)"
+            " || self.defaults.max_tokens <= self.maxTokensLimit",
+            "`defaults.max_tokens` is over `maxTokensLimit`",
+        )
+    ],
+    "Rule": [
+        rule(
+            "[has(self.banned), has(self.profanity), has(self.pattern)].filter(kind, kind).size() == 1",
+            "needs exactly one of `banned`, `profanity` and `pattern`",
+        )
+    ],
+    # CEL's regular expressions are RE2's, too: one that does not compile fails the rule, with the reason.
+    "Pattern.regex": [rule("!''.matches(self)", "matches the empty text, so it would match everywhere")],
+}
+
+NAMED = [
+    rule(
+        "self.metadata.name.size() <= 50 && !self.metadata.name.contains('.')",
+        f"metadata.name {explain.PATTERNS['^[a-z0-9]']}",
+    ),
+    rule(
+        "!self.metadata.name.endsWith('-engine') && !self.metadata.name.endsWith('-guardrail')",
+        "metadata.name must not end in `-engine` or `-guardrail`",
+    ),
+]
+
+# The most characters that a text of a pattern has; what a rule may cost is estimated from it.
+LONGEST = {"^[a-z0-9]": 50, "^[0-9A-Za-z_./-]": 128, "^[0-9A-Za-z._-]": 193}
+
+
+def structural(field: Schema, definitions: Schema, place: str) -> Schema:
+    """A schema of pydantic as Kubernetes takes it: one type a field, nothing referred to, everything bounded.
+
+    Args:
+        field: what pydantic says of a field, or of an object.
+        definitions: the objects that it refers to.
+        place: what `RULES` calls it.
+
+    Raises:
+        SystemExit: the models say something that has no form in Kubernetes.
+    """
+    field = dict(field)
+    if options := field.pop("anyOf", None):
+        options = [option for option in options if option.get("type") != "null"]
+        if len(options) > 1:
+            raise SystemExit(f"{place}: has several types; a field of Kubernetes has one")
+        field = options[0] | field
+    if reference := field.pop("$ref", None):
+        place = reference.rpartition("/")[2]
+        field = definitions[place] | field
+    kind = field["type"]
+    made: Schema = {"type": kind}
+    if "description" in field:
+        made["description"] = " ".join(field["description"].split())
+    if field.get("default") is not None:
+        made["default"] = field["default"]
+    match kind:
+        case "string":
+            made |= _text(field, place)
+        case "integer" | "number":
+            made |= _number(field)
+        case "array":
+            made |= _list(field, definitions, place)
+        case "object":
+            made |= _object(field, definitions, place)
+    if place in KEPT:
+        made["x-kubernetes-preserve-unknown-fields"] = True
+    rules = RULES.get(place, []) + made.pop("x-kubernetes-validations", [])
+    return made | ({"x-kubernetes-validations": rules} if rules else {})
+
+
+def _text(field: Schema, place: str) -> Schema:
+    if "enum" in field:
+        return {"enum": field["enum"]}
+    made: Schema = {name: field[name] for name in ("minLength", "maxLength") if name in field}
+    if pattern := field.get("pattern"):
+        start = next((start for start in LONGEST if pattern.startswith(start)), None)
+        if start is None:
+            raise SystemExit(f"{place}: the pattern {pattern} has no longest match; add it to LONGEST")
+        made["maxLength"] = LONGEST[start]
+        made["x-kubernetes-validations"] = [rule(f"self.matches(r'{pattern}')", explain.PATTERNS[start])]
+    if "maxLength" not in made:
+        raise SystemExit(f"{place}: a text without an upper bound; give the field a max_length")
+    return made
+
+
+def _number(field: Schema) -> Schema:
+    integer = field["type"] == "integer"
+    made: Schema = {"format": "int64"} if integer else {}
+    low, above = field.get("minimum"), field.get("exclusiveMinimum")
+    high, below = field.get("maximum"), field.get("exclusiveMaximum")
+    if integer and below is not None:
+        high, below = below - 1, None
+    if low is not None and low > -INT64:
+        made["minimum"] = low
+    if high is not None and high < INT64 - 1:
+        made["maximum"] = high
+    if above is not None:
+        made |= {"minimum": above, "exclusiveMinimum": True}
+    if below is not None:
+        made |= {"maximum": below, "exclusiveMaximum": True}
+    return made
+
+
+def _list(field: Schema, definitions: Schema, place: str) -> Schema:
+    if "maxItems" not in field:
+        raise SystemExit(f"{place}: a list without an upper bound; give the field a max_length")
+    made: Schema = {name: field[name] for name in ("minItems", "maxItems") if name in field}
+    made["items"] = structural(field["items"], definitions, f"{place}[]")
+    if made["items"]["type"] == "object":
+        return made | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    return made | {"x-kubernetes-list-type": "atomic"}
+
+
+def _object(field: Schema, definitions: Schema, place: str) -> Schema:
+    if field.get("additionalProperties") is True:
+        return {"x-kubernetes-preserve-unknown-fields": True}
+    if "properties" not in field:
+        inner = structural(field["additionalProperties"], definitions, f"{place}{{}}")
+        return {"additionalProperties": inner, "maxProperties": field["maxProperties"]}
+    made: Schema = {"required": field["required"]} if field.get("required") else {}
+    made["properties"] = {
+        name: structural(inner, definitions, f"{place}.{name}") for name, inner in field["properties"].items()
+    }
+    for name, inner in made["properties"].items():
+        optional = name not in made.get("required", ()) and "default" not in field["properties"][name]
+        if optional and any("default" in below for below in inner.get("properties", {}).values()):
+            inner["default"] = {}
+        # `input:` with nothing below it would be dropped, and with it what was meant to be there.
+        if place == "Guardrails" and inner["type"] == "array":
+            inner["nullable"] = True
+    return made
+
+
+def spec() -> Schema:
+    """The schema of `spec`."""
+    made = api.Spec.model_json_schema(by_alias=True)
+    return structural(made, made.pop("$defs"), "Spec")
+
+
+def resource() -> Schema:
+    """The CRD, but for what Helm adds to its metadata."""
+    properties = {
+        "apiVersion": {"type": "string", "description": f"`{api.API_VERSION}`."},
+        "kind": {"type": "string", "description": f"`{api.KIND}`."},
+        "metadata": {"type": "object"},
+        "spec": spec(),
+        "status": status_schema.STATUS,
+    }
+    columns = [
+        {"name": name, "type": "date" if name == "Age" else "string", "jsonPath": path}
+        | {"description": f"{meaning[0].upper()}{meaning[1:]}."}
+        | ({"priority": 1} if wide else {})
+        for name, path, wide, meaning in status_schema.COLUMNS
+    ]
+    names = {"kind": api.KIND, "listKind": f"{api.KIND}List", "plural": PLURAL, "singular": api.KIND.lower()}
+    version: Schema = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": columns,
+        "schema": {
+            "openAPIV3Schema": {
+                "type": "object",
+                "description": (api.LLMEndpoint.__doc__ or "").strip(),
+                "required": ["spec"],
+                "properties": properties,
+                "x-kubernetes-validations": NAMED,
+            }
+        },
+    }
+    return {
+        "group": GROUP,
+        "scope": "Namespaced",
+        "names": names | {"shortNames": ["llme"], "categories": ["tritonllm"]},
+        "versions": [version],
+    }
+
+
+def admission() -> Schema:
+    """The policy that refuses, at once and from every client, what the CRD keeps without knowing it."""
+    known = {name: list(explain.fields(getattr(api, name))) for name in KEPT}
+    rules = "(has(variables.policy.{0}) && variables.policy.{0} != null ? variables.policy.{0} : [])"
+    variables = [
+        {"name": "policy", "expression": "object.spec.guardrails"},
+        {"name": "rules", "expression": " + ".join(rules.format(name) for name in ("input", "output"))},
+        {
+            "name": "policyUnknown",
+            "expression": f"variables.policy.filter(key, !(key in {known['Guardrails']}))",
+        },
+        {"name": "empty", "expression": "variables.policy.filter(key, variables.policy[key] == null)"},
+    ]
+    del known["Guardrails"]
+    validations = [
+        {
+            "expression": "variables.policyUnknown.size() == 0",
+            "messageExpression": "'spec.guardrails: unknown field `' + variables.policyUnknown.join('`, `') + '`;"
+            f" known here: {', '.join(explain.fields(api.Guardrails))}'",
+        },
+        {
+            "expression": "variables.empty.size() == 0",
+            "messageExpression": "'spec.guardrails.' + variables.empty.join(', ') + ' is empty; give it a value or"
+            " remove it'",
+        },
+        *_known_below(known),
+    ]
+    return {
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "resourceRules": [
+                {
+                    "apiGroups": [GROUP],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": [PLURAL],
+                }
+            ]
+        },
+        "variables": variables,
+        "validations": validations,
+    }
+
+
+def _known_below(known: dict[str, list[str]]) -> Iterator[Schema]:
+    for name, fields in known.items():
+        within = "one" if name == "Rule" else f"one.{name.lower()}"
+        there = "" if name == "Rule" else f"has({within}) && "
+        where = "" if name == "Rule" else f".{name.lower()}"
+        wrong = f"{there}{within}.exists(key, !(key in {fields}))"
+        yield {
+            "expression": f"!variables.rules.exists(one, {wrong})",
+            "messageExpression": f"'spec.guardrails, rule ' + variables.rules.filter(one, {wrong})[0].name +"
+            f" '{where}: unknown field; known here: {', '.join(fields)}'",
+        }
+
+
+HEAD = """\
+{{{{- /* Written by tools/crd.py. */ -}}}}
+{{{{- if .Values.crd.install }}}}
+apiVersion: {version}
+kind: {kind}
+metadata:
+  name: {name}
+  labels: {{{{- include "operator.labels" . | nindent 4 }}}}
+"""
+
+KEEP = """\
+  annotations:
+    # `helm uninstall` would take every endpoint of the cluster with it.
+    helm.sh/resource-policy: keep
+"""
+
+POLICY = "tritonllm-guardrails"
+
+
+class Plain(yaml.SafeDumper):
+    """Writes everything out, even what is there twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def document(version: str, kind: str, name: str, body: Schema, more: str = "") -> str:
+    """One document of the chart."""
+    dumped = yaml.dump({"spec": body}, Dumper=Plain, sort_keys=False, allow_unicode=True, width=110)
+    # What Helm would take for its own.
+    dumped = dumped.replace("{{", '{{ "{{" }}')
+    return HEAD.format(version=version, kind=kind, name=name) + more + dumped + "{{- end }}\n"
+
+
+def outputs() -> dict[str, str]:
+    """The text of every generated file, by its name among the chart's templates."""
+    admitting = "admissionregistration.k8s.io/v1"
+    binding = {"policyName": POLICY, "validationActions": ["Deny"]}
+    return {
+        "crd.yaml": document(
+            "apiextensions.k8s.io/v1", "CustomResourceDefinition", f"{PLURAL}.{GROUP}", resource(), KEEP
+        ),
+        "validatingadmissionpolicy.yaml": document(
+            admitting, "ValidatingAdmissionPolicy", POLICY, admission()
+        ),
+        "validatingadmissionpolicybinding.yaml": document(
+            admitting, "ValidatingAdmissionPolicyBinding", POLICY, binding
+        ),
+    }
+
+
+def main() -> None:
+    """Writes the files, or says which are not current."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is not current")
+    check = parser.parse_args().check
+    made = outputs()
+    stale = [
+        name
+        for name, found in made.items()
+        if not (TEMPLATES / name).is_file() or (TEMPLATES / name).read_text() != found
+    ]
+    if check and stale:
+        sys.exit(f"not current: {', '.join(stale)}; run `python tools/crd.py`")
+    for name in stale:
+        (TEMPLATES / name).write_text(made[name])
+        print(f"wrote {TEMPLATES / name}")
+
+
+if __name__ == "__main__":
+    main()
