@@ -32,7 +32,9 @@ serve: .venv/.ready ## Build the demo model once and serve examples/smollm2.yaml
 
 test: .venv/.ready ## Unit, golden, property and integration tests, on the real Triton and vLLM
 	@tools/helm.sh >/dev/null
-	$(BIN)/pytest -n 2 tritonllm/tests/unit tritonllm/tests/golden tritonllm/tests/property charts/tests
+	$(BIN)/pytest -n 2 tritonllm/tests/unit tritonllm/tests/golden tritonllm/tests/property operator/tests/unit charts/tests
+	@tools/kubernetes.sh >/dev/null
+	$(BIN)/pytest operator/tests/api operator/tests/integration
 	@$(BIN)/python tools/demo_model.py
 	$(BIN)/pytest tritonllm/tests/integration
 
@@ -49,9 +51,11 @@ golden: .venv/.ready ## Rewrite the golden files after a wanted change of the re
 e2e: .venv/.ready ## Install the chart on a kind cluster: serve, change, scale, fail (docker, kind, kubectl, helm)
 	$(BIN)/pytest e2e
 
-image: ## Build the image tritonllm:small for pods without GPUs; TARGET=full has vLLM
+image: ## Build tritonllm:small for pods without GPUs (TARGET=full has vLLM) and tritonllm-operator:latest
 	docker build --target $(TARGET) --tag tritonllm:$(TARGET) $(call build_args,DEBIAN_IMAGE UV_VERSION) \
 	  --file images/triton-cpu/Dockerfile .
+	docker build --tag tritonllm-operator:latest $(call build_args,DEBIAN_IMAGE UV_VERSION) \
+	  --file images/operator/Dockerfile .
 
 bench: .venv/.ready ## The serving path beside vLLM's own server, and guardrails beside better_profanity
 	$(BIN)/python bench/guardrails.py

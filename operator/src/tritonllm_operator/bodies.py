@@ -34,14 +34,40 @@ def config_map(
     }
 
 
+def strays(written: Resource, wanted: Resource) -> Resource | None:
+    """The patch that removes what others have put where only the operator's own belongs.
+
+    Args:
+        written: the ConfigMap as it is after the operator's apply, which leaves the fields of others.
+        wanted: as it was applied.
+
+    Returns:
+        None where there is nothing.
+    """
+    data = {key: None for key in written.get("data") or {} if names.revision(key) is not None}
+    own = (names.GOOD, names.FAILED, names.BECAUSE)
+    annotations = {key: None for key in written["metadata"].get("annotations") or {} if key in own}
+    for key in wanted["data"]:
+        data.pop(key, None)
+    for key in wanted["metadata"]["annotations"]:
+        annotations.pop(key, None)
+    if not data and not annotations:
+        return None
+    return {"data": data, "metadata": {"annotations": annotations}}
+
+
 def revision(namespace: str, pool: str, owner: Pool, revision: str) -> Resource:
-    """The one field of the pool's Deployment that is the operator's. Changing it rolls the pods."""
+    """The one field of the pool's Deployment that is the operator's. Changing it rolls the pods.
+
+    The first revision has no annotation: on the way back to it, the template is again the one that its pods have.
+    """
+    annotations = {names.REVISION: revision} if revision else {}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         # With its uid it can't come into being again by this, should somebody have deleted it.
         "metadata": {"name": pool, "namespace": namespace, "uid": owner.uid},
-        "spec": {"template": {"metadata": {"annotations": {names.REVISION: revision}}}},
+        "spec": {"template": {"metadata": {"annotations": annotations}}},
     }
 
 

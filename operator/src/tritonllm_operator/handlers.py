@@ -13,8 +13,10 @@ _GROUP, _VERSION = api.API_VERSION.split("/")
 
 
 @kopf.on.startup(registry=registry)
-def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+def configure(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     """Sets kopf to watch only: it writes nothing, and keeps nothing for later."""
+    # Who may look into some namespaces only may neither list them nor the kinds of resources there are.
+    settings.scanning.disabled = not memo.clusterwide
     settings.posting.enabled = False
     settings.peering.standalone = True
     # A burst is one look anyway: the pool's worker sees to that.
@@ -22,6 +24,12 @@ def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     # The server ends a watch after this; that it is there at all is then known again.
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 300
+
+
+@kopf.on.cleanup(registry=registry)
+async def stop(memo: Any, **_: Any) -> None:
+    """Ends what runs beside kopf, which would wait for it, and then call it hung."""
+    await memo.workers.stop()
 
 
 @kopf.on.login(registry=registry)

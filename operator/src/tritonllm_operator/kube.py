@@ -47,6 +47,11 @@ class Failed(Exception):
         super().__init__(message)
         self.status = status
 
+    @property
+    def ending(self) -> bool:
+        """Whether the namespace ends: nothing can be made there any more."""
+        return self.status == 403 and "being terminated" in str(self)
+
 
 class Kube:
     """One connection to the API server."""
@@ -85,7 +90,7 @@ class Kube:
         query = _query(selector, watch="1", resourceVersion=version, timeoutSeconds=str(_WATCH_SECONDS))
         answer = await self._send("GET", _path(kind, namespace), query, seconds=_WATCH_SECONDS + _QUICK)
         try:
-            while line := await answer.content.readline():
+            async for line in _lines(answer.content):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     raise Failed(event["object"].get("code", 0), event["object"].get("message", ""))
@@ -99,9 +104,19 @@ class Kube:
         """A Secret."""
         return await self._json("GET", _path(("/api/v1", "secrets"), namespace, name))
 
-    async def apply(self, kind: Kind, namespace: str, name: str, body: Resource) -> None:
-        """Server-side apply of the fields that are the operator's, whoever else has written them."""
-        await self._apply(_path(kind, namespace, name), body)
+    async def apply(self, kind: Kind, namespace: str, name: str, body: Resource) -> Resource:
+        """Server-side apply of the fields that are the operator's, whoever else has written them.
+
+        Returns:
+            The object as it is now, with the fields of others.
+        """
+        return await self._apply(_path(kind, namespace, name), body)
+
+    async def merge(self, kind: Kind, namespace: str, name: str, body: Resource) -> None:
+        """Changes the named fields of an object, and removes those that are null."""
+        await self._json(
+            "PATCH", _path(kind, namespace, name), body=body, content_type="application/merge-patch+json"
+        )
 
     async def apply_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
         """Writes an endpoint's status."""
@@ -130,9 +145,9 @@ class Kube:
             if error.status != 404:
                 raise
 
-    async def _apply(self, path: str, body: Resource) -> None:
+    async def _apply(self, path: str, body: Resource) -> Resource:
         query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
-        await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
+        return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
 
     async def _list(
         self, kind: Kind, namespace: str, selector: str, limit: str = _PAGE
@@ -214,6 +229,15 @@ async def watch_for_ever(
                 seen(resource) if resource is not None else lost()
         except Failed:
             await asyncio.sleep(pause)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length; `readline` has a limit that a pool's ConfigMap may exceed."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
 
 
 def _path(kind: Kind, namespace: str, name: str = "") -> str:

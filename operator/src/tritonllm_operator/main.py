@@ -45,23 +45,22 @@ async def run(chosen: settings.Settings) -> None:
     Raises:
         config.ConfigException: it runs neither in a pod nor with a kubeconfig.
     """
+    clusterwide = not chosen.namespaces
     await config.load_config()
     prometheus_client.start_http_server(chosen.metrics_port)
     async with client.ApiClient() as connection:
         pools = workers.Workers(kube.Kube(connection), chosen.namespaces, chosen.resync_seconds)
-        watching = asyncio.create_task(pools.run())
-        try:
+        # Should one of the two fail, the other is of no use: the pod is then restarted.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pools.run())
             await kopf.operator(
                 registry=handlers.registry,
                 namespaces=chosen.namespaces,
-                clusterwide=not chosen.namespaces,
+                clusterwide=clusterwide,
                 standalone=True,
                 liveness_endpoint=f"http://0.0.0.0:{chosen.health_port}/healthz",
-                memo=kopf.Memo(workers=pools),
+                memo=kopf.Memo(workers=pools, clusterwide=clusterwide),
             )
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
             await pools.stop()
 
 

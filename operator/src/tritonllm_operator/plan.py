@@ -70,6 +70,7 @@ class Plan:
         delete_jobs: revisions whose Jobs are of no use any more.
         steps: model changes on pods, all at once.
         holding: why a roll has not begun or was taken back.
+        waits: it is too early for something: soon there is more to do.
     """
 
     judged: Sequence[accept.Judged] = ()
@@ -82,6 +83,7 @@ class Plan:
     delete_jobs: tuple[str, ...] = ()
     steps: tuple[Load | Unload, ...] = ()
     holding: Trouble | None = None
+    waits: bool = False
 
     @property
     def acts(self) -> bool:
@@ -118,9 +120,11 @@ def decide(world: World) -> Plan:
             wanted[item.name] = revisions.with_commit(endpoint, running.get(item.name))
     if pool.revision not in kept:
         if _too_early(world, pool):
-            return Plan(judged=judged, wanted=wanted, decisions=_decisions(judged, wanted, pool))
+            return Plan(judged, wanted, _decisions(judged, wanted, pool), waits=True)
         kept[pool.revision] = _as_reported(wanted, world.pods, pool.revision)
         running = None if kept[pool.revision] == wanted else kept[pool.revision]
+    for revision in {pod.revision for pod in world.pods} - kept.keys():
+        kept[revision] = _as_reported(wanted, world.pods, revision)
     aim = rolls.aim(world, pool, wanted, kept)
     files = {
         revision: revisions.in_place(endpoints, wanted)
@@ -144,6 +148,11 @@ def decide(world: World) -> Plan:
         delete_jobs=aim.delete_jobs,
         steps=steps,
         holding=aim.holding,
+        waits=any(
+            _is(state, facts.LOADING, facts.UNLOADING)
+            for pod in world.pods
+            for state in (pod.models or {}).values()
+        ),
     )
 
 
@@ -166,6 +175,8 @@ def _reported(endpoint: api.LLMEndpoint, reports: Sequence[Mapping[str, str]]) -
 
 def _too_early(world: World, pool: Pool) -> bool:
     """Whether the very first file waits for endpoints that come together with the pool."""
+    if any(pod.started for pod in world.pods):
+        return False
     if not world.endpoints:
         return world.now - pool.created < EMPTY
     youngest = max(facts.time(item["metadata"]["creationTimestamp"]) for item in world.endpoints)
@@ -278,7 +289,7 @@ def _decision(
     if running is None:
         return Decision(message=word or "the pool's pods will start with it")
     if revisions.new_engines({item.name: endpoint}, running):
-        why = "its engine is changed" if item.name in running else "its engine is new"
+        why = _why(endpoint, running.get(item.name))
         return Decision("Roll", tuple(hashes), "; ".join(filter(None, (why, word))), pool.roll_is_downtime)
     before = revisions.hashes(running[item.name])
     changed = [model for model in hashes if hashes[model] != before[model]]
@@ -287,6 +298,13 @@ def _decision(
     if models:
         return Decision("InPlace", models, word or ("" if changed else "pods had something else loaded"))
     return Decision(message=word)
+
+
+def _why(endpoint: api.LLMEndpoint, before: api.LLMEndpoint | None) -> str:
+    if before is None:
+        return "its engine is new"
+    changed = revisions.engine_hash(endpoint) != revisions.engine_hash(before)
+    return "its engine is changed" if changed else "maxConcurrentRequests is more than the pods started for"
 
 
 def _refused(item: accept.Judged) -> Decision:

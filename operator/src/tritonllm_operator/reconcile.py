@@ -8,7 +8,7 @@ import datetime
 import logging
 import time
 from base64 import b64decode
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tritonllm_operator import bodies, facts, kube, metrics, names, plan, pods, snapshots, status, triton
@@ -21,8 +21,8 @@ Key = tuple[str, str]
 
 # How long a pod may take to answer before the others go on without it; less for one that was silent last time.
 _PATIENCE, _LITTLE_PATIENCE = 2.0, 0.2
-# Changes that take longer go on while the pool is looked at again.
-_STEPS_SECONDS = 10.0
+# Changes that take longer go on while the pool is looked at again: a pod that hangs delays only itself.
+_STEPS_SECONDS = 2.0
 _FIRST_RETRY, _LAST_RETRY = 2.0, 60.0
 
 
@@ -44,10 +44,21 @@ class Outcome:
 class Pool:
     """What is remembered of a pool between two looks. It is never needed: without it, some things are tried earlier."""
 
-    def __init__(self, key: Key, api: kube.Kube, lists: snapshots.Snapshots) -> None:
+    def __init__(
+        self, key: Key, api: kube.Kube, lists: snapshots.Snapshots, changed: Callable[[], None]
+    ) -> None:
+        """Knows nothing at first.
+
+        Args:
+            key: which pool.
+            api: where it is.
+            lists: of what is there.
+            changed: called when a change of a model has ended.
+        """
         self._namespace, self._name = key
         self._api = api
         self._lists = lists
+        self._changed = changed
         self._secret = ""
         self._silent: set[str] = set()
         self._attempts: dict[tuple[str, str, str], facts.Attempt] = {}
@@ -70,7 +81,7 @@ class Pool:
         if decided.acts:
             await self._execute(world, decided, seen)
         gone = world.pool is None and not world.endpoints
-        return Outcome(gone, decided.acts, settled and not self._busy)
+        return Outcome(gone, decided.acts, settled and not decided.waits and not self._busy)
 
     async def _observe(self, seen: snapshots.Snapshot) -> World:
         deployment = seen.deployments.get(self._name)
@@ -174,7 +185,10 @@ class Pool:
         owner = world.pool
         if decided.data is not None:
             body = bodies.config_map(self._namespace, self._name, owner, decided.data, decided.annotations)
-            await self._api.apply(kube.CONFIG_MAPS, self._namespace, names.config_map(self._name), body)
+            name = names.config_map(self._name)
+            written = await self._api.apply(kube.CONFIG_MAPS, self._namespace, name, body)
+            if strays := bodies.strays(written, body):
+                await self._api.merge(kube.CONFIG_MAPS, self._namespace, name, strays)
         for revision in decided.delete_jobs:
             await self._api.delete(kube.JOBS, self._namespace, names.sync_job(self._name, revision))
         if decided.start_job is not None:
@@ -212,6 +226,7 @@ class Pool:
             key = (step.pod, step.model, step.spec_hash)
             self._attempts.pop(key, None)
             self._tries.pop(key, None)
+        self._changed()
 
     def _failed(self, step: plan.Load | plan.Unload, trouble: facts.Trouble) -> None:
         if trouble.reason == "ModelControlDenied":
@@ -233,7 +248,7 @@ async def _unless_gone(call: Awaitable[None]) -> None:
         await call
     except kube.Failed as error:
         # An endpoint deleted meanwhile, or a namespace that ends: there is nobody left to tell.
-        if error.status == 404 or (error.status == 403 and "being terminated" in str(error)):
+        if error.status == 404 or error.ending:
             raise _Gone from None
         raise
 

@@ -56,6 +56,15 @@ def aim(
     )
     marks = {names.GOOD: files.good, names.FAILED: files.failed, names.BECAUSE: files.because}
     new = revisions.new_engines(wanted, kept[at])
+    if (
+        new
+        and files.good in kept
+        and files.good != at
+        and not revisions.new_engines(wanted, kept[files.good])
+    ):
+        # The edit was taken back before its roll was over, and pods that are as wanted may still be there.
+        gone = tuple(job.revision for job in world.jobs)
+        return Aim(keep, move_to=files.good, annotations=present(marks), delete_jobs=gone)
     if not new:
         gone = tuple(job.revision for job in world.jobs if job.revision != at)
         if pool.rolled_out and all(pod.revision == at for pod in world.pods):

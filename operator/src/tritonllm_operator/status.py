@@ -78,7 +78,8 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
     ]
     shown = decided.decisions.get(name, plan.Decision())
     # "Nothing to do" is no news: what was done last stays to be seen.
-    status["plan"] = before["plan"] if shown.action == "None" and "plan" in before else _plan(shown)
+    done = before.get("plan", {}).get("action") in ("InPlace", "Roll")
+    status["plan"] = before["plan"] if shown == plan.Decision() and done else _plan(shown)
     return status
 
 

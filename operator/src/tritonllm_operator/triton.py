@@ -72,7 +72,7 @@ class Triton:
                 model, headers=self._headers, client_timeout=_QUICK
             )
         except InferenceServerException as error:
-            if _denied(error):
+            if "unknown model" not in (error.message() or ""):
                 raise Refused(self._trouble(error)) from None
             # It went between the two questions.
             return ModelState("UNAVAILABLE")

@@ -35,6 +35,7 @@ class Workers:
         self._homes: dict[Key, str] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._missed = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
 
     def endpoint(self, resource: Resource) -> None:
         """An endpoint changed, came or went: its pool is dirty, and the one it had before."""
@@ -60,14 +61,16 @@ class Workers:
 
     def mark(self, key: Key) -> None:
         """A pool is to be looked at."""
-        self._dirty.setdefault(key, time.monotonic())
+        # The latest mark counts: what is looked at must be newer than that.
+        self._dirty[key] = time.monotonic()
         if key not in self._tasks:
             self._wake[key] = asyncio.Event()
             self._tasks[key] = asyncio.create_task(self._work(key), name=f"pool {'/'.join(key)}")
         self._wake[key].set()
 
     async def run(self) -> None:
-        """Watches until it is cancelled."""
+        """Watches until it is stopped."""
+        self._watching = asyncio.current_task()
         async with asyncio.TaskGroup() as group:
             for namespace in self._namespaces:
                 for kind in kube.OF_POOLS:
@@ -78,9 +81,10 @@ class Workers:
 
     async def stop(self) -> None:
         """Ends all work."""
-        for task in self._tasks.values():
+        tasks = [*filter(None, [self._watching]), *self._tasks.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _resync(self) -> None:
         while True:
@@ -104,7 +108,7 @@ class Workers:
             self._missed.clear()
 
     async def _work(self, key: Key) -> None:
-        pool = reconcile.Pool(key, self._api, self._lists)
+        pool = reconcile.Pool(key, self._api, self._lists, lambda: self.mark(key))
         failures = looks = 0
         wait: float | None = None
         while True:
@@ -142,6 +146,10 @@ class Workers:
             try:
                 outcome = await pool.reconcile(since)
             except kube.Failed as error:
+                if error.ending:
+                    # All of the pool goes with its namespace; events tell when.
+                    metrics.PASSES.labels("ending").inc()
+                    return reconcile.Outcome()
                 LOG.warning("pool %s/%s can't be looked after, and is tried again: %s", *key, error)
                 metrics.PASSES.labels("refused").inc()
                 return None

@@ -1,0 +1,136 @@
+"""Edits of endpoints come to every pod in place, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+import model_control
+import pool
+from api_server import ApiServer
+from pool import Operator, Pool, endpoint, until
+
+CHAT, CODE = endpoint(), endpoint("code")
+
+
+@pytest.fixture(scope="module")
+def operator(
+    api_server: ApiServer, client: httpx.Client, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
+    """One operator for the whole cluster. It resyncs rarely: what it does it does because of events."""
+    with pool.operating(api_server, tmp_path_factory.mktemp("operator"), resync=600) as operator:
+        yield operator
+
+
+def served(llm: Pool, operator: Operator, *endpoints: pool.Json) -> None:
+    """A pool that serves these endpoints."""
+    llm.as_left(*endpoints)
+    for item in endpoints:
+        name = item["metadata"]["name"]
+        until(lambda name=name: llm.as_wanted(name), lambda: (llm.status(), operator.story()))
+
+
+def test_a_first_install_writes_the_file_once_and_its_pods_need_no_roll(
+    llm: Pool, operator: Operator
+) -> None:
+    llm.install()
+    for item in (CHAT, CODE):
+        llm.create("llmendpoints", item)
+    until(lambda: llm.get("configmaps", "llm-endpoints"), operator.story)
+    assert set(llm.file()) == {"chat", "code"}
+    llm.settle()
+    for name in ("chat", "code"):
+        until(lambda name=name: llm.as_wanted(name), lambda name=name: (llm.status(name), operator.story()))
+    assert llm.revision() is None
+    assert model_control.changes(llm.tritons.values()) == [[], []]
+    assert llm.status()["pods"] == {"desired": 2, "loaded": 2, "summary": "2/2"}
+    assert llm.status()["plan"]["action"] == "None"
+    assert ("Normal", "Ready") in pool.counted(llm.events())
+
+
+def test_an_edited_policy_is_live_on_every_pod_with_its_complete_configuration(
+    llm: Pool, operator: Operator
+) -> None:
+    served(llm, operator, CHAT, CODE)
+    llm.ban("chat", "other", "words")
+    until(llm.as_wanted, lambda: (llm.status(), operator.story()))
+    for done in model_control.changes(llm.tritons.values()):
+        assert sorted(done) == [("load", "chat"), ("load", "chat-guardrail")]
+    assert llm.status()["plan"]["action"] == "InPlace"
+    assert llm.file()["chat"]["guardrails"]["output"][0]["banned"]["phrases"] == ["other", "words"]
+    assert llm.revision() is None
+    assert pool.counted(llm.events())["Normal", "InPlace"] == 1
+
+
+def test_a_refused_edit_keeps_the_old_version_says_which_field_and_is_over_with_the_next_one(
+    llm: Pool, operator: Operator
+) -> None:
+    served(llm, operator, CHAT)
+    # Not what a schema could know.
+    llm.edit("chat", engine={"args": {"no_such_argument": 1}})
+    until(lambda: llm.condition("Accepted")[0] == "False", lambda: (llm.status(), operator.story()))
+    _, reason, message = llm.condition("Accepted")
+    assert reason == "InvalidEngineArgs"
+    assert message.startswith("spec.engine.args.no_such_argument: ")
+    assert llm.condition("Ready")[:2] == ("True", "ServingFormerVersion")
+    assert llm.status()["plan"]["action"] == "Reject"
+    assert llm.live(CHAT)
+    assert until(lambda: pool.counted(llm.events())["Warning", "InvalidEngineArgs"]) == 1
+    llm.edit("chat", engine={"args": {"no_such_argument": None}})
+    until(llm.as_wanted, lambda: (llm.status(), operator.story()))
+    assert llm.status()["plan"]["action"] == "None"
+    assert model_control.changes(llm.tritons.values()) == [[], []]
+
+
+def test_a_deleted_endpoint_is_unloaded_pipeline_first_and_the_others_are_left_alone(
+    llm: Pool, operator: Operator
+) -> None:
+    served(llm, operator, CHAT, CODE)
+    llm.delete("llmendpoints", "code")
+    gone = {("unload", "code"), ("unload", "code-guardrail"), ("unload", "code-engine")}
+    until(lambda: all(set(triton.done) == gone for triton in llm.tritons.values()), operator.story)
+    for done in model_control.changes(llm.tritons.values()):
+        assert done[0] == ("unload", "code")
+    until(lambda: set(llm.file()) == {"chat"}, operator.story)
+    assert llm.as_wanted()
+
+
+@pytest.mark.parametrize("what", ["deleted", "edited", "spoilt", "extended", "unlabelled"])
+def test_the_file_that_pods_boot_from_is_restored(llm: Pool, operator: Operator, what: str) -> None:
+    served(llm, operator, CHAT)
+    before = llm.get("configmaps", "llm-endpoints")
+    assert before is not None
+    text = before["data"]["revision-.yaml"]
+    spoil: dict[str, Callable[[], object]] = {
+        "deleted": lambda: llm.delete("configmaps", "llm-endpoints"),
+        "edited": lambda: edit({"data": {"revision-.yaml": text.replace("forbidden", "anything")}}),
+        "spoilt": lambda: edit({"data": {"revision-.yaml": "{"}}),
+        "extended": lambda: edit(
+            {
+                "data": {"revision-more.yaml": text},
+                "metadata": {"annotations": {"tritonllm.io/failed-because": "whim"}},
+            }
+        ),
+        "unlabelled": lambda: edit({"metadata": {"labels": None}}),
+    }
+
+    def edit(body: pool.Json) -> None:
+        llm.patch("configmaps", "llm-endpoints", body)
+
+    def same() -> bool:
+        found = llm.get("configmaps", "llm-endpoints") or {"metadata": {}}
+        parts = [found.get("data") == before["data"]]
+        parts += [
+            found["metadata"].get(part) == before["metadata"][part] for part in ("labels", "annotations")
+        ]
+        return all(parts)
+
+    spoil[what]()
+    until(lambda: not same() or operator.passes())
+    until(same, lambda: (llm.get("configmaps", "llm-endpoints"), operator.story()))
+    assert llm.as_wanted()
+    assert model_control.changes(llm.tritons.values()) == [[], []]
+    assert llm.revision() is None
