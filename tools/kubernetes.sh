@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints the folder of etcd and kube-apiserver, for the operator's tests: KUBEBUILDER_ASSETS, else the one on the PATH,
-# else one that Go builds them into from their sources, once (three minutes).
+# else one that Go builds them into from their sources, once (some minutes).
 #   export KUBEBUILDER_ASSETS=$(tools/kubernetes.sh)
 set -euo pipefail
 VERSION=1.35.4
@@ -33,6 +33,7 @@ export GOTOOLCHAIN=auto GOFLAGS="-buildvcs=false -mod=mod" CGO_ENABLED=0
 # once that replaces the same: Kubernetes' own parts, which are folders in its repository, by their releases.
 build() { # NAME MODULE VERSION PACKAGE FLAGS
   local work go_mod
+  if [ -x "$built/$1" ]; then return; fi
   work=$(mktemp -d)
   (
     cd "$work"
