@@ -18,7 +18,6 @@ RIGHTS = {
     ("", "pods"): {"get", "list", "watch"},
     ("", "events"): {"create", "patch"},
     ("apps", "deployments"): {"get", "list", "watch", "patch"},
-    ("apps", "replicasets"): {"get", "list", "watch"},
     ("batch", "jobs"): {"get", "list", "watch", "create", "delete"},
 }
 # What only an operator of the whole cluster can look at.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-import contextlib
 
 import httpx
 
@@ -47,7 +47,8 @@ def of(
             *(
                 pool.endpoint(f"{each.pool}-{count}", pool=each.pool, phrases=phrases(1000 * number + count))
                 for count in range(endpoints)
-            )
+            ),
+            told=True,
         )
 
     with ThreadPoolExecutor(8) as threads:
@@ -56,12 +57,3 @@ def of(
             yield made
         finally:
             list(threads.map(pool.Pool.close, made))
-
-
-def settled(made: Sequence[pool.Pool]) -> bool:
-    """Whether every endpoint's status says that it is as wanted."""
-    return all(
-        [condition["status"] for condition in item.get("status", {}).get("conditions", ())] == ["True"] * 4
-        for place in {each.path("llmendpoints"): each for each in made}.values()
-        for item in place.list("llmendpoints")
-    )

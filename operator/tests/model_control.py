@@ -138,7 +138,8 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.RepositoryModelUnloadResponse()
 
     async def _begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        while self.hangs:
+        # Another thread says when it is over.
+        while self.hangs:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         header = api_lock.GRPC_HEADER
         if (header, self.secret) not in [tuple(item) for item in context.invocation_metadata() or ()]:

@@ -117,7 +117,7 @@ def _fits(endpoint: api.LLMEndpoint, pool: Pool, others: Mapping[str, api.LLMEnd
                 f"spec.engine.args.gpu_memory_utilization: all engines of the pool take {sum(shares.values()):g} of a"
                 f" GPU's memory ({each}), and there is 1; lower them, or use another pool",
             )
-    size = _REVISIONS * len(revisions.text([*others.values(), endpoint]).encode())
+    size = _REVISIONS * sum(map(revisions.size, (*others.values(), endpoint)))
     if size > MOST_BYTES:
         return Trouble(
             "TooLarge",

@@ -39,6 +39,6 @@ def login(**arguments: Any) -> kopf.ConnectionInfo | None:
 
 
 @kopf.on.event(_GROUP, _VERSION, "llmendpoints", registry=registry)
-def endpoint(body: kopf.Body, memo: Any, **_: Any) -> None:
-    """An endpoint changed, came or went."""
+async def endpoint(body: kopf.Body, memo: Any, **_: Any) -> None:
+    """An endpoint changed, came or went. Asynchronous, as kopf calls others in threads, and workers are not for those."""
     memo.workers.endpoint(dict(body))

@@ -19,8 +19,8 @@ LOG = logging.getLogger(__name__)
 Key = tuple[str, str]
 """Namespace and name of a pool."""
 
-# How long a pod may take to answer before the others go on without it; less for one that was silent last time.
-_PATIENCE, _LITTLE_PATIENCE = 2.0, 0.2
+# How long a pod may take to answer before the others go on without it; less for one that was silent just now.
+_PATIENCE, _LITTLE_PATIENCE, _JUST_NOW = 2.0, 0.2, 15.0
 # Changes that take longer go on while the pool is looked at again: a pod that hangs delays only itself.
 _STEPS_SECONDS = 2.0
 _FIRST_RETRY, _LAST_RETRY = 2.0, 60.0
@@ -60,7 +60,7 @@ class Pool:
         self._lists = lists
         self._changed = changed
         self._secret = ""
-        self._silent: set[str] = set()
+        self._silent: dict[str, float] = {}
         self._attempts: dict[tuple[str, str, str], facts.Attempt] = {}
         self._tries: dict[tuple[str, str, str], int] = {}
         self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -124,22 +124,21 @@ class Pool:
     async def _ask(self, pod: facts.Pod) -> facts.Pod:
         if not (pod.address and pod.running):
             return pod
-        patience = _LITTLE_PATIENCE if pod.name in self._silent else _PATIENCE
+        now = time.monotonic()
+        patience = _LITTLE_PATIENCE if now - self._silent.get(pod.name, -_JUST_NOW) < _JUST_NOW else _PATIENCE
         try:
-            async with asyncio.timeout(patience), triton.Triton(pod.name, pod.address, self._secret) as asked:
-                models = await asked.models()
+            async with triton.Triton(pod.name, pod.address, self._secret) as asked:
+                models = await asked.models(patience)
         except triton.Refused as error:
+            if patience == _PATIENCE:
+                self._silent[pod.name] = now
             return self._silence(pod, error.trouble)
-        except TimeoutError:
-            message = f"Triton of pod {pod.name} does not answer within {patience:g} s"
-            return self._silence(pod, facts.Trouble("Unreachable", message))
-        self._silent.discard(pod.name)
+        self._silent.pop(pod.name, None)
         for model in [model for name, model in self._busy if name == pod.name]:
             models[model] = replace(models.get(model, facts.ModelState("")), state=facts.LOADING)
         return replace(pod, models=models)
 
     def _silence(self, pod: facts.Pod, trouble: facts.Trouble) -> facts.Pod:
-        self._silent.add(pod.name)
         if trouble.reason == "ModelControlDenied":
             # Next time with the Secret as it is then.
             self._secret = ""
@@ -148,7 +147,7 @@ class Pool:
 
     def _forget(self, found: Sequence[facts.Pod]) -> None:
         alive = {pod.name for pod in found}
-        self._silent &= alive
+        self._silent = {name: since for name, since in self._silent.items() if name in alive}
         self._attempts = {key: value for key, value in self._attempts.items() if key[0] in alive}
         self._tries = {key: value for key, value in self._tries.items() if key[0] in alive}
 

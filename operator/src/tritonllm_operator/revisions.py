@@ -9,6 +9,7 @@ from google.protobuf import json_format
 
 from tritonllm import api, files
 from tritonllm.render import canonical, config
+from tritonllm_operator import memo
 from tritonllm_operator.facts import Resource
 
 Endpoints = Mapping[str, api.LLMEndpoint]
@@ -19,6 +20,12 @@ def text(endpoints: Iterable[api.LLMEndpoint]) -> str:
     """The file of a revision: the same endpoints give the same bytes."""
     items = [resource(endpoint) for endpoint in sorted(endpoints, key=lambda item: item.name)]
     return canonical.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+@memo.once
+def size(endpoint: api.LLMEndpoint) -> int:
+    """How many bytes an endpoint takes in a file."""
+    return len(canonical.dumps(resource(endpoint)).encode()) + 1
 
 
 def resource(endpoint: api.LLMEndpoint) -> Resource:
@@ -41,7 +48,8 @@ def endpoints(items: Iterable[Resource]) -> dict[str, api.LLMEndpoint]:
     return {endpoint.name: endpoint for endpoint in found if endpoint is not None}
 
 
-def hashes(endpoint: api.LLMEndpoint) -> dict[str, str]:
+@memo.once
+def hashes(endpoint: api.LLMEndpoint) -> Mapping[str, str]:
     """`spec_hash` of each of the endpoint's models, engine first."""
     return {model.name: model.parameters["spec_hash"].string_value for model in config.models(endpoint)}
 

@@ -56,12 +56,8 @@ def aim(
     )
     marks = {names.GOOD: files.good, names.FAILED: files.failed, names.BECAUSE: files.because}
     new = revisions.new_engines(wanted, kept[at])
-    if (
-        new
-        and files.good in kept
-        and files.good != at
-        and not revisions.new_engines(wanted, kept[files.good])
-    ):
+    former = kept.get(files.good) if files.good is not None and files.good != at else None
+    if new and former is not None and not revisions.new_engines(wanted, former):
         # The edit was taken back before its roll was over, and pods that are as wanted may still be there.
         gone = tuple(job.revision for job in world.jobs)
         return Aim(keep, move_to=files.good, annotations=present(marks), delete_jobs=gone)

@@ -20,6 +20,8 @@ from tritonllm_operator.facts import ModelState, Trouble
 PORT = 8001
 # An answer of the API itself comes in milliseconds; a busy machine gets this long.
 _QUICK = 5.0
+# Questions to a pod at the same time: with all at once, the last ones would wait for longer than that.
+_AT_ONCE = 16
 # A guardrail and a pipeline start a Python process each; a pod whose cores are all busy takes its time.
 _LOAD = 120.0
 # A pod's address is asked directly, whatever proxy the environment has.
@@ -46,6 +48,7 @@ class Triton:
         self._headers = api_lock.Lock(secret).grpc_headers()
         host = f"[{address}]" if ":" in address else address
         self._client = triton.InferenceServerClient(f"{host}:{port}", channel_args=_CHANNEL)
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def __aenter__(self) -> Triton:
         return self
@@ -53,13 +56,19 @@ class Triton:
     async def __aexit__(self, *exception: object) -> None:
         await self._client.close()
 
-    async def models(self) -> dict[str, ModelState]:
+    async def models(self, patience: float = _QUICK) -> dict[str, ModelState]:
         """What the pod holds: every model that was ever loaded.
+
+        Args:
+            patience: seconds for the first answer. gRPC counts them, so it is the pod's time alone, however busy this
+                process is.
 
         Raises:
             Refused: it does not say.
         """
-        index = await self._ask(self._client.get_model_repository_index(self._headers, client_timeout=_QUICK))
+        index = await self._ask(
+            self._client.get_model_repository_index(self._headers, client_timeout=patience)
+        )
         rows = {row.name: row for row in index.models if row.state}
         found = await asyncio.gather(*(self._state(row.name, row.state, row.reason) for row in rows.values()))
         return dict(zip(rows, found, strict=True))
@@ -68,9 +77,10 @@ class Triton:
         if state != facts.READY:
             return ModelState(state, reason=loader.useful(reason) if reason and reason != "unloaded" else "")
         try:
-            answer: Any = await self._client.get_model_config(
-                model, headers=self._headers, client_timeout=_QUICK
-            )
+            async with self._turns:
+                answer: Any = await self._client.get_model_config(
+                    model, headers=self._headers, client_timeout=_QUICK
+                )
         except InferenceServerException as error:
             if "unknown model" not in (error.message() or ""):
                 raise Refused(self._trouble(error)) from None

@@ -14,11 +14,13 @@ from tritonllm_operator.reconcile import Key
 LOG = logging.getLogger(__name__)
 
 # Looks at the same time; each lists, and asks all pods of its pool.
-_AT_ONCE = 16
+_AT_ONCE = 8
 # Between two looks at a pool on its way to what is wanted: soon at first, then less often, but within the 10 s in
 # which a cause is to be seen.
 _FIRST_LOOK, _LAST_LOOK = 0.25, 5.0
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
+# Watches begin, and break, all at about the same time: one look at everything is enough for them.
+_TOGETHER = 0.3
 
 
 class Workers:
@@ -88,6 +90,8 @@ class Workers:
 
     async def _resync(self) -> None:
         while True:
+            await asyncio.sleep(_TOGETHER)
+            self._missed.clear()
             try:
                 for namespace in self._namespaces:
                     for kind in (kube.ENDPOINTS, kube.DEPLOYMENTS):
@@ -105,7 +109,6 @@ class Workers:
                     await self._missed.wait()
             except TimeoutError:
                 pass
-            self._missed.clear()
 
     async def _work(self, key: Key) -> None:
         pool = reconcile.Pool(key, self._api, self._lists, lambda: self.mark(key))

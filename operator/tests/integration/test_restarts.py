@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import model_control
 import pool
 from api_server import ApiServer
 from pool import Operator, Pool, endpoint, until

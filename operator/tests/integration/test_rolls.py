@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -178,7 +179,7 @@ def test_a_helm_upgrade_neither_undoes_the_revision_nor_rolls(served: Pool, oper
     assert served.as_wanted()
 
 
-HUB = {"model": {"repo": "org/one"}, "engine": {"type": "vllm"}}
+HUB: dict[str, Any] = {"model": {"repo": "org/one"}, "engine": {"type": "vllm"}}
 COMMIT = "0123456789" * 4
 
 
@@ -211,14 +212,14 @@ def job_ends(llm: Pool, revision: str, kind: str, message: str) -> None:
 
 
 @pytest.fixture
-def downloading(llm: Pool, operator: Operator) -> Iterator[tuple[Pool, str]]:
+def downloading(llm: Pool, operator: Operator) -> tuple[Pool, str]:
     """A pool with a shared volume whose endpoint was just given other weights, and the revision of their Job."""
     llm.as_left(endpoint(**HUB), weights="Shared", commit=COMMIT)
     until(llm.as_wanted, lambda: (llm.status(), operator.story()))
     llm.run()
     llm.edit("chat", model={"repo": "org/two"})
     (job,) = until(lambda: llm.list("jobs"), lambda: (llm.status(), operator.story()))
-    yield llm, job["metadata"]["annotations"][names.REVISION]
+    return llm, job["metadata"]["annotations"][names.REVISION]
 
 
 def test_new_weights_are_brought_by_a_job_before_any_pod_goes(

@@ -1,0 +1,120 @@
+"""charts/operator and the endpoints it looks after, as a user installs and edits them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness import commands
+from harness.images import ROOT
+from harness.kubernetes import Kubernetes
+
+CHART = ROOT / "charts/operator"
+NAME = "tritonllm-operator"
+_NAMESPACE = "tritonllm-operator"
+
+
+class Operator:
+    """The operator of a cluster.
+
+    Attributes:
+        kubernetes: its namespace.
+    """
+
+    def __init__(self, kubernetes: Kubernetes) -> None:
+        self.kubernetes = kubernetes
+
+    def kill(self) -> None:
+        """Ends its process without a warning; the kubelet or the Deployment brings another one."""
+        for pod in self.kubernetes.list("pods", f"app.kubernetes.io/name={NAME}"):
+            name = pod["metadata"]["name"]
+            self.kubernetes.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
+
+    def scale(self, replicas: int) -> None:
+        """Takes it away, or brings it back, and waits until that is done."""
+        self.kubernetes.kubectl("scale", f"deployment/{NAME}", f"--replicas={replicas}")
+        if replicas:
+            self.kubernetes.rolled_out(NAME)
+        else:
+            self.kubernetes.wait("pods", "delete", selector=f"app.kubernetes.io/name={NAME}")
+
+
+@contextlib.contextmanager
+def installed(everywhere: Kubernetes, image: str) -> Iterator[Operator]:
+    """The operator with its CRD for as long as the block.
+
+    Args:
+        everywhere: the cluster.
+        image: what it runs, `repository:tag`.
+    """
+    there = everywhere.within(_NAMESPACE)
+    repository, _, tag = image.rpartition(":")
+    helm = ["helm", "--kube-context", there.context, "--namespace", _NAMESPACE]
+    chosen = {"image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"}}
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    everywhere.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE, "labels": labels}}
+    )
+    install = ["upgrade", NAME, str(CHART), "--install", "--values", "-", "--wait", "--timeout", "120s"]
+    commands.run([*helm, *install], stdin=json.dumps(chosen), environment=there.environment, seconds=150)
+    try:
+        yield Operator(there)
+    finally:
+        uninstall = ["uninstall", NAME, "--wait", "--timeout", "60s"]
+        commands.run([*helm, *uninstall], environment=there.environment, seconds=90)
+        everywhere.kubectl("delete", "namespace", _NAMESPACE, "--wait=false")
+
+
+def endpoint(name: str, pool: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """An LLMEndpoint to apply."""
+    return {
+        "apiVersion": "tritonllm.io/v1alpha1",
+        "kind": "LLMEndpoint",
+        "metadata": {"name": name},
+        "spec": {"pool": pool, **spec},
+    }
+
+
+def conditions(kubernetes: Kubernetes, name: str) -> dict[str, dict[str, str]]:
+    """The conditions of an endpoint by type; none where they are about an older version of it."""
+    found = kubernetes.get("llmendpoint", name)
+    status = found.get("status", {})
+    if status.get("observedGeneration") != found["metadata"]["generation"]:
+        return {}
+    return {each["type"]: each for each in status["conditions"]}
+
+
+def until(
+    kubernetes: Kubernetes,
+    name: str,
+    kind: str,
+    status: str = "True",
+    *,
+    reason: str = "",
+    seconds: float = 120,
+) -> dict[str, str]:
+    """Waits for a condition of an endpoint as it is now.
+
+    Args:
+        kubernetes: its namespace.
+        name: of the endpoint.
+        kind: of the condition.
+        status: wanted.
+        reason: wanted, where one is given.
+        seconds: how long.
+
+    Returns:
+        The condition.
+
+    Raises:
+        AssertionError: it does not come.
+    """
+
+    def there() -> bool:
+        found = conditions(kubernetes, name).get(kind, {})
+        return found.get("status") == status and (not reason or found.get("reason") == reason)
+
+    commands.until(there, seconds, f"{kind} of {name} is {status} {reason}")
+    return conditions(kubernetes, name)[kind]

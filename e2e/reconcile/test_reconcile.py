@@ -1,0 +1,166 @@
+"""The operator on a real cluster: edits in place and rolls under load, mistakes, and an operator that is killed."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from harness import commands, images, operator, pods, traffic
+from harness.cluster import Cluster
+from harness.helm import Release
+from harness.kubernetes import Kubernetes
+
+CHAT: dict[str, Any] = {
+    "engine": {
+        "type": "simulated",
+        # The answer is the prompt, so that a test knows every character of it.
+        "args": {"reply": "echo", "time_to_first_token_seconds": 0.05, "inter_token_seconds": 0.01},
+    },
+    "guardrails": {
+        "input": [{"name": "secrets", "banned": {"phrases": ["launch codes"]}, "action": "Block"}],
+        "output": [{"name": "words", "banned": {"phrases": ["tango"]}, "action": "Mask"}],
+    },
+    "limits": {"requestTimeoutSeconds": 30},
+}
+
+
+@pytest.fixture(scope="module")
+def running(cluster: Cluster) -> Iterator[operator.Operator]:
+    """The operator, for all tests of this file."""
+    with operator.installed(cluster.kubernetes, images.load(cluster, images.operator())) as found:
+        yield found
+
+
+@pytest.fixture
+def pool(running: operator.Operator, release: Release, kubernetes: Kubernetes) -> Iterator[Release]:
+    """Three pods that serve `chat`, and a neighbour to ask them from."""
+    kubernetes.apply(operator.endpoint("chat", release.name, CHAT))
+    release.apply()
+    operator.until(kubernetes, "chat", "Loaded")
+    with pods.running(kubernetes, "neighbour", release.image, ["sleep", "infinity"]):
+        yield release
+
+
+def with_phrases(*phrases: str) -> dict[str, Any]:
+    spec = copy.deepcopy(CHAT)
+    spec["guardrails"]["output"][0]["banned"]["phrases"] += phrases
+    return spec
+
+
+def with_engine(**args: Any) -> dict[str, Any]:
+    spec = copy.deepcopy(CHAT)
+    spec["engine"]["args"] |= args
+    return spec
+
+
+def ask(kubernetes: Kubernetes, address: str, prompt: str) -> str:
+    command = ["tritonllm", "generate", "chat", prompt, "--url", f"http://{address}:8000"]
+    return kubernetes.execute("neighbour", command).strip()
+
+
+def answers(kubernetes: Kubernetes, release: Release, prompt: str) -> set[str]:
+    """What each pod answers."""
+    found = kubernetes.pods(release.selector)
+    return {ask(kubernetes, pod["status"]["podIP"], prompt) for pod in found}
+
+
+def uids(kubernetes: Kubernetes, release: Release) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in kubernetes.pods(release.selector)}
+
+
+def revisions_of(kubernetes: Kubernetes, release: Release) -> int:
+    return len(kubernetes.list("replicasets", f"app.kubernetes.io/instance={release.name}"))
+
+
+def test_an_applied_endpoint_is_served_and_edited_in_place_without_a_failed_request(
+    pool: Release, kubernetes: Kubernetes
+) -> None:
+    assert revisions_of(kubernetes, pool) == 1, "the first install rolled the pods"
+    assert answers(kubernetes, pool, "so tango zulu") == {"so [REDACTED] zulu"}
+    first = uids(kubernetes, pool)
+    with traffic.steady(kubernetes, pool.image, "chat", service=pool.name) as load, load.window() as window:
+        kubernetes.apply(operator.endpoint("chat", pool.name, with_phrases("zulu")))
+        operator.until(kubernetes, "chat", "Loaded")
+        assert answers(kubernetes, pool, "so tango zulu") == {"so [REDACTED] [REDACTED]"}
+    window.check()
+    assert uids(kubernetes, pool) == first, "a policy was changed with new pods"
+
+    # Helm knows nothing of what the operator wrote, and changes none of it.
+    pool.apply()
+    assert uids(kubernetes, pool) == first, "an upgrade that changes nothing replaced pods"
+    assert operator.conditions(kubernetes, "chat")["Loaded"]["status"] == "True"
+
+
+def test_an_engine_is_changed_with_new_pods_and_a_mistake_not_at_all(
+    pool: Release, kubernetes: Kubernetes
+) -> None:
+    first = uids(kubernetes, pool)
+    with traffic.steady(kubernetes, pool.image, "chat", service=pool.name) as load, load.window() as window:
+        kubernetes.apply(operator.endpoint("chat", pool.name, with_engine(inter_token_seconds=0.008)))
+        operator.until(kubernetes, "chat", "Loaded", seconds=240)
+        commands.until(lambda: not first & uids(kubernetes, pool), 90, "the pods of before are gone")
+        second = uids(kubernetes, pool)
+
+        kubernetes.apply(operator.endpoint("chat", pool.name, with_engine(inter_tokn_seconds=0.008)))
+        refused = operator.until(kubernetes, "chat", "Accepted", "False", seconds=10)
+        assert "did you mean `inter_token_seconds`" in refused["message"]
+        assert operator.conditions(kubernetes, "chat")["Ready"]["status"] == "True"
+
+        broken = with_engine(inter_token_seconds=0.008, fail_to_load="no such weights")
+        kubernetes.apply(operator.endpoint("chat", pool.name, broken))
+        failed = operator.until(kubernetes, "chat", "Loaded", "False", reason="RolledBack", seconds=240)
+        assert "no such weights" in failed["message"]
+        commands.until(
+            lambda: uids(kubernetes, pool) == second, 90, "the good pods serve, and no others are left"
+        )
+    window.check()
+
+
+def test_an_operator_that_is_killed_in_the_middle_of_twenty_edits_gets_there(
+    pool: Release, running: operator.Operator, kubernetes: Kubernetes
+) -> None:
+    chance = random.Random(7)
+    for number in range(20):
+        kubernetes.apply(operator.endpoint("chat", pool.name, with_phrases(f"word{number}")))
+        if chance.random() < 0.4:
+            running.kill()
+    operator.until(kubernetes, "chat", "Loaded", seconds=180)
+    assert answers(kubernetes, pool, "word18 word19") == {"word18 [REDACTED]"}
+    assert revisions_of(kubernetes, pool) == 1
+
+
+def test_a_pod_killed_in_the_middle_of_an_edit_comes_back_with_it(
+    pool: Release, kubernetes: Kubernetes
+) -> None:
+    victim = kubernetes.pods(pool.selector)[0]["metadata"]["name"]
+    kubernetes.apply(operator.endpoint("chat", pool.name, with_phrases("zulu")))
+    kubernetes.kubectl("delete", "pod", victim, "--grace-period=0", "--force", "--wait=false")
+    kubernetes.rolled_out(pool.name)
+    operator.until(kubernetes, "chat", "Loaded", seconds=180)
+    assert answers(kubernetes, pool, "tango zulu") == {"[REDACTED] [REDACTED]"}
+
+
+def test_an_endpoint_deleted_while_the_operator_is_away_is_unloaded_when_it_is_back(
+    pool: Release, running: operator.Operator, kubernetes: Kubernetes
+) -> None:
+    kubernetes.apply(operator.endpoint("other", pool.name, CHAT))
+    operator.until(kubernetes, "other", "Loaded", seconds=240)
+    running.scale(0)
+    try:
+        kubernetes.kubectl("delete", "llmendpoint", "other", seconds=10)
+    finally:
+        running.scale(1)
+
+    def gone() -> bool:
+        found = [pod["status"]["podIP"] for pod in kubernetes.pods(pool.selector)]
+        told = [
+            pods.fetch(kubernetes, "neighbour", f"http://{address}:8000/v2/models/other") for address in found
+        ]
+        return all("error" in text for text in told)
+
+    commands.until(gone, 120, "no pod serves `other`")
+    assert answers(kubernetes, pool, "so tango") == {"so [REDACTED]"}
