@@ -62,8 +62,8 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
         away = _Finding("False", "NotAccepted", f"nothing serves it: {accepted.message}")
         found |= dict.fromkeys(CONDITIONS[1:], away)
     elif world.pool is not None:
-        loaded = [pod for pod in world.pods if _holds(pod, endpoint, revisions.hashes(endpoint))]
-        serving = [pod for pod in world.pods if pod.ready and _holds(pod, endpoint)]
+        loaded = [pod for pod in world.pods if _holds(pod, endpoint)]
+        serving = [pod for pod in world.pods if _serves(pod, endpoint)]
         trouble = _trouble(world, decided, endpoint)
         found["WeightsReady"] = _weights(world, decided, endpoint, trouble)
         found["Loaded"] = _loaded(world, loaded, trouble)
@@ -132,16 +132,26 @@ def _accepted(refusal: Trouble | None) -> _Finding:
     return _Finding("False", refusal.reason, refusal.message)
 
 
-def _holds(pod: Pod, endpoint: api.LLMEndpoint, hashes: Mapping[str, str] | None = None) -> bool:
-    """Whether a pod has all models of an endpoint ready, in any version or in this one."""
-    models = (endpoint.engine_name, endpoint.guardrail_name, endpoint.name)
-    held = [(pod.models or {}).get(model) for model in models]
-    if any(state is None or state.state != facts.READY for state in held):
-        return False
-    return hashes is None or all(
-        state is not None and state.spec_hash == hashes[model]
-        for model, state in zip(models, held, strict=True)
+def _serves(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
+    """Whether a pod answers for an endpoint in any version; while a model is loaded anew, its old version does."""
+    states = [(pod.models or {}).get(model) for model in _models(endpoint)]
+    return pod.ready and all(
+        state is not None and state.state in (facts.READY, facts.LOADING) for state in states
     )
+
+
+def _holds(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
+    """Whether a pod has all models of an endpoint ready in this version."""
+    hashes = revisions.hashes(endpoint)
+    states = [(model, (pod.models or {}).get(model)) for model in _models(endpoint)]
+    return all(
+        state is not None and state.state == facts.READY and state.spec_hash == hashes[model]
+        for model, state in states
+    )
+
+
+def _models(endpoint: api.LLMEndpoint) -> tuple[str, str, str]:
+    return endpoint.engine_name, endpoint.guardrail_name, endpoint.name
 
 
 def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Trouble | None:
@@ -209,7 +219,7 @@ def _weights(
         told = pod.weights.get(endpoint.name) or pod.weights.get("") or {}
         if "reason" in told:
             return _Finding("False", told["reason"], told.get("message", ""))
-    if not world.pool.downloads and any(_holds(pod, endpoint) for pod in world.pods):
+    if not world.pool.downloads and any(_serves(pod, endpoint) for pod in world.pods):
         return _Finding("True", "OnVolume", "the pool downloads nothing; its volume has them")
     if trouble is not None and not any(pod.started for pod in world.pods):
         return _Finding("False", trouble.reason, trouble.message)

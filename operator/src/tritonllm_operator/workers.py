@@ -34,7 +34,8 @@ class Workers:
         self._dirty: dict[Key, float] = {}
         self._wake: dict[Key, asyncio.Event] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
-        self._homes: dict[Key, str] = {}
+        # Of each endpoint, its pool and version.
+        self._homes: dict[Key, tuple[str, str]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._missed = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
@@ -44,11 +45,14 @@ class Workers:
         metadata = resource["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         pool = str((resource.get("spec") or {}).get("pool", ""))
-        before = self._homes.get((namespace, name), pool)
+        before, version = self._homes.get((namespace, name), (pool, ""))
+        if version == metadata["resourceVersion"]:
+            # Listed and watched at the same time, as all are when the operator starts: it is heard of already.
+            return
         if "deletionTimestamp" in metadata:
             self._homes.pop((namespace, name), None)
         else:
-            self._homes[namespace, name] = pool
+            self._homes[namespace, name] = pool, metadata["resourceVersion"]
         for each in {before, pool}:
             self.mark((namespace, each))
 

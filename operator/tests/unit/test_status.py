@@ -77,6 +77,14 @@ def test_while_an_edit_is_loaded_the_endpoint_is_ready_in_the_version_before() -
     }
 
 
+def test_while_a_model_is_loaded_anew_its_old_version_serves() -> None:
+    seen = replace(stable(CHAT), endpoints=[EDITED])
+    busy = held(CHAT) | {"chat": facts.ModelState(facts.LOADING)}
+    found = told(replace(seen, pods=[replace(seen.pods[0], models=busy)]))
+    assert conditions(found)["Ready"] == ("True", "ServingFormerVersion")
+    assert conditions(found)["Loaded"] == ("False", "Loading")
+
+
 def test_a_refused_edit_says_which_field_and_that_the_old_version_serves() -> None:
     found = told(replace(stable(CHAT), endpoints=[resource(limits={"maxQueuedRequests": -1})]))
     assert conditions(found)["Accepted"] == ("False", "InvalidSpec")
