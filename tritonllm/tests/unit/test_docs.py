@@ -23,7 +23,9 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 GROUP = typer.main.get_command(cli.app)
 assert isinstance(GROUP, typer.core.TyperGroup)
-COMMANDS = GROUP.commands
+# With those of other packages, such as the operator's.
+CONTEXT = typer.Context(GROUP)
+COMMANDS = {name: GROUP.get_command(CONTEXT, name) for name in GROUP.list_commands(CONTEXT)}
 
 
 def anchors(page: Path) -> set[str]:
