@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -48,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure() -> None:
+    # As Ctrl-C: fixtures take back what they made. CI stops a run like this.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster of this run."""
@@ -59,7 +65,10 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         yield clusters.existing(kubeconfig, option("--allow-context"))
         return
     if shutil.which("docker") is None or shutil.which("kind") is None:
-        raise pytest.UsageError("no KUBECONFIG, and docker or kind is not on PATH; see e2e/README.md")
+        pytest.exit(
+            "no KUBECONFIG, and docker or kind is not on PATH; see e2e/README.md",
+            returncode=pytest.ExitCode.USAGE_ERROR,
+        )
     with clusters.own(
         option("--cluster-name"), option("--workers"), option("--node-image"), keep=option("--keep-cluster")
     ) as made:
@@ -70,6 +79,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def small(cluster: Cluster) -> str:
     """The image with the simulated engine only, on every node."""
     return images.load(cluster, images.triton_cpu("small"))
+
+
+@pytest.fixture(scope="session")
+def full(cluster: Cluster) -> str:
+    """The image with vLLM, on every node."""
+    return images.load(cluster, images.triton_cpu("full"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import time
@@ -50,6 +51,21 @@ def run(
         output = f"{done.stdout}\n{done.stderr}".strip()[-_SHOWN_CHARACTERS:]
         raise Failed(f"`{_shown(command)}` failed with exit code {done.returncode}\n{output}")
     return done.stdout
+
+
+def pipe(source: Sequence[str], sink: Sequence[str], *, seconds: float) -> None:
+    """Runs two commands, the second on the output of the first.
+
+    Args:
+        source: writes.
+        sink: reads.
+        seconds: how long they may take.
+
+    Raises:
+        Failed: one of them failed, or it took too long.
+    """
+    shown = f"{shlex.join(source)} | {shlex.join(sink)}"
+    run(["bash", "-o", "pipefail", "-c", shown], seconds=seconds)
 
 
 def until(

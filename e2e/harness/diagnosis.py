@@ -22,7 +22,12 @@ def _parts(kubernetes: Kubernetes) -> Iterator[str]:
     yield _try(kubernetes, "get", "deployments,replicasets,pods,services,pvc,hpa,jobs", "--output", "wide")
     yield "--- pods"
     yield _try(kubernetes, "describe", "pods")
-    for pod in kubernetes.list("pods"):
+    try:
+        pods = kubernetes.list("pods")
+    except commands.Failed:
+        # What was tried before has said why.
+        return
+    for pod in pods:
         for container in (*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]):
             for previous in ((), ("--previous",)):
                 which = ("logs", name(pod), "--container", container["name"], *previous)

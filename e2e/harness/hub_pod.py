@@ -1,12 +1,11 @@
 """The tests' model hub as a pod of the cluster. Runs there, beside a copy of tritonllm/tests/hub_server.py.
 
-Reads `{repository: {"access": …, "files": {path: text}, "bytes": {path: size}, "directory": …}}`: files by their
-text, by a size that the hub only claims, or as they are in a directory of the image. Prints a line a request.
+Reads `{repository: {"access": …, "files": {path: text}, "zeros": {path: size}, "directory": …}}`: files by their
+text, so many bytes of nothing, or what is in a directory of the image. Prints a line a request.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 import sys
@@ -44,13 +43,8 @@ def _add(hub: hub_server.HubServer, repo: str, described: dict[str, Any]) -> Non
     }
     if directory := described.get("directory"):
         files |= {path.name: path for path in Path(directory).iterdir()}
-    claimed: dict[str, int] = described.get("bytes", {})
-    commit = hub.add(
-        repo, files | dict.fromkeys(claimed, b" " * 2048), access=described.get("access", "public")
-    )
-    known = hub.repositories[repo].commits[commit]
-    for path, size in claimed.items():
-        known[path] = dataclasses.replace(known[path], size=size)
+    files |= {path: bytes(size) for path, size in described.get("zeros", {}).items()}
+    hub.add(repo, files, access=described.get("access", "public"))
 
 
 if __name__ == "__main__":

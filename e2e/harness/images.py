@@ -12,8 +12,12 @@ from harness.cluster import Cluster
 ROOT = Path(__file__).resolve().parents[2]
 _REPOSITORY = "tritonllm-e2e"
 # What .dockerignore lets into a build, and what says how it goes.
-_SOURCES = ("pyproject.toml", "uv.lock", "tritonllm/pyproject.toml", "tritonllm/src", "model_repository")
-_RECIPES = ("images/versions.env", "images/triton-cpu/Dockerfile", ".dockerignore")
+_SOURCES = (
+    *("pyproject.toml", "uv.lock", "operator/pyproject.toml"),
+    *("tritonllm/pyproject.toml", "tritonllm/src", "model_repository"),
+)
+_OPERATOR_SOURCES = (*_SOURCES, "operator/src")
+_RECIPES = ("images/versions.env", ".dockerignore")
 
 
 def versions() -> dict[str, str]:
@@ -32,15 +36,40 @@ def triton_cpu(target: str) -> str:
     Raises:
         commands.Failed: it can't be built.
     """
+    return _of_sources(f"triton-cpu-{target}", "images/triton-cpu", _SOURCES, "--target", target)
+
+
+def operator() -> str:
+    """The same for images/operator."""
+    return _of_sources("operator", "images/operator", _OPERATOR_SOURCES)
+
+
+def with_files(base: str, directory: Path) -> str:
+    """The same for an image that has the files of a directory in `/data`.
+
+    Args:
+        base: the image that it is made from.
+        directory: without folders in it.
+    """
+    digest = hashlib.sha256(base.encode())
+    for file in sorted(directory.iterdir()):
+        digest.update(f"{file.name}\0{file.stat().st_size}\0{file.stat().st_mtime_ns}\0".encode())
+    image = f"{_REPOSITORY}/{directory.name}:{digest.hexdigest()[:16]}"
+    return _built(image, "--file", "-", str(directory), stdin=f"FROM {base}\nCOPY . /data/\n")
+
+
+def _of_sources(name: str, recipe: str, sources: tuple[str, ...], *options: str) -> str:
     arguments = {name: value for name, value in versions().items() if name in ("DEBIAN_IMAGE", "UV_VERSION")}
-    image = f"{_REPOSITORY}/triton-cpu-{target}:{_digest(sorted(arguments.items()))}"
+    digest = _digest(sorted(arguments.items()), (*sources, *_RECIPES, recipe))
+    given = [part for pair in arguments.items() for part in ("--build-arg", "=".join(pair))]
+    file = str(ROOT / recipe / "Dockerfile")
+    return _built(f"{_REPOSITORY}/{name}:{digest}", *options, *given, "--file", file, str(ROOT))
+
+
+def _built(image: str, *arguments: str, stdin: str | None = None) -> str:
     if not _exists(image):
-        options = [part for pair in arguments.items() for part in ("--build-arg", "=".join(pair))]
-        recipe = str(ROOT / "images/triton-cpu/Dockerfile")
-        commands.run(
-            ["docker", "build", "--target", target, "--tag", image, *options, "--file", recipe, str(ROOT)],
-            seconds=2400,
-        )
+        # --force-rm: a build that is interrupted leaves no container behind.
+        commands.run(["docker", "build", "--force-rm", "--tag", image, *arguments], stdin=stdin, seconds=2400)
         _remove_older(image)
     return image
 
@@ -58,9 +87,9 @@ def pulled(cluster: Cluster, image: str) -> str:
     return image
 
 
-def _digest(arguments: object) -> str:
+def _digest(arguments: object, sources: tuple[str, ...]) -> str:
     digest = hashlib.sha256(repr(arguments).encode())
-    for source in (*_SOURCES, *_RECIPES):
+    for source in sources:
         path = ROOT / source
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:

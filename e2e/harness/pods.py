@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -91,12 +92,25 @@ def _pod(
     }
 
 
-def fetch(kubernetes: Kubernetes, pod: str, url: str) -> str:
-    """What a pod with Python gets from a URL, whatever the status."""
+def fetch(
+    kubernetes: Kubernetes, pod: str, url: str, body: Mapping[str, Any] | None = None, seconds: float = 20
+) -> str:
+    """What a pod with Python gets from a URL, whatever the status.
+
+    Args:
+        kubernetes: its namespace.
+        pod: who asks.
+        url: whom.
+        body: what is posted, as JSON; None to get.
+        seconds: how long an answer may take.
+    """
     script = (
         "import sys, urllib.error, urllib.request\n"
-        "try:\n    answer = urllib.request.urlopen(sys.argv[1], timeout=20)\n"
+        "body = sys.argv[3].encode() or None\n"
+        "try:\n    answer = urllib.request.urlopen(sys.argv[1], body, timeout=float(sys.argv[2]))\n"
         "except urllib.error.HTTPError as error:\n    answer = error\n"
         "print(answer.read().decode())\n"
     )
-    return kubernetes.execute(pod, ["python", "-c", script, url])
+    posted = "" if body is None else json.dumps(body)
+    command = ["python", "-c", script, url, str(seconds), posted]
+    return kubernetes.execute(pod, command, seconds=seconds + 30)

@@ -267,6 +267,8 @@ class Pool(Namespace):
         if told:
             self._tell()
         self.patch("deployments", self.pool, {"metadata": {"annotations": {names.OPERATOR: "true"}}})
+        # Other annotations are another generation of a Deployment.
+        self.settle()
 
     def run(self) -> None:
         """Begins to play controller and kubelet, until `close`."""
