@@ -63,8 +63,12 @@ class Call:
         self._lock = threading.Lock()
 
     def client_is_gone(self) -> bool:
-        """Whether Triton has seen the client leave."""
-        return self._sender.is_cancelled()
+        """Whether Triton has seen the client leave.
+
+        Asked of a sender that another thread has closed meanwhile, tritonserver 24.10 dies of it.
+        """
+        with self._lock:
+            return not self.done and self._sender.is_cancelled()
 
     def begin(self, growing: answer.Answer) -> bool:
         """Puts the answer, made by the endpoint's rules, in place of the empty one.
