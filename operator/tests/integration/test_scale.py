@@ -27,7 +27,7 @@ def test_a_thousand_endpoints_in_twenty_pools_are_left_alone_after_a_restart(
     count = POOLS * ENDPOINTS
     with fleet.of(client, [namespace], tritons, POOLS, ENDPOINTS) as pools:
         before = pools[0].versions()
-        with pool.operating(api_server, tmp_path) as operator:
+        with pool.operating(api_server, tmp_path, namespace) as operator:
             until(lambda: operator.count("tritonllm_operator_endpoints") == count, operator.story, 120)
             until(lambda: operator.passes() >= POOLS, operator.story, 120)
             assert operator.writes() == 0
