@@ -5,8 +5,10 @@ usable = $(shell $(1) -c 'import sys; raise SystemExit(not (3, 11) <= sys.versio
 PYTHON ?= $(firstword $(foreach python,python3 python3.12 python3.11,$(call usable,$(python))) python3)
 CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tritonllm
 
-# Another version or base image for once: `make image DEBIAN_IMAGE=…`.
-include images/versions.env
+# Another version or base image for once: `make image DEBIAN_IMAGE=…`; a variable of the environment counts, too.
+version = $(shell sed -n 's/^$(1)=//p' images/versions.env)
+DEBIAN_IMAGE ?= $(call version,DEBIAN_IMAGE)
+UV_VERSION   ?= $(call version,UV_VERSION)
 build_args = $(foreach name,$(1),--build-arg $(name)=$($(name)))
 TARGET ?= small
 

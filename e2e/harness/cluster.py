@@ -73,7 +73,12 @@ def own(name: str, workers: int, node_image: str, *, keep: bool) -> Iterator[Clu
                 )
             else:
                 _create(name, workers, node_image, kubeconfig)
-            yield Cluster(Kubernetes(kubeconfig, _KIND_PREFIX + name), name)
+            made = Cluster(Kubernetes(kubeconfig, _KIND_PREFIX + name), name)
+            # A node is ready before names are resolved and volumes are made in it.
+            made.kubernetes.kubectl(
+                "wait", "deployments", "--all", "--all-namespaces", "--for=condition=Available", "--timeout=110s"
+            )
+            yield made
         finally:
             if keep:
                 print(f"\ncluster {name} stays: kind export kubeconfig --name {name}")
