@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness import cluster as clusters
-from harness import diagnosis, images
+from harness import diagnosis, images, operator
 from harness.cluster import Cluster
 from harness.helm import Release
 from harness.kubernetes import Kubernetes
@@ -85,6 +85,13 @@ def small(cluster: Cluster) -> str:
 def full(cluster: Cluster) -> str:
     """The image with vLLM, on every node."""
     return images.load(cluster, images.triton_cpu("full"))
+
+
+@pytest.fixture(scope="module")
+def operating(cluster: Cluster) -> Iterator[operator.Operator]:
+    """The operator, for all tests of a file."""
+    with operator.installed(cluster.kubernetes, images.load(cluster, images.operator())) as found:
+        yield found
 
 
 @pytest.fixture

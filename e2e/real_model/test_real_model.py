@@ -1,4 +1,4 @@
-"""A pool with real vLLM and a real model, from the download of its weights to its answers."""
+"""A pool with real vLLM and a real model, from the download of its weights to an edit of its policy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import commands, hub, images, pods
+from harness import commands, hub, images, operator, pods
 from harness.cluster import Cluster
 from harness.helm import Release
 from harness.images import ROOT
@@ -40,8 +40,8 @@ def release(kubernetes: Kubernetes, full: str) -> Release:
 
 # Two starts of vLLM on a slow machine, beside whatever else runs there.
 @pytest.mark.timeout(1500)
-def test_a_model_is_downloaded_once_answers_guarded_and_comes_back_without_the_hub(
-    release: Release, kubernetes: Kubernetes, small: str, smollm2: str
+def test_a_model_is_downloaded_once_answers_guarded_comes_back_without_the_hub_and_is_edited_in_place(
+    operating: operator.Operator, release: Release, kubernetes: Kubernetes, small: str, smollm2: str
 ) -> None:
     with (
         hub.running(kubernetes, smollm2, {"org/smollm2": {"directory": "/data"}}),
@@ -55,7 +55,10 @@ def test_a_model_is_downloaded_once_answers_guarded_and_comes_back_without_the_h
         )
         (first,) = kubernetes.pods(release.selector)
         said = json.loads(first["status"]["initContainerStatuses"][0]["state"]["terminated"]["message"])
-        assert f"/resolve/{said['endpoints']['chat']['commit']}/model.safetensors" in "\n".join(asked)
+        commit = said["endpoints"]["chat"]["commit"]
+        assert f"/resolve/{commit}/model.safetensors" in "\n".join(asked)
+        operator.until(kubernetes, "chat", "Ready")
+        assert kubernetes.get("llmendpoint", "chat")["status"]["model"]["commit"] == commit
         _check_answers(kubernetes, release)
 
         kubernetes.kubectl("delete", "pod", name(first), "--wait=false")
@@ -66,6 +69,18 @@ def test_a_model_is_downloaded_once_answers_guarded_and_comes_back_without_the_h
         )
         assert hub.requests(kubernetes) == asked, "the hub was asked again"
         _check_answers(kubernetes, release)
+
+        served = {each["metadata"]["uid"] for each in kubernetes.pods(release.selector)}
+        ban = {"op": "add", "path": "/spec/guardrails/output/0/banned/phrases/-", "value": "paris"}
+        kubernetes.kubectl("patch", "llmendpoint", "chat", "--type=json", f"--patch={json.dumps([ban])}")
+        operator.until(kubernetes, "chat", "Loaded")
+        (masked,) = _ask(kubernetes, release, _FRANCE, stream=False)
+        assert "[REDACTED]" in masked["text_output"]
+        assert "paris" not in masked["text_output"].lower()
+        pods_now = kubernetes.pods(release.selector)
+        assert {each["metadata"]["uid"] for each in pods_now} == served, "a policy was changed with new pods"
+        assert [each["status"]["containerStatuses"][0]["restartCount"] for each in pods_now] == [0]
+        assert hub.requests(kubernetes) == asked, "an edit of the policy asked the hub"
         release.uninstall()
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import commands, images, operator, pods, traffic
-from harness.cluster import Cluster
+from harness import commands, operator, pods, traffic
 from harness.helm import Release
 from harness.kubernetes import Kubernetes
 
@@ -28,15 +27,8 @@ CHAT: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def running(cluster: Cluster) -> Iterator[operator.Operator]:
-    """The operator, for all tests of this file."""
-    with operator.installed(cluster.kubernetes, images.load(cluster, images.operator())) as found:
-        yield found
-
-
 @pytest.fixture
-def pool(running: operator.Operator, release: Release, kubernetes: Kubernetes) -> Iterator[Release]:
+def pool(operating: operator.Operator, release: Release, kubernetes: Kubernetes) -> Iterator[Release]:
     """Three pods that serve `chat`, and a neighbour to ask them from."""
     kubernetes.apply(operator.endpoint("chat", release.name, CHAT))
     release.apply()
@@ -121,13 +113,13 @@ def test_an_engine_is_changed_with_new_pods_and_a_mistake_not_at_all(
 
 
 def test_an_operator_that_is_killed_in_the_middle_of_twenty_edits_gets_there(
-    pool: Release, running: operator.Operator, kubernetes: Kubernetes
+    pool: Release, operating: operator.Operator, kubernetes: Kubernetes
 ) -> None:
     chance = random.Random(7)
     for number in range(20):
         kubernetes.apply(operator.endpoint("chat", pool.name, with_phrases(f"word{number}")))
         if chance.random() < 0.4:
-            running.kill()
+            operating.kill()
     operator.until(kubernetes, "chat", "Loaded", seconds=180)
     assert answers(kubernetes, pool, "word18 word19") == {"word18 [REDACTED]"}
     assert revisions_of(kubernetes, pool) == 1
@@ -145,15 +137,15 @@ def test_a_pod_killed_in_the_middle_of_an_edit_comes_back_with_it(
 
 
 def test_an_endpoint_deleted_while_the_operator_is_away_is_unloaded_when_it_is_back(
-    pool: Release, running: operator.Operator, kubernetes: Kubernetes
+    pool: Release, operating: operator.Operator, kubernetes: Kubernetes
 ) -> None:
     kubernetes.apply(operator.endpoint("other", pool.name, CHAT))
     operator.until(kubernetes, "other", "Loaded", seconds=240)
-    running.scale(0)
+    operating.scale(0)
     try:
         kubernetes.kubectl("delete", "llmendpoint", "other", seconds=10)
     finally:
-        running.scale(1)
+        operating.scale(1)
 
     def gone() -> bool:
         found = [pod["status"]["podIP"] for pod in kubernetes.pods(pool.selector)]
@@ -164,3 +156,36 @@ def test_an_endpoint_deleted_while_the_operator_is_away_is_unloaded_when_it_is_b
 
     commands.until(gone, 120, "no pod serves `other`")
     assert answers(kubernetes, pool, "so tango") == {"so [REDACTED]"}
+
+
+# The operator has to run, whether a pool is its own or not.
+@pytest.mark.usefixtures("operating")
+def test_a_pool_is_handed_to_the_operator_and_taken_back_without_a_failed_request(
+    release: Release, kubernetes: Kubernetes
+) -> None:
+    def owned_by(operator_enabled: bool) -> dict[str, Any]:
+        return {
+            "operator": {"enabled": operator_enabled, "namespace": "tritonllm-operator"},
+            "endpoints": [{"name": "chat", "spec": CHAT}],
+        }
+
+    release.apply(owned_by(False))
+    with (
+        pods.running(kubernetes, "neighbour", release.image, ["sleep", "infinity"]),
+        traffic.steady(kubernetes, release.image, "chat", service=release.name) as load,
+        load.window() as window,
+    ):
+        release.apply(owned_by(True))
+        operator.until(kubernetes, "chat", "Loaded")
+        kubernetes.apply(operator.endpoint("chat", release.name, with_phrases("zulu")))
+        operator.until(kubernetes, "chat", "Loaded")
+        assert answers(kubernetes, release, "so tango zulu") == {"so [REDACTED] [REDACTED]"}
+
+        release.apply(owned_by(False))
+        commands.until(
+            lambda: answers(kubernetes, release, "so tango zulu") == {"so [REDACTED] zulu"},
+            90,
+            "all pods serve what the chart says",
+        )
+        assert not kubernetes.list("llmendpoints")
+    window.check()

@@ -5,7 +5,7 @@
   verbs: [get, list, watch]
 - apiGroups: [tritonllm.io]
   resources: [llmendpoints/status]
-  verbs: [get, patch]
+  verbs: [patch]
 # What pods boot from.
 - apiGroups: [""]
   resources: [configmaps]
@@ -23,5 +23,5 @@
   verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}

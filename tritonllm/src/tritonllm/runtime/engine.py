@@ -128,7 +128,7 @@ class TritonPythonModel:
             self.meter.set(metric_names.ENGINE_KV_CACHE, stats.kv_cache_usage)
             for name, stream in list(self.streams.items()):
                 # Behind a pipeline, the pipeline watches.
-                if not stream.behind_pipeline and stream.sender.is_cancelled():
+                if not stream.behind_pipeline and stream.client_is_gone():
                     await self.backend.abort(name)
             try:
                 await self.backend.check()

@@ -48,17 +48,41 @@ class Stream:
     """
 
     def __init__(self, sender: Any, request: requests.Request, *, behind_pipeline: bool) -> None:
-        self.sender = sender
         self.behind_pipeline = behind_pipeline
         self.request = request
         self.answer = answer.Answer(request.sampling.n or 1)
         self.error: errors.RequestError | None = None
         self.begun = False
+        self._sender = sender
+        self._closed = False
+        self._sending = threading.Lock()
 
     @property
     def over(self) -> bool:
         """Whether only the last response is left to send."""
         return self.error is not None or self.answer.finished
+
+    def send(self, outputs: dict[str, Any] | errors.RequestError, *, last: bool) -> None:
+        """Sends a response."""
+        with self._sending:
+            self._closed = last
+            if last:
+                wire.send_last(self._sender, self._response(outputs))
+            else:
+                self._sender.send(self._response(outputs))
+
+    def client_is_gone(self) -> bool:
+        """Whether Triton has seen the client leave.
+
+        Asked of a sender that another thread has closed meanwhile, tritonserver 24.10 dies of it.
+        """
+        with self._sending:
+            return not self._closed and self._sender.is_cancelled()
+
+    def _response(self, outputs: dict[str, Any] | errors.RequestError) -> Any:
+        if isinstance(outputs, dict):
+            return wire.response(outputs)
+        return wire.failure(outputs) if self.behind_pipeline else wire.error(outputs)
 
 
 class Outbox:
@@ -134,20 +158,10 @@ class Outbox:
                 self._open.difference_update(stream for stream, over, _ in sendings if over)
             for stream, over, outputs in sendings:
                 try:
-                    response = _response(stream, outputs)
-                    if over:
-                        wire.send_last(stream.sender, response)
-                    else:
-                        stream.sender.send(response)
+                    stream.send(outputs, last=over)
                 except Exception:
                     log.exception("a response could not be sent")
 
     def _outputs(self, stream: Stream) -> dict[str, Any] | errors.RequestError:
         stream.begun = True
         return stream.error or stream.answer.outputs(stream.request, last=stream.over)
-
-
-def _response(stream: Stream, outputs: dict[str, Any] | errors.RequestError) -> Any:
-    if isinstance(outputs, dict):
-        return wire.response(outputs)
-    return wire.failure(outputs) if stream.behind_pipeline else wire.error(outputs)
