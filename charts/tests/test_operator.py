@@ -13,10 +13,10 @@ import chart
 TWO = {"watchNamespaces": ["search", "support"]}
 RIGHTS = {
     ("tritonllm.io", "llmendpoints"): {"get", "list", "watch"},
-    ("tritonllm.io", "llmendpoints/status"): {"get", "patch"},
+    ("tritonllm.io", "llmendpoints/status"): {"patch"},
     ("", "configmaps"): {"get", "list", "watch", "create", "patch"},
     ("", "pods"): {"get", "list", "watch"},
-    ("", "events"): {"create", "patch"},
+    ("", "events"): {"create"},
     ("apps", "deployments"): {"get", "list", "watch", "patch"},
     ("batch", "jobs"): {"get", "list", "watch", "create", "delete"},
 }

@@ -75,9 +75,8 @@ def own(name: str, workers: int, node_image: str, *, keep: bool) -> Iterator[Clu
                 _create(name, workers, node_image, kubeconfig)
             made = Cluster(Kubernetes(kubeconfig, _KIND_PREFIX + name), name)
             # A node is ready before names are resolved and volumes are made in it.
-            made.kubernetes.kubectl(
-                "wait", "deployments", "--all", "--all-namespaces", "--for=condition=Available", "--timeout=110s"
-            )
+            everywhere = ["--all", "--all-namespaces", "--timeout=110s"]
+            made.kubernetes.kubectl("wait", "deployments", "--for=condition=Available", *everywhere)
             yield made
         finally:
             if keep:

@@ -15,6 +15,16 @@ Status = dict[str, Any]
 """`status` as the API server has it."""
 
 CONDITIONS = ("Accepted", "WeightsReady", "Loaded", "Ready")
+# Reasons that are no warning.
+UNDER_WAY = (
+    "Loading",
+    "Rolling",
+    "Starting",
+    "NoPods",
+    "NotAccepted",
+    "Downloading",
+    "WeightsDownloading",
+)
 # Of Triton's HTTP port, as the pool's Service has it.
 _PORT = 8000
 
@@ -106,24 +116,11 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
         if condition["status"] == "True":
             if was.get("status") != "True" and kind != "WeightsReady":
                 found.append(Event("Normal", kind, condition["message"] or "the pool takes it"))
-        elif condition["reason"] not in _QUIET:
+        elif condition["reason"] not in UNDER_WAY:
             event = Event("Warning", condition["reason"], condition["message"])
             if event not in found:
                 found.append(event)
     return found
-
-
-# What is on its way is no warning.
-_QUIET = (
-    "Loading",
-    "Rolling",
-    "Starting",
-    "NoPods",
-    "NotAccepted",
-    "Downloading",
-    "WeightsDownloading",
-    "Waiting",
-)
 
 
 def _accepted(refusal: Trouble | None) -> _Finding:

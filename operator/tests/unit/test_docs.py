@@ -1,0 +1,39 @@
+"""Whoever is on call finds every reason of a condition in docs/operations.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import tritonllm_operator
+from tritonllm_operator import status
+
+ROOT = Path(__file__).parents[3]
+# What makes a reason, and which of its arguments that is.
+_MAKERS = {"Trouble": 0, "refused": 0, "_Finding": 1}
+
+
+def reasons() -> Iterator[str]:
+    (sources,) = tritonllm_operator.__path__
+    for file in Path(sources).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            maker = getattr(getattr(node, "func", None), "id", "")
+            if isinstance(node, ast.Call) and maker in _MAKERS:
+                for found in ast.walk(node.args[_MAKERS[maker]]):
+                    if isinstance(found, ast.Constant) and str(found.value)[:1].isupper():
+                        yield str(found.value)
+
+
+def test_every_reason_of_a_condition_is_explained() -> None:
+    (section,) = re.findall(
+        r"^\| reason \| what happened.*?\n\n", (ROOT / "docs/operations.md").read_text(), re.M | re.S
+    )
+    explained = {
+        word for row in section.strip().splitlines()[2:] for word in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    words = {*reasons(), *status.UNDER_WAY}
+    assert {"RolledBack", "MemoryBudget", "ServingFormerVersion", "Unreachable"} <= words
+    assert words <= explained, f"not in docs/operations.md: {words - explained}"
+    assert explained <= words, f"nobody says so any more: {explained - words}"
