@@ -28,9 +28,9 @@ import tritonclient.grpc as triton
 from tritonllm.serve import api_lock
 from tritonllm_operator import revisions
 
-sys.path.extend(
+sys.path[:0] = [
     str(pathlib.Path(__file__).parents[1] / place / "tests") for place in ("tritonllm", "operator", "charts")
-)
+]
 
 import api_server
 import crds

@@ -118,6 +118,8 @@ def decide(world: World) -> Plan:
         endpoint = item.endpoint if item.endpoint and not item.rehearsal else running.get(item.name)
         if endpoint is not None:
             wanted[item.name] = revisions.with_commit(endpoint, running.get(item.name))
+    kept = {revision: revisions.shared(endpoints, wanted) for revision, endpoints in kept.items()}
+    running = kept.get(pool.revision, {})
     if pool.revision not in kept:
         if _too_early(world, pool):
             return Plan(judged, wanted, _decisions(judged, wanted, pool), waits=True)
@@ -206,18 +208,18 @@ def _data(
     """The ConfigMap's content, where what is there means something else."""
     if before is not None and before.revisions.keys() == files.keys():
         marks = {names.GOOD: before.good, names.FAILED: before.failed, names.BECAUSE: before.because}
-        same = all(
-            len(before.revisions[revision]) == len(endpoints)
-            and _resources(revisions.endpoints(before.revisions[revision])) == _resources(endpoints)
-            for revision, endpoints in files.items()
-        )
+        same = all(_means(before.revisions[revision], endpoints) for revision, endpoints in files.items())
         if same and rolls.present(marks) == annotations:
             return None
     return {names.key(revision): revisions.text(endpoints.values()) for revision, endpoints in files.items()}
 
 
-def _resources(endpoints: Mapping[str, api.LLMEndpoint]) -> dict[str, Resource]:
-    return {name: revisions.resource(endpoint) for name, endpoint in endpoints.items()}
+def _means(items: Sequence[Resource], endpoints: Mapping[str, api.LLMEndpoint]) -> bool:
+    """Whether a file says this, in whatever words: those of another version of the operator may differ."""
+    wanted = revisions.resources(endpoints.values())
+    if len(items) != len(wanted):
+        return False
+    return items == wanted or revisions.resources(revisions.endpoints(items).values()) == wanted
 
 
 def _steps(

@@ -18,8 +18,12 @@ Endpoints = Mapping[str, api.LLMEndpoint]
 
 def text(endpoints: Iterable[api.LLMEndpoint]) -> str:
     """The file of a revision: the same endpoints give the same bytes."""
-    items = [resource(endpoint) for endpoint in sorted(endpoints, key=lambda item: item.name)]
-    return canonical.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    return canonical.dumps({"apiVersion": "v1", "kind": "List", "items": resources(endpoints)})
+
+
+def resources(endpoints: Iterable[api.LLMEndpoint]) -> list[Resource]:
+    """The endpoints as a file has them, by name."""
+    return [resource(endpoint) for endpoint in sorted(endpoints, key=lambda item: item.name)]
 
 
 @memo.once
@@ -28,6 +32,7 @@ def size(endpoint: api.LLMEndpoint) -> int:
     return len(canonical.dumps(resource(endpoint)).encode()) + 1
 
 
+@memo.once
 def resource(endpoint: api.LLMEndpoint) -> Resource:
     """An endpoint as the file has it: what its owner wrote, and the commit."""
     found = {
@@ -46,6 +51,14 @@ def endpoints(items: Iterable[Resource]) -> dict[str, api.LLMEndpoint]:
     """Reads a file's endpoints. What this version can't read is left out: nobody could compare it."""
     found = (files.resource(item, deep=False)[0] for item in items)
     return {endpoint.name: endpoint for endpoint in found if endpoint is not None}
+
+
+def shared(found: Endpoints, known: Endpoints) -> dict[str, api.LLMEndpoint]:
+    """The same endpoints, each the known object where that says the same: what is computed from it, is then once."""
+    return {
+        name: known[name] if name in known and resource(known[name]) == resource(endpoint) else endpoint
+        for name, endpoint in found.items()
+    }
 
 
 @memo.once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -21,6 +22,8 @@ _FIRST_LOOK, _LAST_LOOK = 0.25, 5.0
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
 # Watches begin, and break, all at about the same time: one look at everything is enough for them.
 _TOGETHER = 0.3
+# How long the first look waits for them: what comes as they begin would only make it look twice.
+_WATCHES_SECONDS = 5.0
 
 
 class Workers:
@@ -38,6 +41,7 @@ class Workers:
         self._homes: dict[Key, tuple[str, str]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._missed = asyncio.Event()
+        self._listed = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
 
     def endpoint(self, resource: Resource) -> None:
@@ -77,12 +81,16 @@ class Workers:
     async def run(self) -> None:
         """Watches until it is stopped."""
         self._watching = asyncio.current_task()
+        begun: list[asyncio.Event] = []
         async with asyncio.TaskGroup() as group:
             for namespace in self._namespaces:
                 for kind in kube.OF_POOLS:
-                    group.create_task(
-                        kube.watch_for_ever(self._api, kind, namespace, names.POOL, self.part, self.missed)
-                    )
+                    begun.append(asyncio.Event())
+                    group.create_task(self._watch(kind, namespace, begun[-1]))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WATCHES_SECONDS):
+                    for watch in begun:
+                        await watch.wait()
             group.create_task(self._resync())
 
     async def stop(self) -> None:
@@ -91,6 +99,13 @@ class Workers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self, kind: kube.Kind, namespace: str, begun: asyncio.Event) -> None:
+        def missed() -> None:
+            begun.set()
+            self.missed()
+
+        await kube.watch_for_ever(self._api, kind, namespace, names.POOL, self.part, missed)
 
     async def _resync(self) -> None:
         while True:
@@ -108,6 +123,7 @@ class Workers:
                 continue
             for key in list(self._tasks):
                 self.mark(key)
+            self._listed.set()
             try:
                 async with asyncio.timeout(self._resync_seconds):
                     await self._missed.wait()
@@ -118,6 +134,7 @@ class Workers:
         pool = reconcile.Pool(key, self._api, self._lists, lambda: self.mark(key))
         failures = looks = 0
         wait: float | None = None
+        await self._listed.wait()
         while True:
             if await self._marked(key, wait):
                 looks = 0
