@@ -28,10 +28,9 @@ import tritonclient.grpc as triton
 from tritonllm.serve import api_lock
 from tritonllm_operator import revisions
 
-ROOT = pathlib.Path(__file__).parents[1]
-sys.path.extend(str(ROOT / place / "tests") for place in ("tritonllm", "charts"))
+sys.path.extend(str(pathlib.Path(__file__).parents[1] / place / "tests") for place in ("tritonllm", "charts"))
 # First, as this folder has a `serving`, too.
-sys.path.insert(0, str(ROOT / "operator/tests"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "operator" / "tests"))
 
 import api_server
 import crds
