@@ -1,4 +1,4 @@
-"""Whoever is on call finds every reason of a condition in docs/operations.md."""
+"""Whoever is on call finds every reason of a condition, and every metric, in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import prometheus_client
+
 import tritonllm_operator
-from tritonllm_operator import status
+from tritonllm_operator import metrics, status
 
 ROOT = Path(__file__).parents[3]
 # What makes a reason, and which of its arguments that is.
@@ -37,3 +39,16 @@ def test_every_reason_of_a_condition_is_explained() -> None:
     assert {"RolledBack", "MemoryBudget", "ServingFormerVersion", "Unreachable"} <= words
     assert words <= explained, f"not in docs/operations.md: {words - explained}"
     assert explained <= words, f"nobody says so any more: {explained - words}"
+
+
+def test_every_metric_that_is_named_exists() -> None:
+    known = {
+        sample
+        for metric in vars(metrics).values()
+        if isinstance(metric, prometheus_client.metrics.MetricWrapperBase)
+        for family in metric.describe()
+        for sample in (family.name, f"{family.name}_total")
+    }
+    named = set(re.findall(r"\btritonllm_operator_\w+", (ROOT / "docs/operations.md").read_text()))
+    assert named
+    assert named <= known, f"nobody exports {named - known}"
