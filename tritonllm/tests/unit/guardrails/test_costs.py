@@ -86,7 +86,7 @@ def test_no_flood_costs_more_than_its_length(policy: guardrails.Policy, unit: st
 def test_a_text_four_times_as_long_does_not_cost_its_square(unit: str) -> None:
     for policy in POLICIES.values():
         short = min(whole(policy, flood(unit, 20_000)) for _ in range(2))
-        long = whole(policy, flood(unit, 80_000))
+        long = min(whole(policy, flood(unit, 80_000)) for _ in range(2))
         # 4 where the cost grows with the length, 16 where with its square; neighbours on the processor double it.
         assert long < 9 * short + 0.01
 
@@ -94,7 +94,8 @@ def test_a_text_four_times_as_long_does_not_cost_its_square(unit: str) -> None:
 def test_a_stream_costs_no_more_the_longer_it_gets() -> None:
     for policy in POLICIES.values():
         short = min(streamed(policy, flood("a ", 1000))[0] for _ in range(2))
-        assert streamed(policy, flood("a ", 4000))[0] < 6 * short + 0.05
+        long = min(streamed(policy, flood("a ", 4000))[0] for _ in range(2))
+        assert long < 6 * short + 0.05
 
 
 @pytest.mark.parametrize("regex", EXPRESSIONS)
