@@ -40,8 +40,7 @@ class Workers:
         # Of each endpoint, its pool and version.
         self._homes: dict[Key, tuple[str, str]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._missed = asyncio.Event()
-        self._listed = asyncio.Event()
+        self._listed = {namespace: asyncio.Event() for namespace in self._namespaces}
         self._watching: asyncio.Task[None] | None = None
 
     def endpoint(self, resource: Resource) -> None:
@@ -65,10 +64,6 @@ class Workers:
         metadata = resource["metadata"]
         self.mark((metadata["namespace"], metadata["labels"][names.POOL]))
 
-    def missed(self) -> None:
-        """Something may have changed without an event."""
-        self._missed.set()
-
     def mark(self, key: Key) -> None:
         """A pool is to be looked at."""
         # The latest mark counts: what is looked at must be newer than that.
@@ -79,19 +74,11 @@ class Workers:
         self._wake[key].set()
 
     async def run(self) -> None:
-        """Watches until it is stopped."""
+        """Follows the namespaces until it is stopped."""
         self._watching = asyncio.current_task()
-        begun: list[asyncio.Event] = []
         async with asyncio.TaskGroup() as group:
             for namespace in self._namespaces:
-                for kind in kube.OF_POOLS:
-                    begun.append(asyncio.Event())
-                    group.create_task(self._watch(kind, namespace, begun[-1]))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_WATCHES_SECONDS):
-                    for watch in begun:
-                        await watch.wait()
-            group.create_task(self._resync())
+                group.create_task(self._follow(namespace))
 
     async def stop(self) -> None:
         """Ends all work."""
@@ -100,49 +87,65 @@ class Workers:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self, kind: kube.Kind, namespace: str, begun: asyncio.Event) -> None:
-        def missed() -> None:
-            begun.set()
-            self.missed()
+    async def _follow(self, namespace: str) -> None:
+        missed = asyncio.Event()
+        begun: dict[kube.Kind, asyncio.Event] = {kind: asyncio.Event() for kind in kube.OF_POOLS}
 
-        await kube.watch_for_ever(self._api, kind, namespace, names.POOL, self.part, missed)
+        async def watch(kind: kube.Kind) -> None:
+            def lost() -> None:
+                begun[kind].set()
+                missed.set()
 
-    async def _resync(self) -> None:
+            await kube.watch_for_ever(self._api, kind, namespace, names.POOL, self.part, lost)
+
+        async with asyncio.TaskGroup() as group:
+            for kind in kube.OF_POOLS:
+                group.create_task(watch(kind))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WATCHES_SECONDS):
+                    for event in begun.values():
+                        await event.wait()
+            group.create_task(self._resync(namespace, missed))
+
+    async def _resync(self, namespace: str, missed: asyncio.Event) -> None:
+        failures = 0
         while True:
             await asyncio.sleep(_TOGETHER)
-            self._missed.clear()
+            missed.clear()
             try:
-                for namespace in self._namespaces:
-                    for kind in (kube.ENDPOINTS, kube.DEPLOYMENTS):
-                        selector = "" if kind is kube.ENDPOINTS else names.POOL
-                        for resource in await self._api.list(kind, namespace, selector):
-                            (self.endpoint if kind is kube.ENDPOINTS else self.part)(resource)
+                await self._mark_all(namespace)
+                failures, wait = 0, self._resync_seconds
             except kube.Failed as error:
-                LOG.warning("the pools can't be listed, and are tried again: %s", error)
-                await asyncio.sleep(_FIRST_RETRY)
-                continue
-            for key in list(self._tasks):
+                LOG.warning("pools can't be listed, which is tried again: %s", error)
+                failures, wait = failures + 1, _retry(failures)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await missed.wait()
+
+    async def _mark_all(self, namespace: str) -> None:
+        for kind, selector, seen in (
+            (kube.ENDPOINTS, "", self.endpoint),
+            (kube.DEPLOYMENTS, names.POOL, self.part),
+        ):
+            for resource in await self._api.list(kind, namespace, selector):
+                seen(resource)
+        for key in list(self._tasks):
+            if namespace in ("", key[0]):
                 self.mark(key)
-            self._listed.set()
-            try:
-                async with asyncio.timeout(self._resync_seconds):
-                    await self._missed.wait()
-            except TimeoutError:
-                pass
+        self._listed[namespace].set()
 
     async def _work(self, key: Key) -> None:
         pool = reconcile.Pool(key, self._api, self._lists, lambda: self.mark(key))
         failures = looks = 0
         wait: float | None = None
-        await self._listed.wait()
+        await self._listed["" if "" in self._listed else key[0]].wait()
         while True:
             if await self._marked(key, wait):
                 looks = 0
             since = self._dirty.pop(key, time.monotonic())
             outcome = await self._look(pool, key, since)
             if outcome is None:
-                failures += 1
-                wait = min(_FIRST_RETRY * 2 ** (failures - 1), _LAST_RETRY) * random.uniform(0.5, 1)
+                failures, wait = failures + 1, _retry(failures)
                 continue
             failures = 0
             if outcome.gone and key not in self._dirty:
@@ -184,3 +187,8 @@ class Workers:
             metrics.PASSES.labels("acted" if outcome.acted else "unchanged").inc()
             metrics.PASS_SECONDS.observe(time.monotonic() - began)
             return outcome
+
+
+def _retry(failures: int) -> float:
+    """Seconds until the next try, after so many failures before this one."""
+    return min(_FIRST_RETRY * 2**failures, _LAST_RETRY) * random.uniform(0.5, 1)

@@ -86,3 +86,22 @@ def test_the_rights_of_the_charts_are_enough(
     text = operator.log.read_text()
     assert "forbidden" not in text.lower()
     assert "insufficient" not in text.lower()
+
+
+def test_a_namespace_that_it_may_not_look_into_does_not_keep_the_others_waiting(
+    api_server: ApiServer, client: httpx.Client, llm: Pool, install: list[str], tmp_path: Path
+) -> None:
+    # As after `kubectl delete namespace`: with it, its Role went.
+    watched = [llm.name, "closed"]
+    grant(client, install, chart.operator({"watchNamespaces": [llm.name]}), HOME)
+    rendered = chart.render({"operator": {"enabled": True, "namespace": HOME}}, f"--namespace={llm.name}")
+    grant(client, install, [item for item in rendered if item["kind"] in ("Role", "RoleBinding")], llm.name)
+    kubeconfig = api_server.kubeconfig_of(HOME, "tritonllm-operator")
+    with pool.operating(kubeconfig, tmp_path, *watched) as operator:
+        llm.install()
+        llm.run()
+        llm.create("llmendpoints", endpoint())
+        until(llm.as_wanted, lambda: (llm.status(), operator.story()))
+        llm.ban("chat", "other")
+        until(llm.as_wanted, lambda: (llm.status(), operator.story()))
+    assert "closed" in operator.log.read_text()
