@@ -88,14 +88,15 @@ def test_a_text_four_times_as_long_does_not_cost_its_square(unit: str) -> None:
         short = min(whole(policy, flood(unit, 20_000)) for _ in range(2))
         long = min(whole(policy, flood(unit, 80_000)) for _ in range(2))
         # 4 where the cost grows with the length, 16 where with its square; neighbours on the processor double it.
-        assert long < 9 * short + 0.01
+        assert long < 12 * short + 0.01
 
 
 def test_a_stream_costs_no_more_the_longer_it_gets() -> None:
     for policy in POLICIES.values():
-        short = min(streamed(policy, flood("a ", 1000))[0] for _ in range(2))
+        short = min(streamed(policy, flood("a ", 500))[0] for _ in range(3))
         long = min(streamed(policy, flood("a ", 4000))[0] for _ in range(2))
-        assert long < 6 * short + 0.05
+        # As above: 8 or 64.
+        assert long < 30 * short + 0.01
 
 
 @pytest.mark.parametrize("regex", EXPRESSIONS)
