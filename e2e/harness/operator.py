@@ -64,7 +64,8 @@ def installed(everywhere: Kubernetes, image: str) -> Iterator[Operator]:
     finally:
         uninstall = ["uninstall", NAME, "--wait", "--timeout", "60s"]
         commands.run([*helm, *uninstall], environment=there.environment, seconds=90)
-        everywhere.kubectl("delete", "namespace", _NAMESPACE, "--wait=false")
+        # Until it is gone nobody can install it again.
+        everywhere.kubectl("delete", "namespace", _NAMESPACE, "--timeout=100s")
 
 
 def endpoint(name: str, pool: str, spec: Mapping[str, Any]) -> dict[str, Any]:
