@@ -131,7 +131,7 @@ def _accepted(refusal: Trouble | None) -> _Finding:
 
 def _serves(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
     """Whether a pod answers for an endpoint in any version; while a model is loaded anew, its old version does."""
-    states = [(pod.models or {}).get(model) for model in _models(endpoint)]
+    states = [(pod.models or {}).get(model) for model in revisions.hashes(endpoint)]
     return pod.ready and all(
         state is not None and state.state in (facts.READY, facts.LOADING) for state in states
     )
@@ -139,16 +139,11 @@ def _serves(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
 
 def _holds(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
     """Whether a pod has all models of an endpoint ready in this version."""
-    hashes = revisions.hashes(endpoint)
-    states = [(model, (pod.models or {}).get(model)) for model in _models(endpoint)]
+    states = [((pod.models or {}).get(model), wanted) for model, wanted in revisions.hashes(endpoint).items()]
     return all(
-        state is not None and state.state == facts.READY and state.spec_hash == hashes[model]
-        for model, state in states
+        state is not None and state.state == facts.READY and state.spec_hash == wanted
+        for state, wanted in states
     )
-
-
-def _models(endpoint: api.LLMEndpoint) -> tuple[str, str, str]:
-    return endpoint.engine_name, endpoint.guardrail_name, endpoint.name
 
 
 def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Trouble | None:

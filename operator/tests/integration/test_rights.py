@@ -48,6 +48,17 @@ def grant(client: httpx.Client, made: list[str], documents: list[pool.Json], nam
         made.append(f"{group}{scope}/{plural}/{document['metadata']['name']}")
 
 
+def granted(
+    api_server: ApiServer, client: httpx.Client, made: list[str], llm: Pool, watched: list[str]
+) -> Path:
+    """What both charts grant, and the kubeconfig of the operator that has these rights and no others."""
+    grant(client, made, chart.operator({"watchNamespaces": watched}), HOME)
+    rendered = chart.render({"operator": {"enabled": True, "namespace": HOME}}, f"--namespace={llm.name}")
+    # What the pool's pods may do is not the operator's.
+    grant(client, made, [item for item in rendered if item["kind"] in ("Role", "RoleBinding")], llm.name)
+    return api_server.kubeconfig_of(HOME, "tritonllm-operator")
+
+
 @pytest.mark.parametrize("everywhere", [True, False], ids=["everywhere", "in one namespace"])
 def test_the_rights_of_the_charts_are_enough(
     api_server: ApiServer,
@@ -58,11 +69,7 @@ def test_the_rights_of_the_charts_are_enough(
     everywhere: bool,
 ) -> None:
     watched = [] if everywhere else [llm.name]
-    grant(client, install, chart.operator({"watchNamespaces": watched}), HOME)
-    rendered = chart.render({"operator": {"enabled": True, "namespace": HOME}}, f"--namespace={llm.name}")
-    # What the pool's pods may do is not the operator's.
-    grant(client, install, [item for item in rendered if item["kind"] in ("Role", "RoleBinding")], llm.name)
-    kubeconfig = api_server.kubeconfig_of(HOME, "tritonllm-operator")
+    kubeconfig = granted(api_server, client, install, llm, watched)
     with pool.operating(kubeconfig, tmp_path, *watched) as operator:
         llm.install(weights="Shared")
         llm.run()
@@ -92,12 +99,8 @@ def test_a_namespace_that_it_may_not_look_into_does_not_keep_the_others_waiting(
     api_server: ApiServer, client: httpx.Client, llm: Pool, install: list[str], tmp_path: Path
 ) -> None:
     # As after `kubectl delete namespace`: with it, its Role went.
-    watched = [llm.name, "closed"]
-    grant(client, install, chart.operator({"watchNamespaces": [llm.name]}), HOME)
-    rendered = chart.render({"operator": {"enabled": True, "namespace": HOME}}, f"--namespace={llm.name}")
-    grant(client, install, [item for item in rendered if item["kind"] in ("Role", "RoleBinding")], llm.name)
-    kubeconfig = api_server.kubeconfig_of(HOME, "tritonllm-operator")
-    with pool.operating(kubeconfig, tmp_path, *watched) as operator:
+    kubeconfig = granted(api_server, client, install, llm, [llm.name])
+    with pool.operating(kubeconfig, tmp_path, llm.name, "closed") as operator:
         llm.install()
         llm.run()
         llm.create("llmendpoints", endpoint())
