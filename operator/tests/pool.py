@@ -202,6 +202,7 @@ class Pool(Namespace):
         self.deadline_passed = False
         self._grid = grid
         self._made = 0
+        self._static = ""
         self._stop = threading.Event()
         self._controller: threading.Thread | None = None
         self._trouble: list[BaseException] = []
@@ -269,6 +270,17 @@ class Pool(Namespace):
         self.patch("deployments", self.pool, {"metadata": {"annotations": {names.OPERATOR: "true"}}})
         # Other annotations are another generation of a Deployment.
         self.settle()
+
+    def as_static(self, *endpoints: Json) -> None:
+        """A pool that its chart serves, without the operator."""
+        self._static = revisions.text(map(valid, endpoints))
+        self.install(operator="false")
+        self._template({names.STATIC: "a-checksum"})
+        self.settle()
+
+    def hand_over(self) -> None:
+        """What `helm upgrade --set operator.enabled=true` does first: endpoints come after it."""
+        self._template({names.STATIC: None}, {names.OPERATOR: "true"})
 
     def run(self) -> None:
         """Begins to play controller and kubelet, until `close`."""
@@ -427,10 +439,17 @@ class Pool(Namespace):
             query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
             self.client.patch(place, json=body, headers=_APPLY, params=query).raise_for_status()
 
+    def _template(self, annotations: Json, of_deployment: Json | None = None) -> None:
+        template = {"metadata": {"annotations": annotations}}
+        body = {"metadata": {"annotations": of_deployment or {}}, "spec": {"template": template}}
+        self.patch("deployments", self.pool, body)
+
     def _pods(self) -> list[Json]:
         return [pod for pod in self.list("pods") if pod["metadata"]["labels"].get(names.POOL) == self.pool]
 
     def _file(self, pod: Json) -> str | None:
+        if names.STATIC in pod["metadata"]["annotations"]:
+            return self._static
         data = (self.get("configmaps", f"{self.pool}-endpoints") or {}).get("data", {})
         return data.get(names.key(pod["metadata"]["annotations"].get(names.REVISION, "")))
 

@@ -77,7 +77,7 @@ def pod(name: str = "llm-1", *endpoints: Mapping[str, Any], **more: Any) -> fact
 
 POOL = facts.Pool(
     uid="uid-llm",
-    created=NOW - datetime.timedelta(days=1),
+    changed=NOW - datetime.timedelta(days=1),
     managed=True,
     vllm_version="0.24.0",
     drain_seconds=300,

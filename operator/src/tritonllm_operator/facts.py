@@ -53,6 +53,8 @@ class Pod:
     Attributes:
         name: its name.
         revision: what it boots from; empty for pods that Helm alone made.
+        static: whether it boots from its chart's own endpoints. Such pods are Helm's: they were there before the pool
+            was handed to the operator, and end as soon as others are ready.
         address: its IP; empty as long as it has none.
         running: whether its server runs.
         started: whether all it boots with is loaded (the startup probe has passed).
@@ -66,6 +68,7 @@ class Pod:
 
     name: str
     revision: str = ""
+    static: bool = False
     address: str = ""
     running: bool = False
     started: bool = False
@@ -99,7 +102,7 @@ class Pool:
 
     Attributes:
         uid: of the Deployment.
-        created: when it was made.
+        changed: when anybody last changed what it is to be; replicas and status are no part of that.
         managed: whether its pods boot from the operator's ConfigMap.
         revision: of its pod template.
         vllm_version: of the image; empty where it is not known.
@@ -117,7 +120,7 @@ class Pool:
     """
 
     uid: str
-    created: datetime.datetime
+    changed: datetime.datetime
     managed: bool
     revision: str = ""
     vllm_version: str = ""
@@ -214,7 +217,7 @@ def pool(deployment: Resource) -> Pool:
     drain = annotations.get(names.DRAIN_SECONDS)
     return Pool(
         uid=metadata["uid"],
-        created=time(metadata["creationTimestamp"]),
+        changed=_changed(metadata),
         managed=annotations.get(names.OPERATOR) == "true",
         revision=(template["metadata"].get("annotations") or {}).get(names.REVISION, ""),
         vllm_version=annotations.get(names.RUNTIME, "").removeprefix("vllm-"),
@@ -230,6 +233,12 @@ def pool(deployment: Resource) -> Pool:
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
     )
+
+
+def _changed(metadata: Resource) -> datetime.datetime:
+    """The last change of an object itself, as the API server notes it: not of a subresource like `status`."""
+    managed = [item for item in metadata.get("managedFields") or () if not item.get("subresource")]
+    return max(time(text) for text in (metadata["creationTimestamp"], *(item["time"] for item in managed)))
 
 
 def files(config_map: Resource) -> Files:

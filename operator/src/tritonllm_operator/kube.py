@@ -159,7 +159,9 @@ class Kube:
                 "GET", _path(kind, namespace), _query(selector, limit=limit, **{"continue": more})
             )
             for item in page["items"]:
-                item["metadata"].pop("managedFields", None)
+                # Much text; but a Deployment's say when it was changed.
+                if kind != DEPLOYMENTS:
+                    item["metadata"].pop("managedFields", None)
                 found.append(item)
             more = page["metadata"].get("continue", "")
             if not more or limit != _PAGE:

@@ -20,6 +20,9 @@ DRAIN_SECONDS = f"{api.GROUP}/drain-seconds"
 GPUS = f"{api.GROUP}/gpus"
 WEIGHTS = f"{api.GROUP}/weights"
 
+# On the template of pods that boot from their chart's own endpoints.
+STATIC = f"{api.GROUP}/endpoints-checksum"
+
 # Written by the operator: on the template of a pool's pods, and on its ConfigMap.
 REVISION = f"{api.GROUP}/revision"
 GOOD = f"{api.GROUP}/good-revision"

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tritonllm import api
 from tritonllm_operator import accept, facts, names, revisions, rolls
 from tritonllm_operator.facts import Pod, Pool, Resource, Trouble, World
 
-# The first file is written once no endpoint is younger: those of one `helm install` then start together.
+# Pods get their first endpoints once none is younger: those of one `helm install` then start together.
 QUIET = datetime.timedelta(seconds=2)
-# A pool that nobody gave an endpoint within this time starts without any.
+# A pool that nobody gave an endpoint within this time starts without any, unless pods of its chart still serve.
 EMPTY = datetime.timedelta(seconds=20)
 
 
@@ -110,6 +110,8 @@ def decide(world: World) -> Plan:
     if pool is None or not pool.managed:
         judged = accept.judge(world, {})
         return Plan(judged=judged, decisions={item.name: _refused(item) for item in judged})
+    handed_over = any(pod.static for pod in world.pods)
+    world = replace(world, pods=[pod for pod in world.pods if not pod.static])
     kept = _kept(world, pool)
     running = kept.get(pool.revision, {})
     judged = accept.judge(world, running)
@@ -120,9 +122,9 @@ def decide(world: World) -> Plan:
             wanted[item.name] = revisions.with_commit(endpoint, running.get(item.name))
     kept = {revision: revisions.shared(endpoints, wanted) for revision, endpoints in kept.items()}
     running = kept.get(pool.revision, {})
+    if (handed_over or pool.revision not in kept) and _too_early(world, pool, handed_over):
+        return Plan(judged, wanted, _decisions(judged, wanted, pool), waits=True)
     if pool.revision not in kept:
-        if _too_early(world, pool):
-            return Plan(judged, wanted, _decisions(judged, wanted, pool), waits=True)
         kept[pool.revision] = _as_reported(wanted, world.pods, pool.revision)
         running = None if kept[pool.revision] == wanted else kept[pool.revision]
     for revision in {pod.revision for pod in world.pods} - kept.keys():
@@ -175,14 +177,14 @@ def _reported(endpoint: api.LLMEndpoint, reports: Sequence[Mapping[str, str]]) -
     return endpoint if commit is None or endpoint.resolved is not None else endpoint.at(commit)
 
 
-def _too_early(world: World, pool: Pool) -> bool:
-    """Whether the very first file waits for endpoints that come together with the pool."""
+def _too_early(world: World, pool: Pool, handed_over: bool) -> bool:
+    """Whether more endpoints may be on their way, together with the pool: Helm makes them after the Deployment."""
     if any(pod.started for pod in world.pods):
         return False
     if not world.endpoints:
-        return world.now - pool.created < EMPTY
+        return handed_over or world.now - pool.changed < EMPTY
     youngest = max(facts.time(item["metadata"]["creationTimestamp"]) for item in world.endpoints)
-    return world.files is None and world.now - youngest < QUIET
+    return (world.files is None or handed_over) and world.now - youngest < QUIET
 
 
 def _as_reported(

@@ -23,6 +23,7 @@ def read(pod: Resource) -> facts.Pod:
         pod: as the API server has it.
     """
     metadata, status = pod["metadata"], pod.get("status") or {}
+    annotations = metadata.get("annotations") or {}
     inits = status.get("initContainerStatuses") or ()
     servers = status.get("containerStatuses") or ()
     server = next((item for item in servers if item["name"] == SERVER), {})
@@ -30,7 +31,8 @@ def read(pod: Resource) -> facts.Pod:
     results = facts.weights(inits)
     return facts.Pod(
         name=metadata["name"],
-        revision=(metadata.get("annotations") or {}).get(names.REVISION, ""),
+        revision=annotations.get(names.REVISION, ""),
+        static=names.STATIC in annotations,
         address=status.get("podIP", ""),
         running="running" in (server.get("state") or {}),
         started=bool(server.get("started")),

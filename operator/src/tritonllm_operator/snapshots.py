@@ -62,9 +62,11 @@ class Snapshots:
 
     async def _take(self, namespace: str) -> Snapshot:
         began = time.monotonic()
-        endpoints, *others = await asyncio.gather(
-            self._api.list(kube.ENDPOINTS, namespace),
-            *(self._api.list(kind, namespace, names.POOL) for kind in kube.OF_POOLS),
+        # Endpoints first: a pool that is given back to its chart has a Deployment that says so before its endpoints
+        # are deleted. The other way round they would seem to be gone from a pool that is still the operator's.
+        endpoints = await self._api.list(kube.ENDPOINTS, namespace)
+        others = await asyncio.gather(
+            *(self._api.list(kind, namespace, names.POOL) for kind in kube.OF_POOLS)
         )
         deployments, config_maps, all_pods, jobs = (_by_pool(found) for found in others)
         return Snapshot(

@@ -230,7 +230,7 @@ def _loaded(world: World, loaded: Sequence[Pod], trouble: Trouble | None) -> _Fi
         return _Finding(
             "False", "NoPods", "the pool has no pods" if not wanted else "the pool's pods are being made"
         )
-    rolling = any(pod.revision != world.pool.revision for pod in world.pods)
+    rolling = any(pod.static or pod.revision != world.pool.revision for pod in world.pods)
     reason = "Rolling" if rolling else "Loading" if any(pod.started for pod in world.pods) else "Starting"
     return _Finding("False", reason, told)
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+import model_control
 import pool
 from api_server import ApiServer
 from pool import Operator, Pool, endpoint, until
@@ -138,6 +139,28 @@ def test_an_endpoint_that_comes_and_goes_leaves_the_others_alone(served: Pool, o
     )
     assert served.revision() == revision
     until(lambda: set(served.file(revision or "")) == {"chat"}, operator.story)
+
+
+def test_a_pool_of_its_chart_serves_on_while_it_is_handed_over_and_its_pods_are_replaced_once(
+    llm: Pool, operator: Operator
+) -> None:
+    llm.as_static(CHAT)
+    former = dict(llm.tritons)
+    llm.hand_over()
+    operator.until_looked()
+    llm.step()
+    operator.until_looked()
+    # Only now come the endpoints, one after the other.
+    code = endpoint("code")
+    for item in (CHAT, code):
+        llm.create("llmendpoints", item)
+    llm.run()
+    until(lambda: not set(former) & set(llm.tritons), operator.story)
+    for name in ("chat", "code"):
+        until(lambda name=name: llm.as_wanted(name), lambda name=name: (llm.status(name), operator.story()))
+    assert llm.revision() is None
+    assert set(llm.file()) == {"chat", "code"}
+    assert model_control.changes([*former.values(), *llm.tritons.values()]) == [[], [], [], []]
 
 
 def test_the_file_of_a_roll_is_restored_for_the_pods_of_both_revisions(

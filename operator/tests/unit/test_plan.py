@@ -241,7 +241,7 @@ def test_no_pool_and_a_pool_of_its_chart_alone_get_nothing_but_refusals() -> Non
 
 def young(seen: facts.World, **ago: float) -> facts.World:
     assert seen.pool is not None
-    return replace(seen, pool=replace(seen.pool, created=worlds.NOW - datetime.timedelta(**ago)))
+    return replace(seen, pool=replace(seen.pool, changed=worlds.NOW - datetime.timedelta(**ago)))
 
 
 def test_the_first_file_waits_until_no_endpoint_has_just_come() -> None:
@@ -256,6 +256,36 @@ def test_the_first_file_waits_until_no_endpoint_has_just_come() -> None:
 def test_a_pool_that_nobody_gives_an_endpoint_boots_without_any() -> None:
     assert not decided(young(world(), seconds=5)).acts
     assert file(decided(young(world(), seconds=30)), "") == {}
+
+
+def handed_over(*endpoints: dict[str, Any], files: facts.Files | None = None) -> facts.World:
+    """A pool that its chart has served until now with `chat`, and its first pod as the operator's."""
+    static = pod("llm-1", CHAT, static=True)
+    fresh = facts.Pod("llm-2")
+    return young(world(*endpoints, pods=[static, fresh], files=files), seconds=1)
+
+
+@pytest.mark.parametrize("files", [None, worlds.files_of(first=[CHAT])], ids=["first", "again"])
+def test_a_pool_just_handed_over_serves_on_until_its_endpoints_are_there(files: facts.Files | None) -> None:
+    for ago in (1, 3600):
+        assert not decided(young(handed_over(files=files), seconds=ago)).acts
+    fresh = resource() | {"metadata": CHAT["metadata"] | {"creationTimestamp": "2026-01-02T03:04:04Z"}}
+    assert not decided(handed_over(CODE, fresh, files=files)).acts
+
+
+def test_pods_of_the_chart_are_left_as_they_are_and_those_to_come_have_what_is_wanted() -> None:
+    found = decided(handed_over(FASTER, CODE))
+    assert set(file(found, "")) == {"chat", "code"}
+    assert file(found, "")["chat"]["spec"]["engine"] == FASTER["spec"]["engine"]
+    assert found.revision is None
+    assert not found.steps
+
+
+def test_an_endpoint_that_goes_in_the_middle_of_a_hand_over_stays_on_the_pods_of_the_chart() -> None:
+    booted = pod("llm-2", CHAT, CODE)
+    seen = replace(handed_over(CODE), files=worlds.files_of(first=[CHAT, CODE]))
+    seen = replace(seen, pods=[seen.pods[0], booted])
+    assert steps(decided(seen)) == {("unload", "llm-2", "chat")}
 
 
 def test_a_lost_config_map_is_written_again_and_nothing_rolls() -> None:
