@@ -73,11 +73,7 @@ def own(name: str, workers: int, node_image: str, *, keep: bool) -> Iterator[Clu
                 )
             else:
                 _create(name, workers, node_image, kubeconfig)
-            made = Cluster(Kubernetes(kubeconfig, _KIND_PREFIX + name), name)
-            # A node is ready before names are resolved and volumes are made in it.
-            everywhere = ["--all", "--all-namespaces", "--timeout=110s"]
-            made.kubernetes.kubectl("wait", "deployments", "--for=condition=Available", *everywhere)
-            yield made
+            yield Cluster(Kubernetes(kubeconfig, _KIND_PREFIX + name), name)
         finally:
             if keep:
                 print(f"\ncluster {name} stays: kind export kubeconfig --name {name}")
@@ -91,6 +87,10 @@ def _create(name: str, workers: int, node_image: str, kubeconfig: Path) -> None:
     image = [f"--image={node_image}"] if node_image else []
     command = ["kind", "create", "cluster", f"--name={name}", f"--kubeconfig={kubeconfig}", *image]
     commands.run([*command, "--config=-", "--wait=180s"], stdin=json.dumps(config), seconds=600)
+    # A node is ready before names are resolved and volumes are made in it.
+    everywhere = ["--all", "--all-namespaces", "--timeout=110s"]
+    made = Kubernetes(kubeconfig, _KIND_PREFIX + name)
+    made.kubectl("wait", "deployments", "--for=condition=Available", *everywhere)
 
 
 def _full_name(image: str) -> str:

@@ -91,6 +91,8 @@ def test_an_engine_is_changed_with_new_pods_and_a_mistake_not_at_all(
     pool: Release, kubernetes: Kubernetes
 ) -> None:
     first = uids(kubernetes, pool)
+    # With it, new pods have something to serve, whatever becomes of `chat`.
+    kubernetes.apply(operator.endpoint("other", pool.name, CHAT))
     with traffic.steady(kubernetes, pool.image, "chat", service=pool.name) as load, load.window() as window:
         kubernetes.apply(operator.endpoint("chat", pool.name, with_engine(inter_token_seconds=0.008)))
         operator.until(kubernetes, "chat", "Loaded", seconds=240)
@@ -104,6 +106,7 @@ def test_an_engine_is_changed_with_new_pods_and_a_mistake_not_at_all(
 
         broken = with_engine(inter_token_seconds=0.008, fail_to_load="no such weights")
         kubernetes.apply(operator.endpoint("chat", pool.name, broken))
+        operator.until(kubernetes, "chat", "Loaded", "False", reason="LoadFailed", seconds=60)
         failed = operator.until(kubernetes, "chat", "Loaded", "False", reason="RolledBack", seconds=240)
         assert "no such weights" in failed["message"]
         commands.until(

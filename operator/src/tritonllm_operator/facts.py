@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tritonllm import files as endpoint_files
 from tritonllm_operator import names
 
 Resource = Mapping[str, Any]
@@ -158,12 +159,14 @@ class Files:
         good: the last revision whose roll was completed; None before the first.
         failed: a revision that was taken back.
         because: why it was.
+        needed: endpoints without which a pod of a revision is not ready, by revision, where there are any.
     """
 
     revisions: Mapping[str, Sequence[Resource]]
     good: str | None = None
     failed: str | None = None
     because: str | None = None
+    needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -244,19 +247,27 @@ def _changed(metadata: Resource) -> datetime.datetime:
 def files(config_map: Resource) -> Files:
     """Reads the ConfigMap. A key that somebody has spoilt counts as absent, and is written anew."""
     found: dict[str, Sequence[Resource]] = {}
+    needed: dict[str, frozenset[str]] = {}
     for key, text in (config_map.get("data") or {}).items():
         revision = names.revision(key)
         if revision is None:
             continue
         try:
-            items = json.loads(text)["items"]
+            document = json.loads(text)
+            items = document["items"]
         except (ValueError, KeyError, TypeError):
             continue
         if isinstance(items, list):
             found[revision] = [item for item in items if isinstance(item, dict)]
+            if mark := endpoint_files.needed_of(document):
+                needed[revision] = frozenset(mark)
     annotations = config_map["metadata"].get("annotations") or {}
     return Files(
-        found, annotations.get(names.GOOD), annotations.get(names.FAILED), annotations.get(names.BECAUSE)
+        found,
+        annotations.get(names.GOOD),
+        annotations.get(names.FAILED),
+        annotations.get(names.BECAUSE),
+        needed,
     )
 
 

@@ -110,7 +110,8 @@ def decide(world: World) -> Plan:
     if pool is None or not pool.managed:
         judged = accept.judge(world, {})
         return Plan(judged=judged, decisions={item.name: _refused(item) for item in judged})
-    handed_over = any(pod.static for pod in world.pods)
+    everybody = world.pods
+    handed_over = any(pod.static for pod in everybody)
     world = replace(world, pods=[pod for pod in world.pods if not pod.static])
     kept = _kept(world, pool)
     running = kept.get(pool.revision, {})
@@ -140,12 +141,17 @@ def decide(world: World) -> Plan:
         files[aim.target] = {
             name: revisions.with_commit(endpoint, earlier.get(name)) for name, endpoint in wanted.items()
         }
+    needed = {
+        revision: found
+        for revision, endpoints in files.items()
+        if (found := rolls.needed(world, pool, revision, aim, everybody) & endpoints.keys())
+    }
     steps = tuple(step for pod in world.pods for step in _steps(pod, files, wanted, world))
     return Plan(
         judged=judged,
         wanted=wanted,
         decisions=_decisions(judged, wanted, pool, running, steps),
-        data=_data(world.files, files, aim.annotations),
+        data=_data(world.files, files, needed, aim.annotations),
         annotations=aim.annotations,
         revision=aim.move_to,
         start_job=aim.start_job,
@@ -205,15 +211,19 @@ def _as_reported(
 def _data(
     before: facts.Files | None,
     files: Mapping[str, Mapping[str, api.LLMEndpoint]],
+    needed: Mapping[str, frozenset[str]],
     annotations: Mapping[str, str],
 ) -> dict[str, str] | None:
     """The ConfigMap's content, where what is there means something else."""
-    if before is not None and before.revisions.keys() == files.keys():
+    if before is not None and before.revisions.keys() == files.keys() and before.needed == needed:
         marks = {names.GOOD: before.good, names.FAILED: before.failed, names.BECAUSE: before.because}
         same = all(_means(before.revisions[revision], endpoints) for revision, endpoints in files.items())
         if same and rolls.present(marks) == annotations:
             return None
-    return {names.key(revision): revisions.text(endpoints.values()) for revision, endpoints in files.items()}
+    return {
+        names.key(revision): revisions.text(endpoints.values(), needed.get(revision, ()))
+        for revision, endpoints in files.items()
+    }
 
 
 def _means(items: Sequence[Resource], endpoints: Mapping[str, api.LLMEndpoint]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from google.protobuf import json_format
 
@@ -16,9 +17,17 @@ Endpoints = Mapping[str, api.LLMEndpoint]
 """By name."""
 
 
-def text(endpoints: Iterable[api.LLMEndpoint]) -> str:
-    """The file of a revision: the same endpoints give the same bytes."""
-    return canonical.dumps({"apiVersion": "v1", "kind": "List", "items": resources(endpoints)})
+def text(endpoints: Iterable[api.LLMEndpoint], needed: Iterable[str] = ()) -> str:
+    """The file of a revision: the same endpoints give the same bytes.
+
+    Args:
+        endpoints: what its pods boot from.
+        needed: those without which a pod is not ready, by name.
+    """
+    found: dict[str, Any] = {"apiVersion": "v1", "kind": "List", "items": resources(endpoints)}
+    if names := ",".join(sorted(needed)):
+        found["metadata"] = {"annotations": {files.NEEDED: names}}
+    return canonical.dumps(found)
 
 
 def resources(endpoints: Iterable[api.LLMEndpoint]) -> list[Resource]:

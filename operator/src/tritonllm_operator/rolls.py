@@ -91,6 +91,32 @@ def aim(
     )
 
 
+def needed(world: World, pool: Pool, revision: str, decided: Aim, pods: Sequence[Pod]) -> frozenset[str]:
+    """Endpoints that a roll to a revision would lose, did its pods get ready without them: other pods serve them.
+
+    It is found out once, when the revision gets its file, and holds until the roll is complete. New endpoints are not
+    among them, nor those that nobody serves, so that they don't keep the others from being changed.
+
+    Args:
+        world: what was seen.
+        pool: its pool.
+        revision: which.
+        decided: where the pods are to go.
+        pods: all of them, those of the chart among them.
+    """
+    if revision == decided.annotations.get(names.GOOD) or pool.roll_is_downtime:
+        return frozenset()
+    if world.files is not None and revision in world.files.revisions:
+        return world.files.needed.get(revision, frozenset())
+    return frozenset(
+        model.removesuffix("-engine")
+        for pod in pods
+        if pod.started
+        for model, state in (pod.models or {}).items()
+        if state.kind == "engine" and state.state == facts.READY
+    )
+
+
 def present(marks: Mapping[str, str | None]) -> dict[str, str]:
     """The annotations that are there."""
     return {key: value for key, value in marks.items() if value is not None}

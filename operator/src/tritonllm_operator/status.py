@@ -163,7 +163,21 @@ def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Tro
             state = (pod.models or {}).get(model)
             if state is not None and state.reason and state.state != facts.READY:
                 return Trouble("LoadFailed", f"{model} on pod {pod.name}: {state.reason}")
-    return _skew(world, endpoint)
+    return _neighbour(world) or _skew(world, endpoint)
+
+
+def _neighbour(world: World) -> Trouble | None:
+    """The endpoint without which new pods don't get ready, and all that comes with them waits."""
+    for pod in world.pods:
+        needed = world.files.needed.get(pod.revision, ()) if world.files and not pod.ready else ()
+        for model, state in sorted((pod.models or {}).items()):
+            if state.reason and state.state != facts.READY and model.removesuffix("-engine") in needed:
+                return Trouble(
+                    "LoadFailed",
+                    f"{model} on pod {pod.name}: {state.reason}; no new pod gets ready without it, as the old ones serve"
+                    " it: correct it, or delete it",
+                )
+    return None
 
 
 def _waits(decided: plan.Plan, name: str) -> bool:

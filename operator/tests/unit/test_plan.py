@@ -362,6 +362,60 @@ def test_a_version_that_was_taken_back_is_not_tried_again_until_it_changes() -> 
     assert names.FAILED not in decided(replace(back, endpoints=[CHAT])).annotations
 
 
+def needed(found: plan.Plan) -> dict[str, frozenset[str]]:
+    """What the files that are written call needed."""
+    assert found.data is not None
+    return dict(facts.files({"metadata": {}, "data": found.data}).needed)
+
+
+def test_new_pods_need_what_the_old_ones_serve_and_nothing_that_is_new_or_broken() -> None:
+    seen = stable(CHAT, CODE, pods=2)
+    broken = held(CHAT) | {"code-engine": facts.ModelState("UNAVAILABLE", kind="engine", reason="no room")}
+    other = resource("other")
+    for models, served in ((held(CHAT, CODE), {"chat", "code"}), (broken, {"chat"})):
+        pods = [replace(each, models=models) for each in seen.pods]
+        found = decided(replace(seen, endpoints=[FASTER, CODE, other], pods=pods))
+        assert found.revision
+        assert needed(found) == {found.revision: served}
+
+
+def test_what_new_pods_need_stays_so_until_the_roll_is_complete() -> None:
+    pair = {"replicas": 2, "updated": 2, "available": 2, "current": 3}
+    files = replace(worlds.files_of(first=[CHAT], r1=[FASTER]), good="", needed={"r1": frozenset({"chat"})})
+    seen = replace(rolling(**pair), files=files)
+    assert not decided(seen).acts
+    # Nobody serves it any more, which is no reason to do without.
+    assert not decided(replace(seen, pods=[seen.pods[1]])).acts
+    there = [pod(f"llm-{number}", FASTER, revision="r1") for number in (2, 3)]
+    assert seen.pool is not None
+    complete = replace(seen.pool, current=2)
+    assert needed(decided(replace(seen, pool=complete, pods=there))) == {}
+
+
+def test_an_endpoint_that_is_deleted_during_a_roll_is_needed_no_more() -> None:
+    files = replace(
+        worlds.files_of(first=[CHAT, CODE], r1=[FASTER, CODE]),
+        good="",
+        needed={"r1": frozenset({"chat", "code"})},
+    )
+    seen = replace(rolling(replicas=2, current=3), files=files)
+    assert needed(decided(seen)) == {"r1": frozenset({"chat"})}
+
+
+def test_where_the_only_pod_goes_first_the_new_one_serves_what_it_can() -> None:
+    found = decided(replace(stable(CHAT, CODE), endpoints=[FASTER, CODE]))
+    assert found.decisions["chat"].disruptive
+    assert needed(found) == {}
+    found = decided(replace(stable(CHAT, CODE, max_surge="1"), endpoints=[FASTER, CODE]))
+    assert needed(found) == {found.revision: {"chat", "code"}}
+
+
+def test_pods_of_a_pool_that_is_handed_over_need_what_those_of_its_chart_serve() -> None:
+    seen = handed_over(CHAT, CODE)
+    assert seen.pool is not None
+    assert needed(decided(replace(seen, pool=replace(seen.pool, replicas=2)))) == {"": frozenset({"chat"})}
+
+
 SHARED: dict[str, Any] = {"shared_weights": True, "downloads": True}
 LLAMA = vllm(commit=worlds.COMMIT)
 OTHER = vllm() | {"spec": vllm()["spec"] | {"model": {"repo": "org/other"}}}

@@ -149,6 +149,22 @@ def test_a_model_that_does_not_load_is_named_with_its_pod_and_reason() -> None:
     assert message(found) == "chat-engine on pod llm-1: no room for the KV cache"
 
 
+def test_an_endpoint_whose_new_pods_wait_for_another_one_says_for_which_and_why() -> None:
+    code = resource("code")
+    seen = stable(CHAT, code, pods=2, revision="r1")
+    failed = {"chat-engine": facts.ModelState("UNAVAILABLE", reason="no room")}
+    fresh = pod("llm-3", revision="r1", started=False, ready=False, models=failed)
+    files = replace(worlds.files_of(first=[CHAT, code], r1=[CHAT, code]), good="")
+    marked = replace(files, needed={"r1": frozenset({"chat"})})
+    found = told(replace(seen, pods=[*seen.pods, fresh], files=marked), "code")
+    assert conditions(found)["Ready"] == ("True", "Serving")
+    assert conditions(found)["Loaded"] == ("False", "LoadFailed")
+    assert message(found, "Loaded").startswith("chat-engine on pod llm-3: no room; no new pod gets ready")
+    # Where it is not needed, the pod gets ready without it.
+    found = told(replace(seen, pods=[*seen.pods, fresh], files=files), "code")
+    assert conditions(found)["Loaded"] == ("False", "Rolling")
+
+
 def test_an_attempt_counts_only_for_what_is_still_wanted() -> None:
     seen = replace(stable(CHAT), endpoints=[EDITED])
     failed = facts.Attempt(facts.Trouble("LoadFailed", "no memory"), worlds.NOW)

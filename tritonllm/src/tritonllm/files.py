@@ -20,6 +20,9 @@ from tritonllm import api, explain, versions
 M = TypeVar("M", bound=pydantic.BaseModel)
 _SUFFIXES = (".yaml", ".yml", ".json")
 
+NEEDED = f"{api.GROUP}/needed"
+"""Annotation of a `List`: endpoints without which whoever serves the list is of no use, separated by commas."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
@@ -83,6 +86,31 @@ def load(
     if problems:
         raise Invalid(problems)
     return endpoints
+
+
+def needed(paths: Iterable[Path | str]) -> frozenset[str]:
+    """Names of the endpoints that files call needed, see `NEEDED`; none where a file can't be read.
+
+    Args:
+        paths: as for `load`.
+    """
+    found: set[str] = set()
+    for path in expand(paths):
+        try:
+            documents = _documents(_read(path))
+        except (ruamel.yaml.error.YAMLError, ValueError, RecursionError):
+            continue
+        for document in documents:
+            found.update(needed_of(document))
+    return frozenset(found)
+
+
+def needed_of(document: Any) -> list[str]:
+    """The same of one document that was read."""
+    try:
+        return [name for name in document["metadata"]["annotations"][NEEDED].split(",") if name]
+    except (KeyError, TypeError, AttributeError):
+        return []
 
 
 def parse(

@@ -10,7 +10,7 @@ import http.server
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 
 from tritonllm.serve.board import Entry, Phase
@@ -29,32 +29,38 @@ def readiness(
     entries: Mapping[str, Entry],
     triton_ready: Callable[[str], bool],
     now: float,
+    needed: Collection[str] = (),
 ) -> Verdict:
     """Whether requests should be sent here.
 
     What is on its way is waited for. What failed, or was unloaded by somebody, is not, as it would keep away
-    requests for all others: it is named beside them, and decides only where nothing else is served.
+    requests for all others: it is named beside them, and decides only where nothing else is served, or where it is
+    needed.
 
     Args:
         required: the models of each endpoint that shall be served.
         entries: what the supervisor knows of each model.
         triton_ready: asks Triton about one model.
         now: the monotonic clock.
+        needed: endpoints that other pods serve, which end when this one is ready.
     """
     if not entries:
         return True, [NO_ENDPOINTS]
     served: list[str] = []
     absent: list[str] = []
     awaited: list[str] = []
-    for models in required.values():
+    for name, models in required.items():
+        lacking = awaited if name in needed else absent
         unready = {model: entries[model] for model in models if not _ready(model, entries, triton_ready)}
         if not unready:
             served += models
         for model, entry in unready.items():
             if entry.phase is Phase.LOADED:
-                absent.append(f"{model} was loaded, but Triton does not call it ready")
+                lacking.append(f"{model} was loaded, but Triton does not call it ready")
             else:
-                (absent if entry.phase is Phase.FAILED else awaited).append(f"{model} {entry.sentence(now)}")
+                (lacking if entry.phase is Phase.FAILED else awaited).append(f"{model} {entry.sentence(now)}")
+        if unready and lacking is awaited:
+            awaited.append(f"{name} is served by other pods, which stay until it is served here, too")
     if awaited or (absent and not served):
         return False, [*awaited, *absent]
     return True, [f"ready: {', '.join(sorted(served)) or 'nothing is wanted'}", *absent]

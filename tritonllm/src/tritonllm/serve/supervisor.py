@@ -246,7 +246,9 @@ class _Supervisor:
             return False, [self._note]
         entries = current.board.entries()
         required = wanted.required(entries, self._files.endpoints())
-        return health.readiness(required, entries, current.control.ready, time.monotonic())
+        return health.readiness(
+            required, entries, current.control.ready, time.monotonic(), self._files.needed()
+        )
 
     def _liveness(self) -> health.Verdict:
         stuck = time.monotonic() - self._turned

@@ -45,21 +45,31 @@ class Files:
         self._paths = paths
         self._load = load
         self._endpoints = endpoints
+        self._needed = files.needed(paths)
         self._problem = problem
         self._seen = self._look()
 
     def endpoints(self) -> list[api.LLMEndpoint]:
         """What the files say; while they can't be read, what they said last."""
+        self._read()
+        return self._endpoints
+
+    def needed(self) -> frozenset[str]:
+        """The endpoints that they call needed; see `files.NEEDED`."""
+        self._read()
+        return self._needed
+
+    def _read(self) -> None:
         now = self._look()
         if now != self._seen:
             self._seen = now
             try:
                 self._endpoints = self._load(self._paths)
+                self._needed = files.needed(self._paths)
             except (ValueError, OSError) as error:
                 self._problem(
                     f"the endpoint files changed and can't be read, so the last good ones count: {error}"
                 )
-        return self._endpoints
 
     def _look(self) -> list[tuple[str | int, ...]]:
         return [(str(path), *_identity(path)) for path in files.expand(self._paths)]

@@ -292,3 +292,16 @@ def test_a_key_that_is_added_to_a_mounted_configmap_is_read(tmp_path: Path) -> N
     watched = wanted.Files([tmp_path], files.load, files.load([tmp_path]), pytest.fail)
     mounted(tmp_path, "2", a=endpoint("chat"), b=endpoint("code"))
     assert [found.name for found in watched.endpoints()] == ["chat", "code"]
+
+
+def test_what_a_list_calls_needed_is_read_and_forgotten_with_the_file(tmp_path: Path) -> None:
+    def listed(**metadata: dict[str, str]) -> str:
+        items = [{"apiVersion": "tritonllm.io/v1alpha1", "kind": "LLMEndpoint", "metadata": {"name": "chat"}}]
+        items[0]["spec"] = {"pool": "llm", "engine": {"type": "simulated"}, "guardrails": {}}
+        return json.dumps({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items})
+
+    mounted(tmp_path, "1", a=listed(annotations={files.NEEDED: "chat,code"}), b=endpoint("other"))
+    watched = wanted.Files([tmp_path], files.load, files.load([tmp_path]), pytest.fail)
+    assert watched.needed() == {"chat", "code"}
+    mounted(tmp_path, "2", a=listed(), b=endpoint("other"))
+    assert watched.needed() == frozenset()

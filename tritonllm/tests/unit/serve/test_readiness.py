@@ -130,6 +130,16 @@ def test_an_endpoint_that_is_not_there_is_named_and_keeps_no_requests_from_the_o
     assert health.readiness(BOTH, entries, ready_for_triton.__contains__, now=1.0) == expected
 
 
+@pytest.mark.parametrize("served", [WELL, [*WELL, "code-engine"]], ids=["failed", "unloaded"])
+def test_a_pod_that_others_would_go_for_is_not_ready_without_what_they_serve(served: list[str]) -> None:
+    loaded = {model: Entry(Phase.LOADED, 0) for model in BOTH["code"]}
+    entries = WELL | (BROKEN if "code-engine" not in served else loaded)
+    ready, sentences = health.readiness(BOTH, entries, served.__contains__, 1.0, needed={"code", "gone"})
+    assert not ready
+    assert sentences[-1] == "code is served by other pods, which stay until it is served here, too"
+    assert health.readiness(BOTH, entries, served.__contains__, 1.0, needed={"chat"})[0]
+
+
 def test_a_pod_without_endpoints_is_ready() -> None:
     ready, (sentence,) = health.readiness({}, {}, lambda _: False, now=1.0)
     assert ready
