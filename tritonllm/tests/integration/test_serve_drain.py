@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import psutil
 import pytest
 import tritonclient.grpc as triton
 
-from integration import ask, server, short_ages
+from integration import ask, from_elsewhere, server
 from tritonllm import serve
 from tritonllm.runtime import metric_names
 
@@ -63,11 +64,18 @@ def connections(served: server.Served) -> set[int]:
     return {each.laddr.port for each in found if each.raddr and each.raddr.port == port}
 
 
+def moving(age_seconds: float, **options: Any) -> contextlib.AbstractContextManager[server.Served]:
+    """A server that asks gRPC clients to connect anew after so long."""
+    environment = {from_elsewhere.AGE: str(age_seconds)}
+    script = Path(from_elsewhere.__file__)
+    return server.running([endpoint()], script=script, environment=environment, **options)
+
+
 def test_a_grpc_client_connects_anew_now_and_then_and_loses_no_answer(
     pool: futures.ThreadPoolExecutor,
 ) -> None:
     # A client that stays for ever would stay at a pod that is leaving, too, and never find a new one.
-    with server.running([endpoint()], script=Path(short_ages.__file__)) as served:
+    with moving(0.5) as served:
         streams = [pool.submit(over_grpc, served) for _ in range(4)]
         used: set[int] = set()
 
@@ -138,6 +146,24 @@ def test_short_requests_that_never_pause_are_answered_whole_or_refused_before_th
         over.set()
         ends = [end for client in clients for end in client.result()]
         assert set(ends) == {"whole", "refused"}, {end: ends.count(end) for end in set(ends)}
+
+
+def test_a_grpc_client_that_asks_now_and_then_is_served_until_its_connection_ends() -> None:
+    # Longer than requests have to be away before a server ends to which nobody is connected.
+    pause = 0.8
+    with moving(4.0, drain_seconds=60) as served, triton.InferenceServerClient(served.grpc) as client:
+        client.infer("chat-guardrail", [text("Hello")])
+        first = connections(served)
+        served.process.terminate()
+        asked = 0
+        while connections(served) == first:
+            client.infer("chat-guardrail", [text("Hello")])
+            asked += 1
+            over = time.monotonic() + pause
+            server.until(lambda over=over: time.monotonic() > over or connections(served) != first, 5)
+        assert asked > 2, served.story()
+        assert "stopping: 0 requests and 1 gRPC connections may take 60 s to end" in served.story()
+        assert served.process.wait(30) == 0
 
 
 @pytest.mark.parametrize("drain_seconds", [0, 1])

@@ -13,7 +13,17 @@ from typing import BinaryIO
 
 from tritonllm import api, files, places, render
 from tritonllm.runtime import engine_token, metric_names, shared_names
-from tritonllm.serve import api_lock, health, leftovers, preflight, processes, triton, wanted, watch
+from tritonllm.serve import (
+    api_lock,
+    connections,
+    health,
+    leftovers,
+    preflight,
+    processes,
+    triton,
+    wanted,
+    watch,
+)
 from tritonllm.serve import binary as binaries
 from tritonllm.serve import control as controls
 from tritonllm.serve.incarnation import Incarnation
@@ -200,21 +210,27 @@ class _Supervisor:
         return None
 
     def _drain(self) -> None:
-        """Lets requests end, also those that still come, then tritonserver; the second signal ends all at once."""
+        """Lets requests end, also those that still come, then tritonserver; the second signal ends all at once.
+
+        They come as long as clients are connected: gRPC's are asked to go elsewhere within `CONNECTION_AGE_SECONDS`.
+        """
         current = self._current
         if current is None:
             return
         seconds = self._options.drain_seconds if current.started else 0
         deadline = time.monotonic() + seconds
         quiet = time.monotonic() + _QUIET_SECONDS
+        moved = time.monotonic() + triton.CONNECTION_AGE_SECONDS * (1 + triton.CONNECTION_AGE_VARIES)
         told = False
         while self._signals.count == 1 and time.monotonic() < min(deadline, quiet):
             busy = _busy(current)
-            if busy != 0:
+            clients = connections.from_elsewhere(self._options.grpc_port) if time.monotonic() < moved else 0
+            if busy != 0 or clients:
                 quiet = time.monotonic() + _QUIET_SECONDS
-            if busy and not told:
+            if (busy or clients) and not told:
                 told = True
-                self._report.step(f"stopping: {busy:.0f} requests may take {seconds:.0f} s to end")
+                what = f"{busy or 0:.0f} requests and {clients} gRPC connections"
+                self._report.step(f"stopping: {what} may take {seconds:.0f} s to end")
             self._signals.wait(0.1)
         self._report.step("stopping tritonserver")
         current.stop(max(0.0, deadline - time.monotonic()), hurry=lambda: self._signals.count > 1)

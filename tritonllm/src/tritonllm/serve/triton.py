@@ -16,8 +16,10 @@ from tritonllm.serve import binary as binaries
 from tritonllm.serve.api_lock import Lock
 from tritonllm.serve.options import Options
 
-CONNECTION_AGE_SECONDS = 60.0
+CONNECTION_AGE_SECONDS = 10.0
 """When a gRPC client is asked to connect anew, so that it finds pods that came and leaves those that go."""
+CONNECTION_AGE_VARIES = 0.1
+"""By which share gRPC varies that (https://github.com/grpc/proposal/blob/master/A9-server-side-conn-mgt.md)."""
 
 _TAIL_LINES = 200
 
