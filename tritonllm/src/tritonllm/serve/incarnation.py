@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tritonllm import api
+from tritonllm.runtime import metric_names
 from tritonllm.serve import control as controls
 from tritonllm.serve import health, loader, processes, triton, watch
 from tritonllm.serve.api_lock import Lock
@@ -23,8 +24,9 @@ from tritonllm.serve.report import Serving
 _QUESTION_SECONDS = 2.0
 _SHOWN_LINES = 15
 _CAUSE_LINES = 200
-# Requests are over by then, or over their time; an engine that frees several GPUs needs a few seconds.
-_UNLOAD_SECONDS = 10.0
+# Requests to an engine itself are in no pipeline's drain.
+_DIRECT_SECONDS = 10.0
+_ENGINE_GAUGES = (metric_names.ENGINE_RUNNING, metric_names.ENGINE_WAITING)
 # A request that a pipeline just took has not yet called its engine.
 _LAST_SECONDS = 1.0
 
@@ -137,33 +139,37 @@ class Incarnation:
             threading.Thread(target=self._heal, args=(model, orphans_gone), name="heal", daemon=True).start()
 
     def stop(self, patience: float, hurry: Callable[[], bool]) -> None:
-        """Unloads the models, so that each ends what it started, and then ends tritonserver.
+        """Lets the last requests end, and then ends tritonserver at once; what is left of its models is the caller's.
 
-        Its own SIGTERM would not do: an idle keep-alive connection uses up the whole exit timeout, and then
-        the models are left no time at all.
+        Its own SIGTERM would not do: an idle keep-alive connection uses up the whole exit timeout.
 
         Args:
             patience: seconds that a request may still take that came in the last moment.
             hurry: whether nothing shall be waited for any more.
         """
         # In a thread, because a tritonserver that hangs would keep each call for seconds.
-        unload = threading.Thread(target=self._unload, args=(patience,), name="unload", daemon=True)
-        unload.start()
-        watch.within(patience + _UNLOAD_SECONDS, lambda: hurry() or not unload.is_alive())
+        finish = threading.Thread(target=self._finish, args=(patience,), name="finish", daemon=True)
+        finish.start()
+        watch.within(patience + _DIRECT_SECONDS, lambda: hurry() or not finish.is_alive())
         self.server.kill()
 
-    def _unload(self, patience: float) -> None:
+    def _finish(self, patience: float) -> None:
+        """Takes no request any more and waits for those that were taken.
+
+        Engines are not unloaded: vLLM needs ten seconds for that, in which clients would be refused that keep a
+        connection, and find a closed one sooner this way.
+        """
+        engines = {endpoint.engine_name for endpoint in self._endpoints}
         with contextlib.suppress(controls.Refused, controls.Unreachable):
             loaded = [model for model, state in self.control.index().items() if state == "READY"]
-            pipelines = [endpoint.name for endpoint in self._endpoints if endpoint.name in loaded]
-            # What a pipeline is still at work on needs its guardrail and its engine.
-            for models, seconds in (
-                (pipelines, max(patience, _LAST_SECONDS)),
-                ([model for model in loaded if model not in pipelines], _UNLOAD_SECONDS),
-            ):
-                for model in models:
+            for model in loaded:
+                if model not in engines:
                     self.control.unload(model)
-                watch.within(seconds, lambda: "UNLOADING" not in self.control.index().values())
+            if watch.within(
+                max(patience, _LAST_SECONDS), lambda: "UNLOADING" not in self.control.index().values()
+            ):
+                # An engine may have been asked directly.
+                watch.within(_DIRECT_SECONDS, lambda: not self.control.total(_ENGINE_GAUGES))
 
     def _load(self) -> None:
         try:
