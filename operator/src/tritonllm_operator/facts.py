@@ -241,7 +241,8 @@ def pool(deployment: Resource) -> Pool:
 def _changed(metadata: Resource) -> datetime.datetime:
     """The last change of an object itself, as the API server notes it: not of a subresource like `status`."""
     managed = [item for item in metadata.get("managedFields") or () if not item.get("subresource")]
-    return max(time(text) for text in (metadata["creationTimestamp"], *(item["time"] for item in managed)))
+    times = [metadata["creationTimestamp"], *(item["time"] for item in managed if "time" in item)]
+    return max(map(time, times))
 
 
 def files(config_map: Resource) -> Files:

@@ -111,8 +111,8 @@ def decide(world: World) -> Plan:
         judged = accept.judge(world, {})
         return Plan(judged=judged, decisions={item.name: _refused(item) for item in judged})
     everybody = world.pods
-    handed_over = any(pod.static for pod in everybody)
-    world = replace(world, pods=[pod for pod in world.pods if not pod.static])
+    former = [pod for pod in everybody if pod.static]
+    world = replace(world, pods=[pod for pod in everybody if not pod.static])
     kept = _kept(world, pool)
     running = kept.get(pool.revision, {})
     judged = accept.judge(world, running)
@@ -123,8 +123,11 @@ def decide(world: World) -> Plan:
             wanted[item.name] = revisions.with_commit(endpoint, running.get(item.name))
     kept = {revision: revisions.shared(endpoints, wanted) for revision, endpoints in kept.items()}
     running = kept.get(pool.revision, {})
-    if (handed_over or pool.revision not in kept) and _too_early(world, pool, handed_over):
+    if (former or pool.revision not in kept) and _too_early(world, pool, handed_over=bool(former)):
         return Plan(judged, wanted, _decisions(judged, wanted, pool), waits=True)
+    if rolls.served(former) & ({item.name for item in judged} - wanted.keys()):
+        # The chart's pods serve what is refused here: they must not go for pods without it.
+        return Plan(judged, wanted, _decisions(judged, wanted, pool))
     if pool.revision not in kept:
         kept[pool.revision] = _as_reported(wanted, world.pods, pool.revision)
         running = None if kept[pool.revision] == wanted else kept[pool.revision]
@@ -183,7 +186,7 @@ def _reported(endpoint: api.LLMEndpoint, reports: Sequence[Mapping[str, str]]) -
     return endpoint if commit is None or endpoint.resolved is not None else endpoint.at(commit)
 
 
-def _too_early(world: World, pool: Pool, handed_over: bool) -> bool:
+def _too_early(world: World, pool: Pool, *, handed_over: bool) -> bool:
     """Whether more endpoints may be on their way, together with the pool: Helm makes them after the Deployment."""
     if any(pod.started for pod in world.pods):
         return False

@@ -108,6 +108,11 @@ def needed(world: World, pool: Pool, revision: str, decided: Aim, pods: Sequence
         return frozenset()
     if world.files is not None and revision in world.files.revisions:
         return world.files.needed.get(revision, frozenset())
+    return served(pods)
+
+
+def served(pods: Sequence[Pod]) -> frozenset[str]:
+    """Endpoints whose engine some pod has."""
     return frozenset(
         model.removesuffix("-engine")
         for pod in pods

@@ -273,6 +273,15 @@ def test_a_pool_just_handed_over_serves_on_until_its_endpoints_are_there(files: 
     assert not decided(handed_over(CODE, fresh, files=files)).acts
 
 
+def test_an_endpoint_that_the_operator_refuses_stays_on_the_pods_of_the_chart_that_serve_it() -> None:
+    slow = resource(limits={"requestTimeoutSeconds": 600})
+    found = decided(handed_over(slow, CODE))
+    assert found.decisions["chat"].action == "Reject"
+    assert not found.acts
+    # One that nobody serves keeps nobody waiting.
+    assert set(file(decided(handed_over(CHAT, slow | {"metadata": CODE["metadata"]})), "")) == {"chat"}
+
+
 def test_pods_of_the_chart_are_left_as_they_are_and_those_to_come_have_what_is_wanted() -> None:
     found = decided(handed_over(FASTER, CODE))
     assert set(file(found, "")) == {"chat", "code"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tritonllm_operator import facts, pods
+from tritonllm_operator import facts, names, pods
 
 GATED = json.dumps({"endpoints": {"chat": {"reason": "GatedRepo", "message": "ask for access"}}})
 
@@ -53,6 +53,13 @@ def pod(
 def trouble(found: facts.Pod) -> tuple[str, str]:
     assert found.trouble is not None
     return found.trouble.reason, found.trouble.message
+
+
+@pytest.mark.parametrize("annotations", [None, {}, {names.REVISION: "r1"}, {names.STATIC: "abc"}])
+def test_a_pod_of_its_chart_is_told_from_those_of_the_operator(annotations: dict[str, str] | None) -> None:
+    found = pods.read({"metadata": {"name": "llm-1", "annotations": annotations}})
+    assert found.static is (annotations == {names.STATIC: "abc"})
+    assert found.revision == (annotations or {}).get(names.REVISION, "")
 
 
 def test_a_pod_without_a_gpu_to_run_on_says_what_the_scheduler_says() -> None:

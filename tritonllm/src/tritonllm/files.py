@@ -97,7 +97,9 @@ def needed(paths: Iterable[Path | str]) -> frozenset[str]:
     found: set[str] = set()
     for path in expand(paths):
         try:
-            documents = _documents(_read(path))
+            text = _read(path)
+            # What a person has written is YAML, takes long to read, and says nothing of the kind.
+            documents = _documents(text) if NEEDED in text else []
         except (ruamel.yaml.error.YAMLError, ValueError, RecursionError):
             continue
         for document in documents:

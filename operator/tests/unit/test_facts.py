@@ -1,0 +1,39 @@
+"""What is read from the cluster's objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import worlds
+from tritonllm_operator import facts, names, revisions
+
+CREATED, EDITED, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("managed", "changed"),
+    [
+        (None, CREATED),
+        ([{"manager": "helm", "time": EDITED}, {"manager": "old"}], EDITED),
+        ([{"manager": "helm", "time": EDITED}, {"subresource": "status", "time": LATER}], EDITED),
+        ([{"manager": "helm", "time": EDITED}, {"subresource": "scale", "time": LATER}], EDITED),
+    ],
+    ids=["nobody noted it", "edited", "its status", "scaled"],
+)
+def test_a_pool_is_as_old_as_the_last_edit_of_it(managed: Any, changed: str) -> None:
+    metadata = {"uid": "1", "creationTimestamp": CREATED, "managedFields": managed}
+    spec = {"template": {"metadata": {}, "spec": {}}}
+    assert facts.pool({"metadata": metadata, "spec": spec}).changed == facts.time(changed)
+
+
+def test_a_file_says_which_endpoints_are_needed_and_means_the_same_without_the_mark() -> None:
+    chat, code = worlds.endpoint(worlds.resource()), worlds.endpoint(worlds.resource("code"))
+    data = {
+        names.key("r1"): revisions.text([chat, code], needed={"code", "chat"}),
+        names.key(""): revisions.text([chat, code]),
+    }
+    found = facts.files({"metadata": {}, "data": data})
+    assert found.needed == {"r1": {"chat", "code"}}
+    assert found.revisions["r1"] == found.revisions[""]
