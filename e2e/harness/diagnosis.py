@@ -20,6 +20,8 @@ def _parts(kubernetes: Kubernetes) -> Iterator[str]:
     yield _try(kubernetes, "get", "events", "--sort-by=.lastTimestamp")
     yield "--- objects"
     yield _try(kubernetes, "get", "deployments,replicasets,pods,services,pvc,hpa,jobs", "--output", "wide")
+    yield "--- pods of the cluster itself"
+    yield _try(kubernetes.within("kube-system"), "get", "pods", "--output", "wide")
     yield "--- pods"
     yield _try(kubernetes, "describe", "pods")
     try:

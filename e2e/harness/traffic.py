@@ -43,7 +43,11 @@ class Window:
         Raises:
             AssertionError: one did not, or there were none of some kind to show it.
         """
-        problems = [f"{each['kind']}: {each['problem']}" for each in self.requests if each["problem"]]
+        problems = [
+            f"{each['kind']} at {each['start'] - self.start:.0f} s for {each['end'] - each['start']:.0f} s: {each['problem']}"
+            for each in self.requests
+            if each["problem"]
+        ]
         assert not problems, f"{len(problems)} of {len(self.requests)} requests: " + "\n".join(problems[:10])
         ended = collections.Counter(each["kind"] for each in self.requests)
         missing = set(load.KINDS) - set(ended)

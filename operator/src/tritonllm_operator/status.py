@@ -148,7 +148,8 @@ def _holds(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
 
 def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Trouble | None:
     """The first cause of what is not as it should be with an endpoint, if anything is wrong."""
-    if decided.holding is not None and _waits(decided, endpoint.name):
+    rolls = _waits(decided, endpoint.name)
+    if decided.holding is not None and rolls:
         return decided.holding
     mine = revisions.hashes(endpoint)
     for (pod, model, spec_hash), attempt in sorted(world.attempts.items()):
@@ -163,7 +164,8 @@ def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Tro
             state = (pod.models or {}).get(model)
             if state is not None and state.reason and state.state != facts.READY:
                 return Trouble("LoadFailed", f"{model} on pod {pod.name}: {state.reason}")
-    return _neighbour(world) or _skew(world, endpoint)
+    # Pods of before have another engine as long as its roll has not begun.
+    return _neighbour(world) or (None if rolls else _skew(world, endpoint))
 
 
 def _neighbour(world: World) -> Trouble | None:

@@ -165,6 +165,12 @@ def test_an_endpoint_whose_new_pods_wait_for_another_one_says_for_which_and_why(
     assert conditions(found)["Loaded"] == ("False", "Rolling")
 
 
+def test_an_edited_engine_is_no_skew_before_its_roll_begins() -> None:
+    found = told(replace(stable(CHAT), endpoints=[FASTER]))
+    assert found["plan"]["action"] == "Roll"
+    assert conditions(found)["Loaded"] == ("False", "Loading")
+
+
 def test_an_attempt_counts_only_for_what_is_still_wanted() -> None:
     seen = replace(stable(CHAT), endpoints=[EDITED])
     failed = facts.Attempt(facts.Trouble("LoadFailed", "no memory"), worlds.NOW)
