@@ -33,6 +33,11 @@ class ModelState:
     kind: str = ""
     reason: str = ""
 
+    @property
+    def failed(self) -> bool:
+        """Whether it does not run, and says why."""
+        return self.state != READY and bool(self.reason)
+
 
 @dataclass(frozen=True)
 class Trouble:

@@ -135,7 +135,7 @@ def _why(pods: Sequence[Pod], revision: str) -> str:
         if pod.trouble is not None:
             return pod.trouble.message
         for model, state in sorted((pod.models or {}).items()):
-            if state.reason and state.state != facts.READY:
+            if state.failed:
                 return f"{model} of pod {pod.name}: {state.reason}"
     return "they said nothing of why"
 

@@ -162,7 +162,7 @@ def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Tro
             return pod.silent
         for model in mine:
             state = (pod.models or {}).get(model)
-            if state is not None and state.reason and state.state != facts.READY:
+            if state is not None and state.failed:
                 return Trouble("LoadFailed", f"{model} on pod {pod.name}: {state.reason}")
     # Pods of before have another engine as long as its roll has not begun.
     return _neighbour(world) or (None if rolls else _skew(world, endpoint))
@@ -173,7 +173,7 @@ def _neighbour(world: World) -> Trouble | None:
     for pod in world.pods:
         needed = world.files.needed.get(pod.revision, ()) if world.files and not pod.ready else ()
         for model, state in sorted((pod.models or {}).items()):
-            if state.reason and state.state != facts.READY and model.removesuffix("-engine") in needed:
+            if state.failed and model.removesuffix("-engine") in needed:
                 return Trouble(
                     "LoadFailed",
                     f"{model} on pod {pod.name}: {state.reason}; no new pod gets ready without it, as the old ones serve"

@@ -224,7 +224,9 @@ class _Supervisor:
         told = False
         while self._signals.count == 1 and time.monotonic() < min(deadline, quiet):
             busy = _busy(current)
-            clients = connections.from_elsewhere(self._options.grpc_port) if time.monotonic() < moved else 0
+            clients = 0
+            if time.monotonic() < moved:
+                clients = connections.from_elsewhere(current.server.pid, self._options.grpc_port)
             if busy != 0 or clients:
                 quiet = time.monotonic() + _QUIET_SECONDS
             if (busy or clients) and not told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -30,8 +31,8 @@ def test_open_connections_to_the_port_count_and_closed_ones_do_not(monkeypatch: 
         with socket.create_connection(("127.0.0.1", port)) as client:
             accepted, _ = server.accept()
             with accepted:
-                assert connections.from_elsewhere(port) == 0
+                assert connections.from_elsewhere(os.getpid(), port) == 0
                 monkeypatch.setattr(connections, "is_here", lambda address: False)
-                assert connections.from_elsewhere(port) == 1
-                assert connections.from_elsewhere(client.getsockname()[1]) == 1
-        assert connections.from_elsewhere(port) == 0
+                assert connections.from_elsewhere(os.getpid(), port) == 1
+                assert connections.from_elsewhere(os.getpid(), client.getsockname()[1]) == 1
+        assert connections.from_elsewhere(os.getpid(), port) == 0
