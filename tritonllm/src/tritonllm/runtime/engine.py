@@ -17,6 +17,7 @@ from typing import Any
 
 from tritonllm.runtime import (
     backend,
+    doorbell,
     engine_token,
     errors,
     logs,
@@ -93,7 +94,8 @@ class TritonPythonModel:
             raise errors.RequestError(
                 "invalid_argument", "exclude_input_in_output", "false needs `text_input`, and `stream` off"
             )
-        stream = outbox.Stream(sender, asked, behind_pipeline="id" in private)
+        ringer = doorbell.Ringer(private["id"]) if "id" in private else None
+        stream = outbox.Stream(sender, asked, ringer)
         if asked.text is not None and not asked.stream and not asked.flags.get("exclude_input_in_output"):
             stream.answer.feed(asked.text)
         self.outbox.open(stream)

@@ -15,7 +15,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
-from tritonllm.runtime import backend, engine_token, errors, requests, wire
+from tritonllm.runtime import backend, doorbell, engine_token, errors, requests, wire
 
 # A response iterator that Python lets go of while Triton still cleans up behind it takes the process
 # down with it (the clean-up frees Python objects without holding the interpreter's lock). So finished
@@ -55,10 +55,17 @@ class Engine:
         inputs |= {flag: True for flag in _PASSED_ON if request.flags.get(flag)}
         outputs = ["text_output", "finish_reason", "num_input_tokens", "num_output_tokens"]
         outputs += [name for name in ("logprobs", "cumulative_logprob") if request.wants(name)]
-        for reply in self._exec({"id": call_id}, inputs, outputs):
-            values = wire.outputs(reply)
-            if values:
-                yield _update(values)
+        with doorbell.Doorbell(call_id) as bell:
+            replies = self._exec({"id": call_id}, inputs, outputs)
+            arrived = bell.arrived(replies)
+            try:
+                for reply in arrived:
+                    values = wire.outputs(reply)
+                    if values:
+                        yield _update(values)
+            finally:
+                _exhaust(arrived)
+                self._leave(replies)
 
     def stop(self, call_id: str) -> None:
         """Stops a call, soon; one that has ended or was never made is none of its concern."""
@@ -75,10 +82,10 @@ class Engine:
         self._stops.shutdown()
 
     def _stop(self, call_id: str) -> None:
-        for _ in self._exec({"stop": call_id}, {}, ["text_output"]):
-            pass
+        self._leave(self._exec({"stop": call_id}, {}, ["text_output"]))
 
-    def _exec(self, private: dict[str, str], inputs: dict[str, Any], outputs: list[str]) -> Iterator[Any]:
+    def _exec(self, private: dict[str, str], inputs: dict[str, Any], outputs: list[str]) -> Any:
+        """Asks the engine; returns Triton's iterator of its responses once the first is there."""
         request = pb_utils.InferenceRequest(
             model_name=self._model,
             inputs=[wire.tensor(name, [value]) for name, value in inputs.items()],
@@ -88,18 +95,22 @@ class Engine:
             },
         )
         try:
-            replies = request.exec(decoupled=True)
+            return request.exec(decoupled=True)
         except pb_utils.TritonModelException as error:
             raise errors.RequestError(
                 "unavailable", "", f"the engine {self._model} can't be asked: {error}"
             ) from None
-        try:
-            yield from replies
-        finally:
-            # An iterator that is left before its end leaks, and its engine can then never be unloaded.
-            for _ in replies:
-                pass
-            self._kept.append((time.monotonic() + KEEP_SECONDS, replies))
+
+    def _leave(self, replies: Any) -> None:
+        """Ends the use of an iterator: one that is left before its end leaks, and its engine can't be unloaded."""
+        _exhaust(replies)
+        self._kept.append((time.monotonic() + KEEP_SECONDS, replies))
+
+
+def _exhaust(iterator: Iterator[Any]) -> None:
+    # Not with `for`: it would begin Triton's iterator anew where that has ended.
+    while next(iterator, None) is not None:
+        pass
 
 
 def _update(values: dict[str, list[Any]]) -> backend.Update:

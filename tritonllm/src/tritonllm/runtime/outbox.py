@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from tritonllm.runtime import answer, backend, errors, requests, wire
+from tritonllm.runtime import answer, backend, doorbell, errors, requests, wire
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +44,23 @@ class Stream:
     Args:
         sender: Triton's response sender of the request.
         request: what was asked.
-        behind_pipeline: whether a pipeline asks, and not a client.
+        ringer: of the pipeline that asks; None for a client.
     """
 
-    def __init__(self, sender: Any, request: requests.Request, *, behind_pipeline: bool) -> None:
-        self.behind_pipeline = behind_pipeline
+    def __init__(self, sender: Any, request: requests.Request, ringer: doorbell.Ringer | None) -> None:
         self.request = request
         self.answer = answer.Answer(request.sampling.n or 1)
         self.error: errors.RequestError | None = None
         self.begun = False
         self._sender = sender
+        self._ringer = ringer
         self._closed = False
         self._sending = threading.Lock()
+
+    @property
+    def behind_pipeline(self) -> bool:
+        """Whether a pipeline asks, and not a client."""
+        return self._ringer is not None
 
     @property
     def over(self) -> bool:
@@ -70,6 +75,10 @@ class Stream:
                 wire.send_last(self._sender, self._response(outputs))
             else:
                 self._sender.send(self._response(outputs))
+            if self._ringer:
+                self._ringer.ring()
+                if last:
+                    self._ringer.close()
 
     def client_is_gone(self) -> bool:
         """Whether Triton has seen the client leave.
