@@ -5,7 +5,7 @@ Meanwhile Triton's thread that brings the next response of that iterator waits f
 the one of all iterators; and a thread that begins or ends another call asks for that one with the GIL in its
 hands. Then all three wait for each other, and the model never answers anybody again
 (python_backend: `ResponseIterator::Next` in pb_response_iterator.cc, `Stub::ParentToStubMQMonitor` and
-`Stub::GetResponseIterator` in pb_stub.cc). Seen on 24.10; the sources of 2026 still read so.
+`Stub::GetResponseIterator` in pb_stub.cc). Seen on 24.10, and in the sources since 25.04.
 
 An iterator that is asked for a response which has arrived does not wait. Triton returns from the sending of a
 response when it has arrived, so the engine rings then, through a FIFO of the call's own.
