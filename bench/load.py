@@ -1,9 +1,11 @@
 """Thousands of mixed requests against the real server: each must end in exactly one way, and leave nothing.
 
-    python bench/load.py [--requests 5000] [--concurrency 200]
+    python bench/load.py [--requests 5000] [--concurrency 200] [--simulated]
 
 Real Triton, real vLLM, the tiny random Llama. The kinds are mixed at random, the same way every time:
-guarded, refused, cancelled, invalid and long requests, over HTTP and gRPC.
+guarded, refused, cancelled, invalid and long requests, over HTTP and gRPC. With `--simulated` the engine costs nothing
+and makes a thousand tokens a second for each of them: several copies side by side, as many as there are cores, show
+what goes wrong between processes that wait for a core.
 """
 
 from __future__ import annotations
@@ -29,12 +31,16 @@ kind: LLMEndpoint
 metadata: {{name: tiny}}
 spec:
   pool: load
-  model: {{path: {path}}}
-  engine: {{type: vllm, args: {{max_model_len: 512, max_num_seqs: 64, enforce_eager: true}}}}
+  {engine}
   sampling: {{maxTokensLimit: 400}}
   guardrails: {guardrails}
   limits: {{maxConcurrentRequests: 256, maxQueuedRequests: 512}}
 """
+VLLM = """model: {{path: {path}}}
+  engine: {{type: vllm, args: {{max_model_len: 512, max_num_seqs: 64, enforce_eager: true}}}}"""
+SIMULATED = (
+    "engine: {type: simulated, args: {max_model_len: 512, max_num_seqs: 64, inter_token_seconds: 0.001}}"
+)
 
 
 def main() -> None:
@@ -44,12 +50,13 @@ def main() -> None:
     )
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--concurrency", type=int, default=200)
+    parser.add_argument("--simulated", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tritonllm-load-") as name:
         directory = pathlib.Path(name)
         endpoint = directory / "tiny.yaml"
-        model = models.tiny_llama(directory / "tiny")
-        endpoint.write_text(ENDPOINT.format(path=model, guardrails=json.dumps(traffic.GUARDRAILS)))
+        engine = SIMULATED if options.simulated else VLLM.format(path=models.tiny_llama(directory / "tiny"))
+        endpoint.write_text(ENDPOINT.format(engine=engine, guardrails=json.dumps(traffic.GUARDRAILS)))
         # Leaving the block checks that no process and no shared memory stays behind.
         with server.running([endpoint]) as served:
             started = time.monotonic()

@@ -19,7 +19,7 @@ from harness.cluster import Cluster
 from harness.helm import Release
 from harness.kubernetes import Kubernetes
 
-_FAILED = pytest.StashKey[bool]()
+_FAILURE = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -105,8 +105,8 @@ def kubernetes(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Kub
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
     )
     yield made
-    if request.node.stash.get(_FAILED, False):
-        print(diagnosis.story(made))
+    if failure := request.node.stash.get(_FAILURE, ""):
+        print(f"--- {failure}\n{diagnosis.story(made)}")
     # Nobody waits for the pods in it to end.
     cluster.kubernetes.kubectl("delete", "namespace", namespace, "--wait=false")
 
@@ -122,6 +122,6 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed:
-        item.stash[_FAILED] = True
+    if report.failed and call.excinfo:
+        item.stash[_FAILURE] = call.excinfo.exconly()
     return report
