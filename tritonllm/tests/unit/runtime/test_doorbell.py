@@ -78,6 +78,23 @@ def test_many_responses_that_arrived_meanwhile_are_all_taken(call: str) -> None:
         assert list(bell.arrived(Arriving(*texts))) == texts
 
 
+def test_an_engine_waits_for_a_pipeline_that_is_far_behind(call: str) -> None:
+    texts = [str(number) for number in range(100_000)]
+
+    def ring() -> None:
+        for _ in texts:
+            ringer.ring()
+        ringer.close()
+
+    with doorbell.Doorbell(call) as bell:
+        ringer = doorbell.Ringer(call)
+        engine = threading.Thread(target=ring)
+        engine.start()
+        assert list(bell.arrived(Arriving(*texts))) == texts
+        engine.join(timeout=5)
+        assert not engine.is_alive()
+
+
 def test_the_answer_of_an_engine_that_refused_the_call_is_taken(call: str) -> None:
     with doorbell.Doorbell(call) as bell:
         responses = Arriving("refused")
