@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import tempfile
 import threading
@@ -18,7 +19,7 @@ class Arriving:
     """Responses as Triton's iterator has them: asked for one that has not arrived it would wait, for ever here."""
 
     def __init__(self, *arrived: str) -> None:
-        self.arrived = list(arrived)
+        self.arrived = collections.deque(arrived)
         self.closed = False
 
     def __iter__(self) -> Iterator[str]:
@@ -26,7 +27,7 @@ class Arriving:
 
     def __next__(self) -> str:
         if self.arrived:
-            return self.arrived.pop(0)
+            return self.arrived.popleft()
         assert self.closed, "it was asked for a response that has not arrived"
         raise StopIteration
 
