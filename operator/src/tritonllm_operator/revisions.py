@@ -95,24 +95,21 @@ def name(wanted: Endpoints, before: str) -> str:
         before: the revision it follows. Without it, an endpoint that was removed in place and comes back would give
             the pods the name that they have already, and they would not be rolled.
     """
-    engines = sorted((item.name, engine_hash(item), item.spec.threads) for item in wanted.values())
+    engines = sorted((item.name, engine_hash(item)) for item in wanted.values())
     return hashlib.sha256(canonical.dumps([before, engines]).encode()).hexdigest()[:10]
 
 
 def new_engines(wanted: Endpoints, running: Endpoints) -> list[str]:
-    """Endpoints that running pods can't be changed to, sorted: they have another engine, or too few threads.
+    """Endpoints that running pods can't be changed to, because their engine is new or another, sorted.
 
     Args:
         wanted: what is wanted.
         running: what the pods boot from.
     """
-    threads = _threads(running)
     return sorted(
         name
         for name, endpoint in wanted.items()
-        if name not in running
-        or engine_hash(endpoint) != engine_hash(running[name])
-        or endpoint.spec.threads > threads
+        if name not in running or engine_hash(endpoint) != engine_hash(running[name])
     )
 
 
@@ -124,25 +121,17 @@ def in_place(running: Endpoints, wanted: Endpoints) -> dict[str, api.LLMEndpoint
         wanted: what is wanted now.
 
     Returns:
-        The endpoints that are still wanted, each with its old engine and weights and everything else as wanted, but
-        for limits that the pods have too few threads for. New endpoints are for a revision of their own.
+        The endpoints that are still wanted, each with its old engine and weights and everything else as wanted. New
+        endpoints are for a revision of their own.
     """
-    threads = _threads(running)
-    return {name: _in_place(old, wanted[name], threads) for name, old in running.items() if name in wanted}
+    return {name: _in_place(old, wanted[name]) for name, old in running.items() if name in wanted}
 
 
-def _in_place(old: api.LLMEndpoint, new: api.LLMEndpoint, threads: int) -> api.LLMEndpoint:
-    if engine_hash(old) == engine_hash(new) and new.spec.threads <= threads:
+def _in_place(old: api.LLMEndpoint, new: api.LLMEndpoint) -> api.LLMEndpoint:
+    if engine_hash(old) == engine_hash(new):
         return with_commit(new, old)
     spec = new.spec.model_copy(update={"engine": old.spec.engine, "model": old.spec.model})
-    if spec.threads > threads:
-        spec = spec.model_copy(update={"limits": old.spec.limits})
     return old.model_copy(update={"spec": spec})
-
-
-def _threads(running: Endpoints) -> int:
-    """What tritonserver has at least got at its start, from the endpoints that it booted with."""
-    return max([api.LEAST_THREADS, *(endpoint.spec.threads for endpoint in running.values())])
 
 
 def with_commit(new: api.LLMEndpoint, known: api.LLMEndpoint | None) -> api.LLMEndpoint:

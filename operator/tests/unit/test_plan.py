@@ -55,17 +55,11 @@ def test_an_edited_limit_touches_only_the_pipeline() -> None:
     assert steps(decided(seen)) == {("load", "llm-1", "chat")}
 
 
-def test_more_requests_at_once_than_the_pods_have_threads_for_come_with_new_pods() -> None:
+def test_limits_are_changed_in_place() -> None:
     many = resource(phrases=["other"], limits={"maxConcurrentRequests": 1024})
     found = decided(replace(stable(CHAT), endpoints=[many]))
-    assert found.revision
-    assert found.decisions["chat"].action == "Roll"
-    # Meanwhile the old pods have the new policy, and their old limits.
-    old = file(found, "")["chat"]["spec"]
-    assert old["guardrails"] == many["spec"]["guardrails"]
-    assert "limits" not in old
-    fewer = resource(limits={"maxConcurrentRequests": 100})
-    assert decided(replace(stable(CHAT), endpoints=[fewer])).decisions["chat"].action == "InPlace"
+    assert not found.revision
+    assert found.decisions["chat"].action == "InPlace"
 
 
 def test_the_configuration_of_a_load_is_complete() -> None:

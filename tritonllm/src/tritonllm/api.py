@@ -30,9 +30,6 @@ DEFAULT_MAX_NUM_SEQS = 256
 CHARACTERS_PER_TOKEN = 16
 ASSUMED_CONTEXT = 131_072
 
-# What the default limits need. tritonserver has them from its start, so that what is loaded later has enough, too.
-LEAST_THREADS = 512
-
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$")]
 Phrase = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=256)]
 Repo = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z._-]{1,96}/[0-9A-Za-z._-]{1,96}$")]
@@ -318,16 +315,6 @@ class Spec(_Model):
     def capacity(self) -> int:
         """Requests that one pod really works on at once."""
         return min(self.limits.max_concurrent_requests, self.engine.max_num_seqs)
-
-    @property
-    def threads(self) -> int:
-        """Threads that Triton's Python backend needs for each of the endpoint's models.
-
-        A request of the pipeline holds one from its call of the engine until the first response, also while it waits
-        for a place in the engine. Every response that is sent needs one for a moment: were none left, no stream would
-        go on. More than 256 responses are never on their way at once.
-        """
-        return self.limits.max_concurrent_requests + min(256, self.capacity)
 
 
 class Metadata(_Model):

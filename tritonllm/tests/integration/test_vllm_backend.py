@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,19 @@ class Engine:
             f"test-{next(self.ids)}", text, messages, sampling.SamplingParameters(**wanted)
         )
 
+    async def stream(self, generation: backend.Generation) -> AsyncGenerator[backend.Update]:
+        received: asyncio.Queue[backend.Update | errors.RequestError] = asyncio.Queue()
+        self.backend.submit(generation, received.put_nowait, received.put_nowait)
+        finished = False
+        while not finished:
+            update = await received.get()
+            if isinstance(update, errors.RequestError):
+                raise update
+            finished = update.finished
+            yield update
+
     async def updates(self, generation: backend.Generation) -> list[backend.Update]:
-        return [update async for update in self.backend.generate(generation)]
+        return [update async for update in self.stream(generation)]
 
     def ask(self, text: str | None = PROMPT, messages: Any = None, **parameters: Any) -> list[backend.Update]:
         return self.run(self.updates(self.generation(text, messages, **parameters)))
@@ -189,7 +200,7 @@ def test_two_answers_are_made_at_the_same_time(engine: Engine) -> None:
 
         async def one(text: str) -> None:
             times = []
-            async for _ in engine.backend.generate(engine.generation(text, max_tokens=64)):
+            async for _ in engine.stream(engine.generation(text, max_tokens=64)):
                 times.append(time.monotonic())
             spans.append((times[0], times[-1]))
 
@@ -249,54 +260,64 @@ def test_a_bias_for_what_is_no_token_id_is_refused(engine: Engine) -> None:
 
 def test_a_refused_request_leaves_the_engine_at_work(engine: Engine) -> None:
     refusal(engine, text="the sea " * CONTEXT)
-    assert engine.backend.stats() == backend.Stats()
+    assert idle(engine)
     assert tokens_of(engine.ask()) == 8
 
 
-def test_an_aborted_request_ends_as_cancelled_and_frees_its_place(engine: Engine) -> None:
-    async def scenario() -> tuple[backend.Stats, list[backend.Update]]:
+def refused(error: errors.RequestError) -> None:
+    raise AssertionError(error)
+
+
+def idle(engine: Engine) -> bool:
+    return (
+        engine.backend.stats().running == 0
+        and not engine.backend._engine.output_processor.has_unfinished_requests()
+    )
+
+
+def test_an_aborted_request_gets_no_further_update_and_frees_its_place(engine: Engine) -> None:
+    async def scenario() -> int:
         generation = engine.generation(max_tokens=200)
-        stream = engine.backend.generate(generation)
-        updates = [await anext(stream), await anext(stream)]
-        await until(lambda: engine.backend.stats().running == 1)
-        busy = engine.backend.stats()
-        await engine.backend.abort(generation.id)
-        updates += [update async for update in stream]
-        return busy, updates
+        updates: list[backend.Update] = []
+        engine.backend.submit(generation, updates.append, refused)
+        await until(lambda: len(updates) > 1 and engine.backend.stats().running == 1)
+        assert engine.backend.stats().kv_cache_usage > 0
+        engine.backend.abort(generation.id)
+        received = len(updates)
+        await until(lambda: idle(engine))
+        return len(updates) - received
 
-    busy, updates = engine.run(scenario())
-    assert busy.kv_cache_usage > 0
-    assert updates[-1].finish_reasons == ["cancelled"]
-    assert tokens_of(updates) < 200
-    assert engine.backend.stats() == backend.Stats()
+    assert engine.run(scenario()) == 0
 
 
-def test_a_request_aborted_before_its_first_token_ends_as_cancelled(engine: Engine) -> None:
-    async def scenario() -> list[backend.Update]:
-        generation = engine.generation("sea " * 50, max_tokens=200)
-        task = asyncio.create_task(engine.updates(generation))
-        await asyncio.sleep(0)
-        await engine.backend.abort(generation.id)
-        return await task
-
-    updates = engine.run(scenario())
-    assert updates[-1].finish_reasons == ["cancelled"]
-    assert tokens_of(updates) < 200
-
-
-def test_a_request_whose_reader_leaves_is_aborted(engine: Engine) -> None:
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
+def test_a_request_aborted_at_any_moment_of_its_submission_frees_its_place(
+    engine: Engine, turns: int
+) -> None:
     async def scenario() -> None:
-        async with contextlib.aclosing(engine.backend.generate(engine.generation(max_tokens=200))) as stream:
-            await anext(stream)
-        assert engine.backend.stats() == backend.Stats()
-        assert not engine.backend._engine.output_processor.has_unfinished_requests()
+        generation = engine.generation("sea " * 50, max_tokens=200)
+        engine.backend.submit(generation, lambda update: None, refused)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        engine.backend.abort(generation.id)
+        await asyncio.sleep(0)
+        await until(lambda: idle(engine))
 
     engine.run(scenario())
 
 
+def test_every_step_counts(engine: Engine) -> None:
+    before = engine.backend.stats().steps
+    engine.ask(max_tokens=20)
+    assert engine.backend.stats().steps >= before + 20
+
+
 def test_to_abort_what_is_not_there_has_no_effect(engine: Engine) -> None:
-    engine.run(engine.backend.abort("nobody"))
-    engine.run(engine.backend.check())
+    async def scenario() -> None:
+        engine.backend.abort("unknown")
+        await engine.backend.check()
+
+    engine.run(scenario())
 
 
 def test_a_model_without_a_chat_template_says_so(

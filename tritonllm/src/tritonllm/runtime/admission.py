@@ -1,68 +1,75 @@
-"""How many requests are served at once, how many may wait, and what one more gets.
+"""Admission: how many requests are served at once, how many can wait, and which is next.
 
-Triton's own queue limits do not hold back a decoupled model, so the pipeline brings its own.
+Triton's own queue limits do not hold back a decoupled model, so the pipeline has a queue of its own. Not
+thread-safe: the event loop of the pipeline owns it.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable
-from concurrent import futures
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 from tritonllm.runtime import errors
 
-log = logging.getLogger(__name__)
+T = TypeVar("T", bound=Hashable)
 
 
-class Gate:
-    """Runs up to `concurrent` tasks in threads and lets up to `queued` more wait.
+class AdmissionQueue(Generic[T]):
+    """A concurrency limiter with a bounded first-in, first-out queue.
 
     Args:
-        concurrent: tasks that run at once.
-        queued: tasks that may wait for a thread.
-        count: told of every change: tasks running and tasks waiting, each +1, 0 or -1.
+        concurrent: maximum number of requests that run at once.
+        queued: maximum number of requests that wait.
+        count: called with every change: requests running and requests waiting, each +1, 0 or -1.
     """
 
     def __init__(self, concurrent: int, queued: int, count: Callable[[int, int], None]) -> None:
-        self._limit = concurrent + queued
+        self._concurrent = concurrent
         self._queued = queued
         self._count = count
-        self._admitted = 0
-        self._lock = threading.Lock()
-        self._threads = futures.ThreadPoolExecutor(concurrent, thread_name_prefix="request")
+        self._running: set[T] = set()
+        # A dictionary is a queue from whose middle a request can leave in constant time.
+        self._waiting: dict[T, None] = {}
 
-    def submit(self, task: Callable[[], None]) -> None:
-        """Runs a task as soon as a thread is free.
+    def enter(self, request: T) -> bool:
+        """Admits a request.
 
-        Args:
-            task: has to deal with its own errors.
+        Returns:
+            Whether it runs at once; otherwise a later `leave` returns it.
 
         Raises:
             RequestError: `queue_full`.
         """
-        with self._lock:
-            if self._admitted >= self._limit:
-                raise errors.RequestError(
-                    "queue_full",
-                    "",
-                    f"{self._queued} requests are waiting already; try again later or add replicas",
-                )
-            self._admitted += 1
+        if len(self._running) < self._concurrent:
+            self._running.add(request)
+            self._count(1, 0)
+            return True
+        if len(self._waiting) >= self._queued:
+            raise errors.RequestError(
+                "queue_full",
+                "",
+                f"{self._queued} requests are waiting already; try again later or add replicas",
+            )
+        self._waiting[request] = None
         self._count(0, 1)
-        self._threads.submit(self._run, task)
+        return False
 
-    def close(self) -> None:
-        """Waits for the tasks that were admitted."""
-        self._threads.shutdown()
+    def leave(self, request: T) -> T | None:
+        """Removes a request that has ended, whether it ran or still waited.
 
-    def _run(self, task: Callable[[], None]) -> None:
+        Returns:
+            The request that runs now in its place, if any.
+        """
+        if request in self._waiting:
+            del self._waiting[request]
+            self._count(0, -1)
+            return None
+        self._running.remove(request)
+        self._count(-1, 0)
+        if not self._waiting:
+            return None
+        following = next(iter(self._waiting))
+        del self._waiting[following]
+        self._running.add(following)
         self._count(1, -1)
-        try:
-            task()
-        except Exception:
-            log.exception("a task failed, which none should")
-        finally:
-            with self._lock:
-                self._admitted -= 1
-            self._count(-1, 0)
+        return following

@@ -1,16 +1,17 @@
-"""What the engine model asks of whatever generates its text: the seam between Triton and an engine.
+"""The interface between the engine model and whatever generates its text.
 
-The engine model knows tensors, streams and metrics; a backend knows how text is made. `vllm_engine` and
+The engine model knows connections, leases and metrics; a backend knows how text is generated. `vllm_engine` and
 `simulated` are the two there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tritonllm import sampling
+from tritonllm.runtime import errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Generation:
         id: names the request to `Backend.abort`; unique among the live ones.
         text: the prompt as it is.
         messages: a conversation, turned into a prompt by the model's chat template.
-        sampling: already with the endpoint's defaults; what is None is the backend's to choose.
+        sampling: with the endpoint's defaults applied; a parameter that is None is left to the backend.
     """
 
     id: str
@@ -40,9 +41,9 @@ class Update:
             in every later update.
         input_tokens: tokens of the prompt, the same in every update.
         output_tokens: new tokens per choice.
-        logprobs: where the request asked for them, per choice a list with one entry per new token,
+        logprobs: if the request asked for them, per choice a list with one entry per new token,
             `{token id: {"logprob", "rank", "decoded_token"}}`, as in Triton's vLLM backend.
-        cumulative_logprobs: where the request asked for logprobs, the sum so far per choice.
+        cumulative_logprobs: if the request asked for logprobs, the sum so far per choice.
     """
 
     texts: list[str]
@@ -55,7 +56,20 @@ class Update:
     @property
     def finished(self) -> bool:
         """Whether every choice has ended; no update follows."""
-        return all(reason is not None for reason in self.finish_reasons)
+        return None not in self.finish_reasons
+
+    def merge(self, later: Update) -> None:
+        """Appends the update that followed this one, so that both can travel as one."""
+        self.texts = [text + new for text, new in zip(self.texts, later.texts, strict=True)]
+        self.finish_reasons = later.finish_reasons
+        self.input_tokens = later.input_tokens or self.input_tokens
+        self.output_tokens = [
+            tokens + new for tokens, new in zip(self.output_tokens, later.output_tokens, strict=True)
+        ]
+        if later.logprobs is not None:
+            earlier = self.logprobs or [[] for _ in later.logprobs]
+            self.logprobs = [old + new for old, new in zip(earlier, later.logprobs, strict=True)]
+        self.cumulative_logprobs = later.cumulative_logprobs or self.cumulative_logprobs
 
 
 @dataclass(slots=True)
@@ -64,20 +78,19 @@ class Stats:
 
     Args:
         running: sequences being generated.
-        waiting: sequences accepted that don't run yet.
-        kv_cache_usage: used share of the cache, 0 to 1.
+        waiting: sequences accepted that do not run yet.
+        kv_cache_usage: used share of the KV cache, 0 to 1.
+        steps: number of steps so far; while requests are live, one that stands still means a hung engine.
     """
 
     running: int = 0
     waiting: int = 0
     kv_cache_usage: float = 0.0
+    steps: int = 0
 
 
 class Backend(Protocol):
-    """An engine. All of it is called from one event loop, except `stats`, which any thread may call."""
-
-    capacity: int
-    """Sequences it works on at once."""
+    """An engine. All of it is called from one event loop, which also calls back."""
 
     async def start(self) -> None:
         """Loads the weights. Returns when requests can be served.
@@ -86,21 +99,28 @@ class Backend(Protocol):
         """
         ...
 
-    def generate(self, generation: Generation) -> AsyncGenerator[Update]:
-        """Generates text. Closing the generator, or cancelling its task, aborts the request.
+    def submit(
+        self,
+        generation: Generation,
+        on_update: Callable[[Update], None],
+        on_error: Callable[[errors.RequestError], None],
+    ) -> None:
+        """Starts to generate text.
 
-        Raises:
-            RequestError: `invalid_argument` for what the caller got wrong, before the first update;
-                `engine_failure` when the engine fails, at any time.
+        Args:
+            generation: what to generate.
+            on_update: called with each update; the one that is `finished` is the last.
+            on_error: called instead, at any time, and nothing follows: `invalid_argument` for what the caller got
+                wrong, before the first update; `engine_failure` when the engine fails.
         """
         ...
 
-    async def abort(self, request_id: str) -> None:
-        """Ends a request, whose generator then yields a last update with `cancelled`. Unknown: no effect."""
+    def abort(self, request_id: str) -> None:
+        """Ends a request; its callbacks are not called any more. No effect if it has ended or is unknown."""
         ...
 
     async def close(self) -> None:
-        """Ends the engine and its processes. Requests still live end with `cancelled`."""
+        """Ends the engine and its processes. Requests still live get no further updates."""
         ...
 
     def stats(self) -> Stats:
@@ -108,5 +128,5 @@ class Backend(Protocol):
         ...
 
     async def check(self) -> None:
-        """Raises when the engine is dead and can serve nothing more."""
+        """Raises if the engine is dead and can serve nothing more."""
         ...

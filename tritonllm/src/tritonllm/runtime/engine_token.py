@@ -1,7 +1,7 @@
-"""The secret by which an engine knows its pipeline, so that nobody walks around the guardrails.
+"""The secret by which an engine knows its pipeline, so that no caller bypasses the guardrails.
 
-`serve` makes one for each tritonserver it starts and hands it down in the environment; without one, as when
-the engine is opened on purpose, every caller is let in.
+`serve` generates one for each tritonserver it starts and passes it down in the environment. An engine without a
+token answers no one: a repository that is served by a plain tritonserver must not be unguarded by accident.
 """
 
 from __future__ import annotations
@@ -10,13 +10,20 @@ import hmac
 import os
 
 VARIABLE = "TRITONLLM_ENGINE_TOKEN"
+ALLOW_DIRECT = "TRITONLLM_ALLOW_DIRECT_ENGINE"
+"""Set to `1`, clients can call engines directly, without guardrails."""
 
 
 def current() -> str:
-    """The secret of this process's tritonserver; empty for none."""
+    """The secret of this process's tritonserver; empty if there is none."""
     return os.environ.get(VARIABLE, "")
 
 
 def admits(token: object) -> bool:
-    """Whether a caller with this token may ask the engine."""
-    return hmac.compare_digest(str(token).encode(), current().encode())
+    """Whether a caller with this token is the engine's own pipeline."""
+    return bool(current()) and hmac.compare_digest(str(token).encode(), current().encode())
+
+
+def direct_allowed() -> bool:
+    """Whether clients can call the engine without a token."""
+    return os.environ.get(ALLOW_DIRECT) == "1"

@@ -7,6 +7,7 @@ happened, and a thread of its own carries the sums over a few times a second.
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
-from tritonllm.runtime import metric_names
+from tritonllm.runtime import metric_names, threads
+
+log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.2
 
@@ -63,8 +66,7 @@ class Meter:
         for name in self._families:
             for labels in series.get(name, [{}]):
                 self._metric(_series(name, labels))
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
-        self._thread.start()
+        self._thread = threads.start("metrics", self._run)
 
     def add(self, name: str, amount: float = 1, **labels: str) -> None:
         """Adds to a counter or, up or down, to a gauge.
@@ -104,12 +106,21 @@ class Meter:
         with self._lock:
             pending, self._pending = self._pending, _Pending(Counter(), {}, [])
         for series, amount in pending.sums.items():
-            if amount:
-                self._metric(series).increment(amount)
+            if amount and not self._report(series, "increment", amount):
+                self.add(series[0], amount, **dict(series[1]))
         for series, value in pending.settings.items():
-            self._metric(series).set(value)
+            self._report(series, "set", value)
         for series, value in pending.samples:
-            self._metric(series).observe(value)
+            self._report(series, "observe", value)
+
+    def _report(self, series: _Series, method: str, value: float) -> bool:
+        """Whether Triton has taken a value. A sum that it has not is added to the next one."""
+        try:
+            getattr(self._metric(series), method)(value)
+        except pb_utils.TritonModelException as error:
+            log.warning("the metric %s could not be reported: %s", series[0], error)
+            return False
+        return True
 
     def _metric(self, series: _Series) -> Any:
         metric = self._metrics.get(series)

@@ -62,13 +62,13 @@ class Screened:
     failures: int
 
 
-def screen(request: requests.Request, policy: Policy) -> Screened:
+def screen(request: requests.Request, policy: Policy | None) -> Screened:
     """Runs the input rules on the prompt, or on every turn of the conversation.
 
     Raises:
         RequestError: `guardrail_failure`.
     """
-    if policy.input is None:
+    if policy is None or policy.input is None:
         return Screened(request, False, [], 0)
     results: list[guardrails.Result] = []
     failures = 0

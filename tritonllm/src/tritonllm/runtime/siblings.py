@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def alone() -> bool:
+def is_only_instance() -> bool:
     """Whether no other process of this model lives: this one is the first, or the former one was killed."""
     own = _command("self")
     others = (entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit())

@@ -7,12 +7,12 @@ characters, so that words arrive in pieces as they do from a real model.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import dataclasses
 import math
 import random
 import time
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import Callable
 from typing import Any
 
 from tritonllm import sampling, simulated_args
@@ -49,6 +49,8 @@ _WORDS = [
     "zulu",
 ]
 _SHORTEST_ANSWER_WORDS, _LONGEST_ANSWER_WORDS = 12, 48
+# However long a token takes, the engine is seen to be alive.
+_LONGEST_STEP_SECONDS = 1.0
 
 
 class SimulatedBackend:
@@ -60,76 +62,129 @@ class SimulatedBackend:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._args = simulated_args.SimulatedArgs.model_validate(arguments)
-        self.capacity = self._args.max_num_seqs
-        self._places = asyncio.Semaphore(self.capacity)
-        self._aborted: dict[str, asyncio.Event] = {}
-        self._running = 0
+        self._live: dict[str, _Answering] = {}
+        self._steps = 0
+        self._stepping: asyncio.Task[None] | None = None
+        self._submitted = asyncio.Event()
 
     async def start(self) -> None:
         """Nothing to load.
 
         Raises:
-            RuntimeError: `fail_to_load` asks for it.
+            RuntimeError: `fail_to_load` is set.
         """
         if self._args.fail_to_load:
             raise RuntimeError(self._args.fail_to_load)
 
     async def close(self) -> None:
-        """Nothing to end."""
+        """Drops the requests that are still live."""
+        self._live.clear()
+        if self._stepping is not None:
+            self._stepping.cancel()
 
     async def check(self) -> None:
-        """Can't die alone."""
+        """Can't die alone.
 
-    async def abort(self, request_id: str) -> None:
-        """Stops a request."""
-        if request_id in self._aborted:
-            self._aborted[request_id].set()
+        Raises:
+            RuntimeError: the task that generates has failed.
+        """
+        if self._stepping is not None and self._stepping.done():
+            self._stepping.result()
+
+    def abort(self, request_id: str) -> None:
+        """Ends a request."""
+        self._live.pop(request_id, None)
 
     def stats(self) -> backend.Stats:
-        """Requests with a place, and the others."""
-        running, size = self._running, len(self._aborted)
-        return backend.Stats(running, max(0, size - running), min(1.0, running / self.capacity))
+        """The first `max_num_seqs` requests run, the others wait."""
+        running = min(len(self._live), self._args.max_num_seqs)
+        usage = running / self._args.max_num_seqs
+        return backend.Stats(running, len(self._live) - running, usage, self._steps)
 
-    async def generate(self, generation: backend.Generation) -> AsyncGenerator[backend.Update]:
+    def submit(
+        self,
+        generation: backend.Generation,
+        on_update: Callable[[backend.Update], None],
+        on_error: Callable[[errors.RequestError], None],
+    ) -> None:
         """Invents an answer, token by token."""
         prompt = generation.text if generation.messages is None else generation.messages[-1]["content"]
         assert prompt is not None
         field = "text_input" if generation.messages is None else "messages"
-        input_tokens = self._count_input(generation, field)
-        aborted = self._aborted[generation.id] = asyncio.Event()
+        wanted = generation.sampling
         try:
-            async with self._places:
-                self._running += 1
-                try:
-                    async for update in self._answer(generation.sampling, prompt, input_tokens, aborted):
-                        yield update
-                finally:
-                    self._running -= 1
-        finally:
-            del self._aborted[generation.id]
-
-    async def _answer(
-        self, wanted: sampling.SamplingParameters, prompt: str, input_tokens: int, aborted: asyncio.Event
-    ) -> AsyncGenerator[backend.Update]:
-        n = wanted.n or 1
+            input_tokens = self._count_input(generation, field)
+        except errors.RequestError as error:
+            on_error(error)
+            return
         most = min(wanted.max_tokens or sampling.DEFAULT_MAX_TOKENS, self._args.max_model_len - input_tokens)
-        answers = [_Tokens(self._text(wanted, prompt, choice), most, wanted) for choice in range(n)]
-        due = time.monotonic() + self._args.time_to_first_token_seconds
-        while not all(answer.finish_reason for answer in answers):
-            await _sleep_until(due, aborted)
-            due += self._args.inter_token_seconds
-            if self._args.fail_on and self._args.fail_on in prompt and answers[0].made >= 3:
-                raise errors.RequestError(
+        choices = [
+            _Tokens(self._text(wanted, prompt, choice), most, wanted) for choice in range(wanted.n or 1)
+        ]
+        fails = bool(self._args.fail_on) and self._args.fail_on in prompt
+        self._live[generation.id] = _Answering(choices, input_tokens, fails, on_update, on_error)
+        self._submitted.set()
+        if self._stepping is None:
+            self._stepping = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        """Steps through the running batch, as a real engine does: one pass makes a token for each."""
+        while True:
+            self._steps += 1
+            now = time.monotonic()
+            running = [
+                item
+                for item, _ in zip(list(self._live.items()), range(self._args.max_num_seqs), strict=False)
+            ]
+            for request_id, answering in running:
+                if answering.due is None:
+                    answering.due = now + self._args.time_to_first_token_seconds
+                if answering.due <= now:
+                    answering.due = self._next_step(now)
+                    self._step(request_id, answering)
+            dues = [answering.due for _, answering in running if answering.due is not None]
+            self._submitted.clear()
+            if self._live:
+                await self._sleep(max(0.0, min(dues, default=now) - time.monotonic()))
+            else:
+                await self._submitted.wait()
+
+    def _next_step(self, now: float) -> float:
+        """When the next token is due: at the same moments for all requests, as in a batch."""
+        between = self._args.inter_token_seconds
+        return (now // between + 1) * between if between else now
+
+    async def _sleep(self, seconds: float) -> None:
+        """Waits for the next token that is due, or for a new request."""
+        if seconds <= 0:
+            # With no time between tokens, others still get their turn.
+            await asyncio.sleep(0)
+            return
+        try:
+            await asyncio.wait_for(self._submitted.wait(), min(seconds, _LONGEST_STEP_SECONDS))
+        except TimeoutError:
+            return
+
+    def _step(self, request_id: str, answering: _Answering) -> None:
+        choices = answering.choices
+        if answering.fails and choices[0].made >= 3:
+            del self._live[request_id]
+            answering.on_error(
+                errors.RequestError(
                     "engine_failure", "", "the simulated engine fails on this prompt, as it was told"
                 )
-            before = [answer.made for answer in answers]
-            texts = [answer.next(aborted.is_set()) for answer in answers]
-            yield backend.Update(
-                texts=texts,
-                finish_reasons=[answer.finish_reason for answer in answers],
-                input_tokens=input_tokens,
-                output_tokens=[answer.made - made for answer, made in zip(answers, before, strict=True)],
             )
+            return
+        before = [choice.made for choice in choices]
+        update = backend.Update(
+            texts=[choice.next() for choice in choices],
+            finish_reasons=[choice.finish_reason for choice in choices],
+            input_tokens=answering.input_tokens,
+            output_tokens=[choice.made - made for choice, made in zip(choices, before, strict=True)],
+        )
+        if update.finished:
+            del self._live[request_id]
+        answering.on_update(update)
 
     def _count_input(self, generation: backend.Generation, field: str) -> int:
         texts = [generation.text or ""] + [turn["content"] for turn in generation.messages or []]
@@ -151,6 +206,18 @@ class SimulatedBackend:
         return " ".join(words)
 
 
+@dataclasses.dataclass(slots=True)
+class _Answering:
+    """A live request; `due` is when its next token is, once it runs."""
+
+    choices: list[_Tokens]
+    input_tokens: int
+    fails: bool
+    on_update: Callable[[backend.Update], None]
+    on_error: Callable[[errors.RequestError], None]
+    due: float | None = None
+
+
 class _Tokens:
     """One answer as a sequence of tokens."""
 
@@ -163,12 +230,9 @@ class _Tokens:
         self._text = text[: min(ends)] if ends else text
         self._endless = bool(wanted.ignore_eos) and not ends
 
-    def next(self, aborted: bool) -> str:
+    def next(self) -> str:
         """The next token; sets `finish_reason` with the last."""
         if self.finish_reason is not None:
-            return ""
-        if aborted:
-            self.finish_reason = "cancelled"
             return ""
         start = self.made * TOKEN_CHARACTERS
         end = start + TOKEN_CHARACTERS
@@ -182,10 +246,3 @@ class _Tokens:
         elif self.made >= self._most:
             self.finish_reason = "length"
         return text
-
-
-async def _sleep_until(due: float, aborted: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(aborted.wait(), max(0.0, due - time.monotonic()))
-    # With no time between tokens, others still get their turn.
-    await asyncio.sleep(0)

@@ -1,24 +1,28 @@
-"""The backend that makes text with vLLM: a thin layer around `AsyncLLM`, for every vLLM from 0.24 on.
+"""The backend that generates text with vLLM: a thin layer around `AsyncLLM`, for every vLLM from 0.24 on.
 
 The engine model starts it in the thread that runs its event loop. vLLM and torch are imported when it
-starts, not with this module, so that nobody else pays for them.
+starts, not with this module, so that the command line stays quick.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import dataclasses
 import locale
+import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import Callable
 from typing import Any
 
-from tritonllm import api, sampling
-from tritonllm.runtime import backend, die_with_parent, errors, prompts, shared_names
+from tritonllm import sampling
+from tritonllm.runtime import backend, die_with_parent, errors, prompts, shared_names, vllm_requests
+
+log = logging.getLogger(__name__)
 
 # vLLM's names for how a sequence ended; a repetition ends one only where vLLM's own configuration asks for it.
 _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "cancelled", "repetition": "stop"}
-# JSON has no infinity, which is what a token that was made impossible gets. The value is that of vLLM's server.
+# JSON has neither infinity, which is what a token that was made impossible gets, nor NaN. The value is that of vLLM's
+# server.
 _LEAST_LOGPROB = -9999.0
 _SHUTDOWN_SECONDS = 10.0
 _CPU_CACHE_GIB = "1"
@@ -32,11 +36,11 @@ class VllmBackend:
     """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        self.capacity: int = arguments.get("max_num_seqs") or api.DEFAULT_MAX_NUM_SEQS
         self._arguments = arguments
         self._engine: Any = None
         self._live: dict[str, _Live] = {}
         self._stats: dict[int, backend.Stats] = {}
+        self._aborts: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Starts vLLM's processes and loads the weights, which blocks the event loop until it is done.
@@ -55,74 +59,113 @@ class VllmBackend:
         advised = model.get_diff_sampling_param()
         self._advised = {name: value for name, value in advised.items() if name != "max_tokens"}
 
-    async def generate(self, generation: backend.Generation) -> AsyncGenerator[backend.Update]:
+    def submit(
+        self,
+        generation: backend.Generation,
+        on_update: Callable[[backend.Update], None],
+        on_error: Callable[[errors.RequestError], None],
+    ) -> None:
         """Generates text."""
-        live = self._live[generation.id] = _Live()
-        try:
-            ids = await self._prompter.tokens(generation.text, generation.messages)
-            progress = _Progress(len(ids), generation.sampling.n or 1)
-            async with contextlib.aclosing(self._outputs(generation, ids)) as outputs:
-                async for output in outputs:
-                    if live.aborted and not output.finished:
-                        # It was aborted before vLLM knew of it. Leaving tells vLLM.
-                        yield progress.cancelled()
-                        return
-                    yield progress.update(output)
-        finally:
-            del self._live[generation.id]
+        live = self._live[generation.id] = _Live(on_update, on_error)
+        live.task = asyncio.get_running_loop().create_task(self._submit(generation, live))
 
-    async def abort(self, request_id: str) -> None:
+    def abort(self, request_id: str) -> None:
         """Ends a request."""
-        live = self._live.get(request_id)
-        if live is not None:
-            live.aborted = True
-            await self._engine.abort(request_id)
+        live = self._live.pop(request_id, None)
+        if live is None:
+            return
+        if live.submitted:
+            task = asyncio.get_running_loop().create_task(self._engine.abort(request_id))
+            self._aborts.add(task)
+            task.add_done_callback(self._aborts.discard)
 
     async def close(self) -> None:
         """Ends vLLM and its processes."""
         for request_id in list(self._live):
-            await self.abort(request_id)
+            self.abort(request_id)
+        if self._aborts:
+            await asyncio.wait(self._aborts, timeout=_SHUTDOWN_SECONDS)
         self._prompter.close()
-        # Let go of as well: vLLM's engine shuts down once more when it is collected, and fails at the interpreter's end.
+        # The reference goes as well: vLLM shuts its engine down once more when it is collected, and fails at the
+        # interpreter's end.
         engine, self._engine = self._engine, None
         engine.shutdown(timeout=_SHUTDOWN_SECONDS)
 
     def stats(self) -> backend.Stats:
         """What vLLM's schedulers said after their latest step; an idle one says nothing."""
-        if not self._live:
-            return backend.Stats()
         schedulers = list(self._stats.values())
+        steps = sum(stats.steps for stats in schedulers)
+        if not self._live:
+            return backend.Stats(steps=steps)
         return backend.Stats(
             running=sum(stats.running for stats in schedulers),
             waiting=sum(stats.waiting for stats in schedulers),
             kv_cache_usage=max((stats.kv_cache_usage for stats in schedulers), default=0.0),
+            steps=steps,
         )
 
     async def check(self) -> None:
         """Raises when one of vLLM's processes is gone."""
         await self._engine.check_health()
 
-    async def _outputs(self, generation: backend.Generation, ids: list[int]) -> AsyncGenerator[Any]:
-        """The outputs of vLLM; what it raises comes out as the caller's mistake or the engine's failure."""
+    async def _submit(self, generation: backend.Generation, live: _Live) -> None:
+        """Hands a request to vLLM; what vLLM raises is reported as the caller's mistake or the engine's failure."""
         from vllm.inputs.engine import tokens_input
 
         try:
+            ids = await self._prompter.tokens(generation.text, generation.messages)
             wanted = _sampling_params(self._advised | generation.sampling.given())
-            outputs = self._engine.generate(tokens_input(ids), wanted, generation.id)
-            async with contextlib.aclosing(outputs):
-                async for output in outputs:
-                    yield output
-        except errors.RequestError:
-            raise
+            if generation.id not in self._live:
+                return
+            progress = _Progress(len(ids), generation.sampling.n or 1)
+
+            def receive(output: Any) -> None:
+                self._receive(generation.id, progress, output)
+
+            await vllm_requests.add(self._engine, generation.id, tokens_input(ids), wanted, receive)
+            live.submitted = True
         except Exception as error:
-            raise _translate(error) from error
+            self._fail(generation.id, error)
+            return
+        if generation.id not in self._live and not progress.finished:
+            # It was aborted while vLLM was taking it.
+            await self._engine.abort(generation.id)
+
+    def _receive(self, request_id: str, progress: _Progress, output: Any) -> None:
+        live = self._live.get(request_id)
+        if live is None:
+            return
+        if isinstance(output, Exception):
+            self._fail(request_id, output)
+            return
+        try:
+            update = progress.update(output)
+            if update.finished:
+                del self._live[request_id]
+            live.on_update(update)
+        except Exception as error:
+            # vLLM's output loop calls this: an exception there would end the engine.
+            self._fail(request_id, error)
+
+    def _fail(self, request_id: str, error: Exception) -> None:
+        live = self._live.pop(request_id, None)
+        if live is None:
+            return
+        if not isinstance(error, errors.RequestError):
+            error = _translate(error)
+            if error.code == "engine_failure":
+                log.error("a request failed in the engine: %s", error)
+        live.on_error(error)
 
 
 @dataclasses.dataclass(slots=True)
 class _Live:
     """A request that has not ended."""
 
-    aborted: bool = False
+    on_update: Callable[[backend.Update], None]
+    on_error: Callable[[errors.RequestError], None]
+    task: asyncio.Task[None] | None = None
+    submitted: bool = False
 
 
 class _Progress:
@@ -138,9 +181,15 @@ class _Progress:
         self._finish_reasons: list[str | None] = [None] * n
         self._cumulative = [0.0] * n
 
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has ended."""
+        return None not in self._finish_reasons
+
     def update(self, output: Any) -> backend.Update:
         """What is new in a `RequestOutput` of kind DELTA, which holds only the choices that have something new."""
-        update = self._nothing()
+        n = len(self._finish_reasons)
+        update = backend.Update([""] * n, list(self._finish_reasons), self._input_tokens, [0] * n)
         for completion in output.outputs:
             index = completion.index
             update.texts[index] = completion.text
@@ -154,18 +203,9 @@ class _Progress:
                 new = completion.logprobs if completion.token_ids else []
                 update.logprobs = update.logprobs or [[] for _ in self._finish_reasons]
                 update.logprobs[index] = [_position(position) for position in new]
-                self._cumulative[index] = max(completion.cumulative_logprob or 0.0, _LEAST_LOGPROB)
+                self._cumulative[index] = _finite(completion.cumulative_logprob or 0.0)
                 update.cumulative_logprobs = list(self._cumulative)
         return update
-
-    def cancelled(self) -> backend.Update:
-        """The last update of a request that was aborted."""
-        self._finish_reasons = [reason or "cancelled" for reason in self._finish_reasons]
-        return self._nothing()
-
-    def _nothing(self) -> backend.Update:
-        n = len(self._finish_reasons)
-        return backend.Update([""] * n, list(self._finish_reasons), self._input_tokens, [0] * n)
 
 
 def _prepare_environment() -> None:
@@ -190,12 +230,16 @@ def _stat_loggers(latest: dict[int, backend.Stats]) -> Any:
             self._index = engine_index
 
         def record(self, scheduler_stats: Any = None, *args: Any, **kwargs: Any) -> None:
-            if scheduler_stats is not None:
+            steps = latest.get(self._index, backend.Stats()).steps + 1
+            if scheduler_stats is None:
+                latest[self._index].steps = steps
+            else:
                 latest[self._index] = backend.Stats(
                     running=scheduler_stats.num_running_reqs,
                     waiting=scheduler_stats.num_waiting_reqs
                     + getattr(scheduler_stats, "num_skipped_waiting_reqs", 0),
                     kv_cache_usage=scheduler_stats.kv_cache_usage,
+                    steps=steps,
                 )
 
         def log_engine_initialized(self) -> None:
@@ -238,12 +282,17 @@ def _position(position: Any) -> dict[int, dict[str, Any]]:
     """The log probabilities of one generated token, in the form of Triton's vLLM backend."""
     return {
         token: {
-            "logprob": max(found.logprob, _LEAST_LOGPROB),
+            "logprob": _finite(found.logprob),
             "rank": found.rank,
             "decoded_token": found.decoded_token,
         }
         for token, found in position.items()
     }
+
+
+def _finite(logprob: float) -> float:
+    # The comparison is false for NaN, too.
+    return logprob if logprob > _LEAST_LOGPROB else _LEAST_LOGPROB
 
 
 def _translate(error: Exception) -> errors.RequestError:
@@ -253,7 +302,7 @@ def _translate(error: Exception) -> errors.RequestError:
 
     if isinstance(error, EngineDeadError):
         return errors.RequestError(
-            "engine_failure", "", "the engine has died and is started anew; send it again later"
+            "engine_failure", "", "the engine has died and is being restarted; try again later"
         )
     if isinstance(error, EngineGenerateError) and isinstance(error.__cause__, Exception):
         error = error.__cause__

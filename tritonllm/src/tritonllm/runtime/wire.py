@@ -24,16 +24,55 @@ _CODES = {
 }
 # What a request's parameters between pipeline and engine start with.
 PRIVATE = "tritonllm_"
-# The finish reason that marks a problem sent as data.
-FAILED = "error"
+# A response up to this size is sent together with the mark that ends the request; it fits where others have just been.
+_SMALL_BYTES = 4096
 
 _TYPES = {bool: np.bool_, int: np.uint32, float: np.float32, str: np.object_}
 
 
-def send_last(sender: Any, response: Any = None) -> None:
-    """Sends a request's last response, or none, and closes it."""
-    flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-    sender.send(flags=flags) if response is None else sender.send(response, flags=flags)
+def send(
+    sender: Any, outputs: Mapping[str, list[Any]], problem: errors.RequestError | None = None, *, final: bool
+) -> None:
+    """Sends a response.
+
+    Triton closes a sender before it copies a final response, so one that does not fit into shared memory could not be
+    followed by another, and its client would wait forever. A large response therefore goes before the final mark.
+
+    Args:
+        sender: Triton's response sender.
+        outputs: output tensors by name.
+        problem: sent in place of outputs.
+        final: whether the request ends.
+    """
+    response_ = error(problem) if problem else response(outputs)
+    if not final:
+        sender.send(response_)
+    elif _size(outputs) <= _SMALL_BYTES:
+        sender.send(response_, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    else:
+        sender.send(response_)
+        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def close(sender: Any, problem: errors.RequestError) -> None:
+    """Ends a request with an error, as far as Triton still takes one; never raises."""
+    try:
+        sender.send(error(problem))
+    except Exception:
+        log.exception("an error could not be sent")
+    end(sender)
+
+
+def end(sender: Any) -> None:
+    """Ends a request without a further response; never raises."""
+    try:
+        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    except Exception:
+        log.exception("a request could not be ended")
+
+
+def _size(outputs: Mapping[str, list[Any]]) -> int:
+    return sum(len(item) for items in outputs.values() for item in items if isinstance(item, str))
 
 
 def receive(
@@ -128,31 +167,9 @@ def error(problem: errors.RequestError) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(problem), code))
 
 
-def failure(problem: errors.RequestError) -> Any:
-    """A problem as data, for the pipeline: Triton loses an error response that comes after others in a BLS stream.
-
-    Seen on 24.10: the stream just ends, as if the engine had nothing more to say.
-    """
-    return response({"text_output": [str(problem)], "finish_reason": [FAILED]})
-
-
-def outputs(reply: Any) -> dict[str, list[Any]]:
-    """The outputs of a response, texts decoded.
-
-    Raises:
-        RequestError: the one that the response carries.
-    """
-    if reply.has_error():
-        raise errors.parse(reply.error().message())
-    found = {item.name(): _items(item) for item in reply.output_tensors()}
-    if found.get("finish_reason") == [FAILED]:
-        raise errors.parse(found["text_output"][0])
-    return found
-
-
-def _items(item: Any) -> list[Any]:
-    array = item.as_numpy().reshape(-1)
-    return [data.decode() for data in array] if array.dtype == np.object_ else array.tolist()
+def first_text(response_: Any) -> str:
+    """The first item of a response's first output."""
+    return response_.output_tensors()[0].as_numpy().reshape(-1)[0].decode()
 
 
 def _value(item: Any) -> str | bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tritonllm import api, files, places, render
-from tritonllm.runtime import engine_token, metric_names, shared_names
+from tritonllm.runtime import engine_server, engine_token, metric_names, shared_names
 from tritonllm.serve import (
     api_lock,
     connections,
@@ -102,8 +102,10 @@ class _Supervisor:
         self._files = wanted.Files(options.files, files.load, endpoints, options.reporter.problem)
         self._repository = (claim.directory / "repository").absolute()
         self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: claim.region_prefix}
-        if not options.allow_direct_engine:
-            self._environment[engine_token.VARIABLE] = secrets.token_urlsafe(32)
+        self._environment[engine_server.DIRECTORY] = str(claim.directory.absolute())
+        self._environment[engine_token.VARIABLE] = secrets.token_urlsafe(32)
+        if options.allow_direct_engine:
+            self._environment[engine_token.ALLOW_DIRECT] = "1"
         self._orphans = processes.Orphans()
         self._restarts = watch.Restarts()
         self._current: Incarnation | None = None

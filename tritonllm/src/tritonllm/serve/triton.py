@@ -21,6 +21,9 @@ CONNECTION_AGE_SECONDS = 10.0
 CONNECTION_AGE_VARIES = 0.1
 """By which share gRPC varies that (https://github.com/grpc/proposal/blob/master/A9-server-side-conn-mgt.md)."""
 
+THREAD_POOL_SIZE = 8
+"""Threads of the Python backend per model (its default: 32). They carry responses and leases; none waits in an engine."""
+
 _TAIL_LINES = 200
 
 
@@ -56,7 +59,7 @@ def arguments(
         "--exit-on-error=false",
         # Configurations are complete; completing them would start every model's process twice.
         "--disable-auto-complete-config",
-        f"--backend-config=python,thread-pool-size={thread_pool_size(endpoints)}",
+        f"--backend-config=python,thread-pool-size={THREAD_POOL_SIZE}",
         f"--backend-config=python,shm-region-prefix-name={region_prefix}",
         f"--http-address={options.host}",
         f"--http-port={options.http_port}",
@@ -70,11 +73,6 @@ def arguments(
         "--log-format=ISO8601",
         *lock.arguments(),
     ]
-
-
-def thread_pool_size(endpoints: Iterable[api.LLMEndpoint]) -> int:
-    """Threads of the Python backend (default: 32). The pool belongs to a model, so the largest endpoint decides."""
-    return max([api.LEAST_THREADS, *(endpoint.spec.threads for endpoint in endpoints)])
 
 
 class Server:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from tritonllm.runtime import admission, errors
@@ -12,46 +10,43 @@ from tritonllm.runtime import admission, errors
 class Load:
     def __init__(self) -> None:
         self.running = self.waiting = 0
-        self.lock = threading.Lock()
 
     def count(self, running: int, waiting: int) -> None:
-        with self.lock:
-            self.running += running
-            self.waiting += waiting
+        self.running += running
+        self.waiting += waiting
+
+    @property
+    def now(self) -> tuple[int, int]:
+        return self.running, self.waiting
 
 
-def test_what_is_over_the_limits_is_refused_at_once_and_the_rest_is_served() -> None:
-    load, go, started = Load(), threading.Event(), threading.Barrier(3)
-    served: list[int] = []
-
-    def task(number: int) -> None:
-        if number < 2:
-            started.wait(5)
-        go.wait(5)
-        served.append(number)
-
-    gate = admission.Gate(2, 3, load.count)
-    for number in range(5):
-        gate.submit(lambda number=number: task(number))
-    started.wait(5)
-    assert (load.running, load.waiting) == (2, 3)
+def test_requests_beyond_the_limits_are_refused_and_the_others_run_in_order() -> None:
+    load = Load()
+    queue: admission.AdmissionQueue[int] = admission.AdmissionQueue(2, 3, load.count)
+    assert [queue.enter(number) for number in range(5)] == [True, True, False, False, False]
+    assert load.now == (2, 3)
     with pytest.raises(errors.RequestError, match=r"\[queue_full\] 3 requests are waiting"):
-        gate.submit(lambda: task(9))
-    go.set()
-    gate.close()
-    assert sorted(served) == [0, 1, 2, 3, 4]
-    assert (load.running, load.waiting) == (0, 0)
+        queue.enter(9)
+    assert [queue.leave(number) for number in range(5)] == [2, 3, 4, None, None]
+    assert load.now == (0, 0)
 
 
-def test_a_place_is_free_again_after_its_task() -> None:
-    gate = admission.Gate(1, 0, Load().count)
-    for _ in range(20):
-        done = threading.Event()
-        while True:
-            try:
-                gate.submit(done.set)
-                break
-            except errors.RequestError:
-                continue
-        assert done.wait(5)
-    gate.close()
+def test_a_request_that_leaves_while_it_waits_makes_room_in_the_queue() -> None:
+    load = Load()
+    queue: admission.AdmissionQueue[str] = admission.AdmissionQueue(1, 2, load.count)
+    for name in ("runs", "gives up", "waits"):
+        queue.enter(name)
+    assert queue.leave("gives up") is None
+    assert load.now == (1, 1)
+    assert queue.enter("new") is False
+    assert queue.leave("runs") == "waits"
+    assert queue.leave("waits") == "new"
+
+
+def test_without_a_queue_what_can_not_run_is_refused() -> None:
+    queue: admission.AdmissionQueue[int] = admission.AdmissionQueue(1, 0, Load().count)
+    assert queue.enter(1)
+    with pytest.raises(errors.RequestError):
+        queue.enter(2)
+    assert queue.leave(1) is None
+    assert queue.enter(3)

@@ -10,7 +10,7 @@ _MODEL = """
 import sys
 from tritonllm.runtime import siblings
 
-print(siblings.alone(), flush=True)
+print(siblings.is_only_instance(), flush=True)
 sys.stdin.read()
 """
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tritonllm import api
 from tritonllm.serve import api_lock, binary, control, loader, options, triton
 
 
@@ -68,28 +67,6 @@ def test_a_server_that_is_gone_is_unreachable() -> None:
             asker.index()
         with pytest.raises(control.Unreachable, match="refused"):
             asker.load("chat")
-
-
-def endpoint(requests: int, seqs: int) -> api.LLMEndpoint:
-    spec = {
-        "pool": "llm",
-        "engine": {"type": "simulated", "args": {"max_num_seqs": seqs}},
-        "guardrails": {},
-        "limits": {"maxConcurrentRequests": requests},
-    }
-    return api.LLMEndpoint.model_validate(
-        {"apiVersion": api.API_VERSION, "kind": api.KIND, "metadata": {"name": "chat"}, "spec": spec}
-    )
-
-
-@pytest.mark.parametrize(
-    ("sizes", "threads"),
-    [([], 512), ([(8, 8)], 512), ([(300, 256), (64, 256)], 556), ([(600, 8)], 608), ([(1024, 1024)], 1280)],
-)
-def test_the_largest_endpoint_decides_the_number_of_threads(
-    sizes: list[tuple[int, int]], threads: int
-) -> None:
-    assert triton.thread_pool_size([endpoint(*size) for size in sizes]) == threads
 
 
 def test_triton_listens_where_the_user_says() -> None:

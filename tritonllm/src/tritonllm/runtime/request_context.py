@@ -1,0 +1,185 @@
+"""One request of a client inside the pipeline, from its arrival to its final response.
+
+It is a state machine without I/O: the engine's updates and an ending go in, `advance` says which response is due.
+Only the event loop of the pipeline touches it, so a request gets exactly one final response by construction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from tritonllm.runtime import answer, backend, errors, requests, screening
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Response:
+    """A response that is due.
+
+    Args:
+        outputs: its output tensors by name; empty if there is an error.
+        error: sent in place of outputs.
+        final: whether it is the request's last.
+    """
+
+    outputs: dict[str, list[Any]]
+    error: errors.RequestError | None = None
+    final: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Summary:
+    """How a request ended, for the metrics. Times are in seconds."""
+
+    outcome: str
+    seconds: float
+    first_token_seconds: float | None
+    inter_token_seconds: float | None
+    input_tokens: int
+    output_tokens: int
+    guardrail_failures: int
+    verdicts: list[dict[str, Any]]
+
+
+class RequestContext:
+    """A request that is owed a final response.
+
+    Attributes:
+        number: identifies it to the engine.
+        sender: Triton's response sender.
+        request: what the client sent, with the endpoint's defaults.
+        started: whether a response has been sent.
+        queued: whether it is in the queue of requests that have something to send.
+        held: whether its sender is in use elsewhere, so that nothing can be sent now.
+        timer: its deadline.
+
+    Args:
+        number: see above.
+        sender: see above.
+        request: see above.
+        arrived: `time.monotonic()` of its arrival.
+        policy: its output rules judge the answer; None serves unguarded.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_ending",
+        "_first",
+        "_latest",
+        "_outcome",
+        "_policy",
+        "_update",
+        "arrived",
+        "held",
+        "number",
+        "queued",
+        "request",
+        "sender",
+        "started",
+        "timer",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        sender: Any,
+        request: requests.Request,
+        arrived: float,
+        policy: screening.Policy | None,
+    ) -> None:
+        self.number = number
+        self.sender = sender
+        self.request = request
+        self.arrived = arrived
+        self.started = False
+        self.queued = False
+        self.held = False
+        self.timer: Any = None
+        self._policy = policy
+        self._answer = answer.Answer(request.sampling.n or 1)
+        self._update: backend.Update | None = None
+        self._ending: str | errors.RequestError | None = None
+        self._first: float | None = None
+        self._latest: float | None = None
+        self._outcome = ""
+
+    def begin(self, screened: screening.Screened) -> None:
+        """Applies the outcome of the input rules; from now on the output rules judge the answer."""
+        self._answer = answer.Answer(self.request.sampling.n or 1, self._policy, screened)
+        asked = screened.request
+        if screened.blocked:
+            self.end("content_filter")
+        elif asked.echo and asked.text is not None:
+            self._answer.feed(asked.text)
+
+    def update(self, update: backend.Update, now: float) -> None:
+        """Takes an update from the engine; it waits for `advance`, merged with what waits already."""
+        self._first = self._first or now
+        self._latest = now
+        if self._update is None:
+            self._update = update
+        else:
+            self._update.merge(update)
+
+    def end(self, ending: str | errors.RequestError) -> None:
+        """Ends the request with a finish reason or an error, unless it has been ended already."""
+        if self._ending is None:
+            self._ending = ending
+
+    def advance(self) -> Response | None:
+        """Applies the output rules to what is new.
+
+        Returns:
+            The response that is due; None if there is nothing to send yet.
+        """
+        update, self._update = self._update, None
+        growing = self._answer
+        try:
+            if update is not None:
+                growing.update(update)
+            if growing.finished:
+                # What the engine or a rule has finished stays finished, whatever else would have ended it.
+                return self._finish()
+            if isinstance(self._ending, errors.RequestError):
+                return self.fail(self._ending)
+            if self._ending is not None:
+                growing.end(self._ending)
+                return self._finish(self._ending)
+        except errors.RequestError as error:
+            return self.fail(error)
+        if update is None or not self.request.stream:
+            return None
+        outputs = growing.outputs(self.request, last=False)
+        if len(outputs) == 1 and not any(outputs["text_output"]):
+            return None
+        return Response(outputs)
+
+    def fail(self, error: errors.RequestError) -> Response:
+        """The final response of a request that ends with an error."""
+        if self.request.text is not None and error.field == "messages":
+            # The client sent a prompt; that this endpoint makes a conversation of it is not its concern.
+            error = errors.RequestError(error.code, "text_input", error.message)
+        return Response({}, error, final=True)
+
+    def summary(self, response: Response, now: float) -> Summary:
+        """What the metrics want to know after the final response."""
+        spent = self._latest and self._first and self._latest - self._first
+        tokens = self._answer.output_tokens
+        return Summary(
+            outcome=response.error.code if response.error else self._outcome,
+            seconds=now - self.arrived,
+            first_token_seconds=self._first and self._first - self.arrived,
+            inter_token_seconds=spent / (tokens - 1) if spent and tokens > 1 else None,
+            input_tokens=self._answer.input_tokens,
+            output_tokens=tokens,
+            guardrail_failures=self._answer.failures,
+            verdicts=self._answer.verdicts(),
+        )
+
+    def _finish(self, outcome: str = "") -> Response:
+        outputs = self._answer.outputs(self.request, last=True)
+        if self._policy is not None:
+            outputs["guardrail"] = [json.dumps(self._answer.verdicts())]
+        self._outcome = outcome or outputs["finish_reason"][0]
+        return Response(outputs, final=True)
