@@ -335,7 +335,7 @@ def test_a_killed_supervisor_takes_everything_with_it() -> None:
         served.process.wait(5)
 
 
-def test_the_next_supervisor_cleans_up_when_even_the_guardian_was_killed() -> None:
+def test_the_next_supervisor_cleans_up_when_even_the_reaper_was_killed() -> None:
     with server.running([endpoint("chat")]) as served:
         (name,) = server.owned(served.pid)
         family = psutil.Process(served.pid).children(recursive=True)

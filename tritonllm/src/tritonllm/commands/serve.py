@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonllm import places
+from tritonllm import paths
 
 if TYPE_CHECKING:
     import rich.console
 
-    from tritonllm import serve as supervisor
+    from tritonllm.serve import report
 
 
 class Logs(enum.StrEnum):
@@ -73,14 +73,14 @@ def serve(
     not stop the others; if none can, the exit code says why (20 to 29: no weights, see `weights sync`). The files are
     watched: /readyz waits for what they still ask for.
     """
-    from tritonllm import serve as supervisor
+    from tritonllm.serve import options, supervisor
 
     if not files and not endpoints:
         raise typer.BadParameter("name at least one file with an LLMEndpoint", param_hint="ENDPOINT.yaml")
-    root = (Path(weights) if weights else places.weights()).absolute()
+    root = (Path(weights) if weights else paths.weights()).absolute()
     given = (*(files or ()), *(endpoints or ()))
     _download(given, root)
-    options = supervisor.Options(
+    chosen = options.Options(
         files=given,
         weights=str(root),
         host=host,
@@ -94,10 +94,10 @@ def serve(
         logs=logs.value,
         reporter=reporter(),
     )
-    raise typer.Exit(supervisor.run(options))
+    raise typer.Exit(supervisor.run(chosen))
 
 
-def _download(paths: Sequence[Path], root: Path) -> None:
+def _download(given: Sequence[Path], root: Path) -> None:
     """Gets what is missing from the Hub, unless this machine is not to ask it.
 
     Where it comes for some endpoints only, those are served.
@@ -107,36 +107,37 @@ def _download(paths: Sequence[Path], root: Path) -> None:
     from tritonllm import files
     from tritonllm.commands import downloading
     from tritonllm.weights import endpoints as weights_of
-    from tritonllm.weights import layout, report
+    from tritonllm.weights import layout
+    from tritonllm.weights import report as weights_report
 
     if constants.is_offline_mode():
         return
     shown = downloading.display()
-    results: list[report.Result] = []
-    endpoints = files.load(paths)
+    results: list[weights_report.Result] = []
+    endpoints = files.load(given)
 
-    def done(result: report.Result) -> None:
+    def done(result: weights_report.Result) -> None:
         if result.problem or (result.published and result.published.downloaded):
-            shown.say(report.line(result))
+            shown.say(weights_report.line(result))
 
     with downloading.stoppable(shown):
         try:
             downloading.sync(endpoints, root, shown=shown, results=results, done=done)
         finally:
             shown.close()
-    code = report.exit_code(results)
+    code = weights_report.exit_code(results)
     if code and all(weights_of.missing(layout.Cache(root), endpoint) for endpoint in endpoints):
         raise typer.Exit(code)
 
 
-def reporter() -> supervisor.Reporter:
+def reporter() -> report.Reporter:
     """Live on a terminal, a plain line an event otherwise."""
     import rich.console
 
-    from tritonllm import serve as supervisor
+    from tritonllm.serve import report
 
     console = rich.console.Console(stderr=True, highlight=False)
-    return Terminal(console) if console.is_terminal else supervisor.Lines(sys.stderr)
+    return Terminal(console) if console.is_terminal else report.Lines(sys.stderr)
 
 
 class Terminal:
@@ -152,7 +153,7 @@ class Terminal:
         self._status.update(text.replace("[", "\\["))
         self._status.start()
 
-    def ready(self, serving: supervisor.Serving) -> None:
+    def ready(self, serving: report.Serving) -> None:
         """All loading is over and something can be asked."""
         self._status.stop()
         for name in serving.endpoints:

@@ -13,52 +13,54 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 
-from tritonllm.serve.board import Entry, Phase
+from tritonllm.serve.model_states import ModelStatus, Phase
 
 # Probes of a kubelet, a load balancer and a person may come together; one answer serves them all.
 _CACHED_SECONDS = 1.0
 
 NO_ENDPOINTS = "no endpoints yet; models that somebody else loads are served"
 
-Verdict = tuple[bool, Sequence[str]]
+ProbeResult = tuple[bool, Sequence[str]]
 """Whether it is well, and the sentences that say why or why not."""
 
 
 def readiness(
     required: Mapping[str, Sequence[str]],
-    entries: Mapping[str, Entry],
+    statuses: Mapping[str, ModelStatus],
     triton_ready: Callable[[str], bool],
     now: float,
-    needed: Collection[str] = (),
-) -> Verdict:
+    gating: Collection[str] = (),
+) -> ProbeResult:
     """Whether requests should be sent here.
 
     What is on its way is waited for. What failed, or was unloaded by somebody, is not, as it would keep away
     requests for all others: it is named beside them, and decides only where nothing else is served, or where it is
-    needed.
+    gating.
 
     Args:
         required: the models of each endpoint that shall be served.
-        entries: what the supervisor knows of each model.
+        statuses: what the supervisor knows of each model.
         triton_ready: asks Triton about one model.
         now: the monotonic clock.
-        needed: endpoints that other pods serve, which end when this one is ready.
+        gating: endpoints that other pods serve, which end when this one is ready.
     """
-    if not entries:
+    if not statuses:
         return True, [NO_ENDPOINTS]
     served: list[str] = []
     absent: list[str] = []
     awaited: list[str] = []
     for name, models in required.items():
-        lacking = awaited if name in needed else absent
-        unready = {model: entries[model] for model in models if not _ready(model, entries, triton_ready)}
+        lacking = awaited if name in gating else absent
+        unready = {model: statuses[model] for model in models if not _ready(model, statuses, triton_ready)}
         if not unready:
             served += models
-        for model, entry in unready.items():
-            if entry.phase is Phase.LOADED:
+        for model, status in unready.items():
+            if status.phase is Phase.LOADED:
                 lacking.append(f"{model} was loaded, but Triton does not call it ready")
             else:
-                (lacking if entry.phase is Phase.FAILED else awaited).append(f"{model} {entry.sentence(now)}")
+                (lacking if status.phase is Phase.FAILED else awaited).append(
+                    f"{model} {status.sentence(now)}"
+                )
         if unready and lacking is awaited:
             awaited.append(f"{name} is served by other pods, which stay until it is served here, too")
     if awaited or (absent and not served):
@@ -66,29 +68,29 @@ def readiness(
     return True, [f"ready: {', '.join(sorted(served)) or 'nothing is wanted'}", *absent]
 
 
-def _ready(model: str, entries: Mapping[str, Entry], triton_ready: Callable[[str], bool]) -> bool:
+def _ready(model: str, statuses: Mapping[str, ModelStatus], triton_ready: Callable[[str], bool]) -> bool:
     # Somebody else may have loaded a model that had failed.
-    return entries[model].phase in (Phase.LOADED, Phase.FAILED) and triton_ready(model)
+    return statuses[model].phase in (Phase.LOADED, Phase.FAILED) and triton_ready(model)
 
 
 def liveness(
     index: Mapping[str, str],
     alive: Mapping[str, frozenset[int]],
-    entries: Mapping[str, Entry],
+    statuses: Mapping[str, ModelStatus],
     ask: Callable[[str], str | None],
-) -> Verdict:
+) -> ProbeResult:
     """Whether what is loaded really works; if not, only a new start helps.
 
     Args:
         index: Triton's state of each model.
         alive: living processes by model.
-        entries: what the supervisor knows; what it is at work on is not held against it.
+        statuses: what the supervisor knows; what it is at work on is not held against it.
         ask: asks a guardrail model a question and returns what is wrong with the answer, if anything.
     """
     wrong: list[str] = []
     loaded = [model for model, state in index.items() if state == "READY"]
     for model in loaded:
-        if model in entries and entries[model].phase in (Phase.LOADING, Phase.HEALING):
+        if model in statuses and statuses[model].phase in (Phase.LOADING, Phase.HEALING):
             continue
         if not alive.get(model):
             wrong.append(f"{model} has no living process")
@@ -102,14 +104,14 @@ def liveness(
 class Cached:
     """Asks at most once a second, and never twice at the same time."""
 
-    def __init__(self, question: Callable[[], Verdict], seconds: float = _CACHED_SECONDS) -> None:
+    def __init__(self, question: Callable[[], ProbeResult], seconds: float = _CACHED_SECONDS) -> None:
         self._question = question
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._answer: Verdict | None = None
+        self._answer: ProbeResult | None = None
         self._until = 0.0
 
-    def __call__(self) -> Verdict:
+    def __call__(self) -> ProbeResult:
         """The answer, new or almost new."""
         with self._lock:
             if self._answer is None or time.monotonic() >= self._until:
@@ -125,7 +127,7 @@ class Port:
         number: the port it listens on.
     """
 
-    def __init__(self, host: str, port: int, questions: Mapping[str, Callable[[], Verdict]]) -> None:
+    def __init__(self, host: str, port: int, questions: Mapping[str, Callable[[], ProbeResult]]) -> None:
         """Starts to listen.
 
         Args:
@@ -149,7 +151,7 @@ class Port:
 
 
 def _server(
-    host: str, port: int, questions: Mapping[str, Callable[[], Verdict]]
+    host: str, port: int, questions: Mapping[str, Callable[[], ProbeResult]]
 ) -> http.server.ThreadingHTTPServer:
     class Handler(http.server.BaseHTTPRequestHandler):
         timeout = 5  # a client that connects and says nothing

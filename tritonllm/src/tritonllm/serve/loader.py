@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from tritonllm import api
-from tritonllm.serve import control as controls
-from tritonllm.serve.board import Board, Phase
+from tritonllm.serve import control_api
+from tritonllm.serve.model_states import ModelStates, Phase
 from tritonllm.serve.report import Reporter
 
 _ALIVE_SECONDS = 10.0
@@ -27,8 +27,8 @@ def order(endpoint: api.LLMEndpoint) -> tuple[str, str, str]:
 
 def load_all(
     endpoints: Sequence[api.LLMEndpoint],
-    control: controls.Control,
-    board: Board,
+    control: control_api.ControlApi,
+    states: ModelStates,
     reporter: Reporter,
     tail: Callable[[], Sequence[str]] = tuple,
 ) -> tuple[list[str], list[str]]:
@@ -39,7 +39,7 @@ def load_all(
     Args:
         endpoints: what to load, in this order.
         control: of the server.
-        board: told of every model.
+        states: told of every model.
         reporter: told of every model.
         tail: the newest lines that the models printed: a sign of life while one takes long, and where an
             engine's own processes say why it failed.
@@ -48,51 +48,51 @@ def load_all(
         Names of the endpoints that are ready and of those that are not.
 
     Raises:
-        controls.Unreachable: tritonserver ended meanwhile.
+        control_api.Unreachable: tritonserver ended meanwhile.
     """
     ready: list[str] = []
     failed: list[str] = []
     for endpoint in endpoints:
-        (ready if _load_endpoint(endpoint, control, board, reporter, tail) else failed).append(endpoint.name)
+        (ready if _load_endpoint(endpoint, control, states, reporter, tail) else failed).append(endpoint.name)
     return ready, failed
 
 
 def _load_endpoint(
     endpoint: api.LLMEndpoint,
-    control: controls.Control,
-    board: Board,
+    control: control_api.ControlApi,
+    states: ModelStates,
     reporter: Reporter,
     tail: Callable[[], Sequence[str]],
 ) -> bool:
     models = order(endpoint)
     for position, model in enumerate(models):
-        board.set(model, Phase.LOADING)
+        states.set(model, Phase.LOADING)
         started = time.monotonic()
         try:
             with _sign_of_life(model, reporter, tail):
                 control.load(model)
-        except controls.Refused as error:
+        except control_api.Refused as error:
             reason = cause(useful(str(error)), tail())
-            give_up(models[position:], reason, board)
+            give_up(models[position:], reason, states)
             reporter.problem(f"{model} could not be loaded, so {endpoint.name} is not served: {reason}")
             return False
-        board.set(model, Phase.LOADED)
+        states.set(model, Phase.LOADED)
         reporter.step(f"{model}: loaded in {time.monotonic() - started:.1f} s")
     return True
 
 
-def give_up(models: Sequence[str], reason: str, board: Board) -> None:
+def give_up(models: Sequence[str], reason: str, states: ModelStates) -> None:
     """Marks a model as failed, and with it those that need it.
 
     Args:
         models: of one endpoint, each after those it needs; the first is the one that failed.
         reason: why.
-        board: of the server.
+        states: of the server.
     """
     first, *later = models
-    board.set(first, Phase.FAILED, reason)
+    states.set(first, Phase.FAILED, reason)
     for model in later:
-        board.set(model, Phase.FAILED, f"it needs {first}, which could not be loaded")
+        states.set(model, Phase.FAILED, f"it needs {first}, which could not be loaded")
 
 
 @contextlib.contextmanager

@@ -18,9 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tritonllm import api
-from tritonllm.serve import api_lock, leftovers
-from tritonllm.serve import binary as binaries
-from tritonllm.serve import memory as memory_limits
+from tritonllm.serve import api_lock, binaries, memory_limits, stale_runs
 from tritonllm.serve.options import Options
 from tritonllm.weights import endpoints as weights_of
 from tritonllm.weights import layout
@@ -62,7 +60,7 @@ def check(
         *names(endpoints),
         *ports(options.ports(), free=lambda port: _free(options.host, port)),
         *program(binary, libpython=binaries.libpython_directory(), numpy=_version("numpy")),
-        *shared_memory(3 * len(endpoints), free=shutil.disk_usage(leftovers.SHARED_MEMORY).free),
+        *shared_memory(3 * len(endpoints), free=shutil.disk_usage(stale_runs.SHARED_MEMORY).free),
         *repository(Path(tempfile.gettempdir())),
         *python_backend(Path("/tmp")),
         *api_secret(options.api_secret_file),
@@ -247,7 +245,7 @@ def shared_memory(models: int, free: int) -> list[str]:
     if needed <= free:
         return []
     return [
-        f"{leftovers.SHARED_MEMORY} has {free >> 20} MiB free and {models} models need {needed >> 20} MiB;"
+        f"{stale_runs.SHARED_MEMORY} has {free >> 20} MiB free and {models} models need {needed >> 20} MiB;"
         " enlarge it (docker: --shm-size, Kubernetes: an emptyDir with `medium: Memory`)"
     ]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from tritonllm.serve import guardian
+from tritonllm.serve import reaper
 from tritonllm.weights import token
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -87,8 +87,8 @@ class Orphans:
         self._seen = seen
 
 
-class Guardian:
-    """The process that ends everything else, should this one be killed. See `guardian`.
+class Reaper:
+    """The process that ends everything else, should this one be killed. See `reaper`.
 
     Attributes:
         pid: its process id.
@@ -98,18 +98,18 @@ class Guardian:
         """Starts it.
 
         Args:
-            name: of the claim.
-            directory: of the claim.
+            name: of the run.
+            directory: of the run.
         """
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", guardian.__file__, name, str(directory)],
+            [sys.executable, "-I", "-S", reaper.__file__, name, str(directory)],
             env=token.without(os.environ),
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
         self.pid = self._process.pid
 
-    def __enter__(self) -> Guardian:
+    def __enter__(self) -> Reaper:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,23 +11,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tritonllm import api, files, places, render
+from tritonllm import api, files, paths, render
 from tritonllm.runtime import engine_token, metric_names, shared_names
 from tritonllm.serve import (
     api_lock,
+    binaries,
     connections,
+    control_api,
+    desired,
     health,
-    leftovers,
     preflight,
     processes,
+    stale_runs,
     triton,
-    wanted,
     watch,
 )
-from tritonllm.serve import binary as binaries
-from tritonllm.serve import control as controls
-from tritonllm.serve.incarnation import Incarnation
 from tritonllm.serve.options import Options
+from tritonllm.serve.server_instance import ServerInstance
 from tritonllm.serve.signals import Signals
 from tritonllm.weights import endpoints as weights_of
 from tritonllm.weights import layout
@@ -67,25 +67,25 @@ def run(options: Options) -> int:
         assert binary is not None
         processes.become_subreaper()
         with (
-            leftovers.claim() as claim,
-            _log(options, claim) as log,
-            processes.Guardian(claim.name, claim.directory) as guardian,
+            stale_runs.acquire() as run_lock,
+            _log(options, run_lock) as log,
+            processes.Reaper(run_lock.name, run_lock.directory) as reaper,
         ):
-            return _Supervisor(options, endpoints, binary, claim, log, signals, guardian, gpu=gpu).run()
+            return _Supervisor(options, endpoints, binary, run_lock, log, signals, reaper, gpu=gpu).run()
 
 
 class _Supervisor:
-    """What lives as long as `run`; a tritonserver and what is known of it are an `Incarnation`."""
+    """What lives as long as `run`; a tritonserver and what is known of it are a `ServerInstance`."""
 
     def __init__(
         self,
         options: Options,
         endpoints: list[api.LLMEndpoint],
         binary: binaries.Binary,
-        claim: leftovers.Claim,
+        run_lock: stale_runs.RunLock,
         log: BinaryIO,
         signals: Signals,
-        guardian: processes.Guardian,
+        reaper: processes.Reaper,
         *,
         gpu: bool,
     ) -> None:
@@ -93,20 +93,20 @@ class _Supervisor:
         self._report = options.reporter
         self._binary = binary
         self._backends = _prepared(binary)
-        self._claim = claim
+        self._run_lock = run_lock
         self._log = log
         self._signals = signals
-        self._guardian = guardian
+        self._reaper = reaper
         self._gpu = gpu
         self._lock = api_lock.read(options.api_secret_file)
-        self._files = wanted.Files(options.files, files.load, endpoints, options.reporter.problem)
-        self._repository = (claim.directory / "repository").absolute()
-        self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: claim.region_prefix}
+        self._files = desired.EndpointFiles(options.files, files.load, endpoints, options.reporter.problem)
+        self._repository = (run_lock.directory / "repository").absolute()
+        self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: run_lock.region_prefix}
         if not options.allow_direct_engine:
             self._environment[engine_token.VARIABLE] = secrets.token_urlsafe(32)
         self._orphans = processes.Orphans()
-        self._restarts = watch.Restarts()
-        self._current: Incarnation | None = None
+        self._restarts = watch.RestartBudget()
+        self._current: ServerInstance | None = None
         self._in_use = contextlib.ExitStack()
         self._note = "tritonserver is being started"
         self._turned = time.monotonic()
@@ -136,7 +136,7 @@ class _Supervisor:
                 return 1
             delay = self._restarts.delay(time.monotonic())
             if delay is None:
-                self._report.problem(f"{reason}\ngiving up, as tritonserver was {self._restarts.spent()}")
+                self._report.problem(f"{reason}\ngiving up, as tritonserver was {self._restarts.exhausted()}")
                 return 1
             self._note = "tritonserver is being started anew"
             self._report.problem(
@@ -160,13 +160,13 @@ class _Supervisor:
             self._binary,
             repository=self._repository,
             backends=self._backends,
-            region_prefix=self._claim.region_prefix,
+            region_prefix=self._run_lock.region_prefix,
             gpu=self._gpu,
             lock=self._lock,
         )
         server = triton.Server(command, self._environment, self._log)
         started = time.monotonic()
-        current = Incarnation(self._options, endpoints, unservable, server, self._repository, self._lock)
+        current = ServerInstance(self._options, endpoints, unservable, server, self._repository, self._lock)
         self._current = current
         while not current.control.live():
             self._turned = time.monotonic()
@@ -189,23 +189,23 @@ class _Supervisor:
         """
         current = self._current
         assert current is not None
-        suspicion = watch.Suspicion()
+        trigger = watch.ProbeTrigger()
         while not self._signals.count:
             self._turned = time.monotonic()
             self._orphans.tend(current.server.pid)
-            if trouble := current.death() or current.beyond_help:
+            if trouble := current.death() or current.restart_reason:
                 return trouble
-            if current.nothing_loaded:
+            if current.load_failed:
                 # Together and last: of a container that ends, the end of its log is what is seen.
                 reasons = "".join(f"\n    {line}" for line in current.reasons())
                 self._report.problem(f"no endpoint could be loaded, so there is nothing to serve:{reasons}")
                 return None
-            if suspicion.arises(current.alive(), time.monotonic()):
+            if trigger.should_check(current.alive(), time.monotonic()):
                 try:
-                    for model in watch.confirmed(current.index, current.alive):
+                    for model in watch.confirmed_dead_models(current.index, current.alive):
                         current.heal(model, self._orphans.gone)
-                except (controls.Unreachable, controls.Refused):
-                    suspicion.again()
+                except (control_api.Unreachable, control_api.Refused):
+                    trigger.check_next()
             self._signals.wait(_TICK_SECONDS)
         return None
 
@@ -219,23 +219,25 @@ class _Supervisor:
             return
         seconds = self._options.drain_seconds if current.started else 0
         deadline = time.monotonic() + seconds
-        quiet = time.monotonic() + _QUIET_SECONDS
-        moved = time.monotonic() + triton.CONNECTION_AGE_SECONDS * (1 + triton.CONNECTION_AGE_VARIES)
-        told = False
-        while self._signals.count == 1 and time.monotonic() < min(deadline, quiet):
+        idle_since = time.monotonic() + _QUIET_SECONDS
+        connection_deadline = time.monotonic() + triton.CONNECTION_AGE_SECONDS * (
+            1 + triton.CONNECTION_AGE_VARIES
+        )
+        reported = False
+        while self._signals.count == 1 and time.monotonic() < min(deadline, idle_since):
             busy = _busy(current)
             clients = 0
-            if time.monotonic() < moved:
+            if time.monotonic() < connection_deadline:
                 clients = connections.from_elsewhere(current.server.pid, self._options.grpc_port)
             if busy != 0 or clients:
-                quiet = time.monotonic() + _QUIET_SECONDS
-            if (busy or clients) and not told:
-                told = True
+                idle_since = time.monotonic() + _QUIET_SECONDS
+            if (busy or clients) and not reported:
+                reported = True
                 what = f"{busy or 0:.0f} requests and {clients} gRPC connections"
                 self._report.step(f"stopping: {what} may take {seconds:.0f} s to end")
             self._signals.wait(0.1)
         self._report.step("stopping tritonserver")
-        current.stop(max(0.0, deadline - time.monotonic()), hurry=lambda: self._signals.count > 1)
+        current.stop(max(0.0, deadline - time.monotonic()), force=lambda: self._signals.count > 1)
 
     def _write_repository(self, endpoints: Sequence[api.LLMEndpoint]) -> None:
         self._repository.mkdir(exist_ok=True)
@@ -250,32 +252,32 @@ class _Supervisor:
         current, self._current = self._current, None
         if current is not None:
             current.server.kill()
-        if left := processes.end_all(keep=self._guardian.pid):
+        if left := processes.end_all(keep=self._reaper.pid):
             self._report.problem(f"could not end the processes {', '.join(map(str, left))}")
-        self._claim.clear_shared_memory()
+        self._run_lock.clear_shared_memory()
         self._in_use.close()
 
-    def _stopping(self, well: bool) -> health.Verdict | None:
+    def _stopping(self, well: bool) -> health.ProbeResult | None:
         return (well, ["it is stopping"]) if self._signals.count else None
 
-    def _readiness(self) -> health.Verdict:
+    def _readiness(self) -> health.ProbeResult:
         current = self._current
         if current is None or not current.started:
             return False, [self._note]
-        entries = current.board.entries()
-        required = wanted.required(entries, self._files.endpoints())
+        statuses = current.models.statuses()
+        required = desired.required_models(statuses, self._files.endpoints())
         return health.readiness(
-            required, entries, current.control.ready, time.monotonic(), self._files.needed()
+            required, statuses, current.control.ready, time.monotonic(), self._files.gating()
         )
 
-    def _liveness(self) -> health.Verdict:
+    def _liveness(self) -> health.ProbeResult:
         stuck = time.monotonic() - self._turned
         if stuck > _STUCK_SECONDS:
             return False, [f"the supervisor itself has been stuck for {stuck:.0f} s"]
         current = self._current
         if current is None or not current.started:
             return True, [self._note]
-        return health.liveness(current.index(), current.alive(), current.board.entries(), current.ask)
+        return health.liveness(current.index(), current.alive(), current.models.statuses(), current.ask)
 
 
 def _pinned(options: Options, endpoints: Sequence[api.LLMEndpoint]) -> list[api.LLMEndpoint]:
@@ -283,27 +285,27 @@ def _pinned(options: Options, endpoints: Sequence[api.LLMEndpoint]) -> list[api.
     return weights_of.pinned(layout.Cache(Path(options.weights)), endpoints)
 
 
-def _busy(current: Incarnation) -> float | None:
+def _busy(current: ServerInstance) -> float | None:
     """How many requests tritonserver has; None where it is too busy to tell."""
     try:
         return current.control.total(_GAUGES, _COUNT_SECONDS)
-    except (controls.Unreachable, controls.Refused):
+    except (control_api.Unreachable, control_api.Refused):
         return None if current.server.exit_status() is None else 0
 
 
 def _prepared(binary: binaries.Binary) -> Path | None:
     try:
-        return binaries.prepare(binary, places.cache())
+        return binaries.prepare(binary, paths.cache())
     except OSError as error:
         raise preflight.PreflightError([f"can't write to the cache: {error}; set XDG_CACHE_HOME"]) from None
 
 
 @contextlib.contextmanager
-def _log(options: Options, claim: leftovers.Claim) -> Iterator[BinaryIO]:
+def _log(options: Options, run_lock: stale_runs.RunLock) -> Iterator[BinaryIO]:
     if options.logs == "stderr":
         yield sys.stderr.buffer
         return
-    path = claim.directory / "triton.log"
+    path = run_lock.directory / "triton.log"
     options.reporter.step(f"tritonserver logs to {path}")
     with path.open("wb") as file:
         yield file

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tritonllm import api
-from tritonllm.serve import binary as binaries
+from tritonllm.serve import binaries
 from tritonllm.serve.api_lock import Lock
 from tritonllm.serve.options import Options
 

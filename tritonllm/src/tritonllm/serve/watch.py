@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from tritonllm.serve import control as controls
-from tritonllm.serve import loader
+from tritonllm.serve import control_api, loader
 
 _UNLOAD_SECONDS = 3.0
 _POLL_SECONDS = 0.05
@@ -18,11 +17,11 @@ Alive = Mapping[str, frozenset[int]]
 """Model → process ids of its living stubs."""
 
 
-class CannotHeal(Exception):
+class RecoveryFailed(Exception):
     """Only a new tritonserver helps; the text says why."""
 
 
-def lost(index: Mapping[str, str], alive: Alive) -> list[str]:
+def dead_models(index: Mapping[str, str], alive: Alive) -> list[str]:
     """Models that Triton calls ready and that have no process, sorted.
 
     An operator's unload, and a reload that replaces one process by another, are no loss: Triton says
@@ -31,17 +30,19 @@ def lost(index: Mapping[str, str], alive: Alive) -> list[str]:
     return sorted(model for model, state in index.items() if state == "READY" and not alive.get(model))
 
 
-def confirmed(read_index: Callable[[], Mapping[str, str]], read_alive: Callable[[], Alive]) -> list[str]:
+def confirmed_dead_models(
+    read_index: Callable[[], Mapping[str, str]], read_alive: Callable[[], Alive]
+) -> list[str]:
     """Lost models, read twice: index and processes can't be read at the same instant.
 
     Raises:
-        controls.Unreachable: Triton does not answer.
+        control_api.Unreachable: Triton does not answer.
     """
-    first = lost(read_index(), read_alive())
-    return [model for model in lost(read_index(), read_alive()) if model in first] if first else []
+    first = dead_models(read_index(), read_alive())
+    return [model for model in dead_models(read_index(), read_alive()) if model in first] if first else []
 
 
-class Suspicion:
+class ProbeTrigger:
     """Decides when it is worth asking Triton: whenever a process is gone, and now and then anyway."""
 
     def __init__(self, every: float = 2.0) -> None:
@@ -54,7 +55,7 @@ class Suspicion:
         self._pids: frozenset[int] = frozenset()
         self._next = 0.0
 
-    def arises(self, alive: Alive, now: float) -> bool:
+    def should_check(self, alive: Alive, now: float) -> bool:
         """Whether to ask, given the living processes.
 
         Args:
@@ -69,12 +70,12 @@ class Suspicion:
         self._next = now + self._every
         return True
 
-    def again(self) -> None:
+    def check_next(self) -> None:
         """Ask at the next opportunity: Triton did not answer this time."""
         self._next = 0.0
 
 
-def heal(control: controls.Control, model: str, orphans_gone: Callable[[], bool]) -> None:
+def heal(control: control_api.ControlApi, model: str, orphans_gone: Callable[[], bool]) -> None:
     """Unloads the dead model and loads it again with the configuration it had.
 
     The configuration is Triton's own, not the file's, so that a policy which was changed in place is kept.
@@ -86,19 +87,19 @@ def heal(control: controls.Control, model: str, orphans_gone: Callable[[], bool]
             GPU memory.
 
     Raises:
-        CannotHeal: its requests keep it from unloading, or it does not load.
-        controls.Unreachable: tritonserver ended meanwhile.
+        RecoveryFailed: its requests keep it from unloading, or it does not load.
+        control_api.Unreachable: tritonserver ended meanwhile.
     """
     try:
         config = control.config(model)
         control.unload(model)
         if not within(_UNLOAD_SECONDS, lambda: control.index().get(model) != "UNLOADING"):
-            raise CannotHeal("requests in flight keep it from unloading")
+            raise RecoveryFailed("requests in flight keep it from unloading")
         if not within(_UNLOAD_SECONDS, orphans_gone):
-            raise CannotHeal("processes that it had started do not end")
+            raise RecoveryFailed("processes that it had started do not end")
         control.load(model, config)
-    except controls.Refused as error:
-        raise CannotHeal(loader.useful(str(error))) from None
+    except control_api.Refused as error:
+        raise RecoveryFailed(loader.useful(str(error))) from None
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
@@ -111,7 +112,7 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
     return True
 
 
-class Restarts:
+class RestartBudget:
     """A budget of new starts, so that what can't be helped is not tried for ever."""
 
     def __init__(self, limit: int = 3, window: float = 600) -> None:
@@ -137,6 +138,6 @@ class Restarts:
         self._times.append(now)
         return float(2 ** (len(self._times) - 1) - 1)
 
-    def spent(self) -> str:
+    def exhausted(self) -> str:
         """What a person is told when there is none left."""
         return f"started {self._limit} times anew within {self._window / 60:.0f} minutes"

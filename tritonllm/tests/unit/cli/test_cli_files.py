@@ -17,6 +17,7 @@ import typer.testing
 from tritonllm import cli, serve
 from tritonllm.commands import guard
 from tritonllm.commands import serve as serving
+from tritonllm.serve import supervisor
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -260,7 +261,7 @@ def test_ctrl_c_is_no_traceback(endpoint: Path) -> None:
 
 def test_serve_passes_its_options_on(endpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[serve.Options] = []
-    monkeypatch.setattr(serve, "run", lambda options: seen.append(options) or 7)
+    monkeypatch.setattr(supervisor, "run", lambda options: seen.append(options) or 7)
     arguments = [
         "--weights",
         "w",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tritonllm import api
-from tritonllm.serve import binary, options, preflight
+from tritonllm.serve import binaries, options, preflight
 
 GIB = 1 << 30
 
@@ -64,12 +64,12 @@ def test_no_tritonserver_says_where_to_get_one() -> None:
 
 
 def test_the_server_of_a_container_needs_nothing_from_here(executable: Path) -> None:
-    assert preflight.program(binary.Binary(executable), libpython=None, numpy="2.3.0") == []
+    assert preflight.program(binaries.Binary(executable), libpython=None, numpy="2.3.0") == []
 
 
 def test_a_program_without_the_right_to_run_is_named(executable: Path) -> None:
     executable.chmod(0o644)
-    assert preflight.program(binary.Binary(executable), None, None) == [
+    assert preflight.program(binaries.Binary(executable), None, None) == [
         f"{executable} is not executable; `chmod +x` it"
     ]
 
@@ -80,15 +80,15 @@ def test_a_program_without_the_right_to_run_is_named(executable: Path) -> None:
         (True, "/usr/lib", "1.26.4", []),
         (True, "/usr/lib", None, []),
         (False, "/usr/lib", "1.26.4", ["use Python 3.11 to 3.13"]),
-        (True, None, "1.26.4", [binary.LIBPYTHON]),
+        (True, None, "1.26.4", [binaries.LIBPYTHON]),
         (True, "/usr/lib", "2.3.0", ["pip install 'numpy<2'"]),
-        (False, None, "2.3.0", ["use Python 3.11 to 3.13", binary.LIBPYTHON, "pip install 'numpy<2'"]),
+        (False, None, "2.3.0", ["use Python 3.11 to 3.13", binaries.LIBPYTHON, "pip install 'numpy<2'"]),
     ],
 )
 def test_the_server_of_the_wheel_needs_its_stub_libpython_and_an_old_numpy(
     executable: Path, stub: bool, libpython: str | None, numpy: str | None, words: list[str]
 ) -> None:
-    found = binary.Binary(executable, bundled=True, stub=executable if stub else executable.parent / "none")
+    found = binaries.Binary(executable, bundled=True, stub=executable if stub else executable.parent / "none")
     problems = preflight.program(found, libpython=libpython, numpy=numpy)
     assert len(problems) == len(words)
     assert all(word in problem for word, problem in zip(words, problems, strict=True))
@@ -220,19 +220,19 @@ def test_what_is_wrong_with_one_endpoint_does_not_stop_the_others(
     free: options.Options, executable: Path
 ) -> None:
     one_bad = [endpoint("bad", path="none"), endpoint("good")]
-    preflight.check(free, one_bad, binary.Binary(executable), gpu=True)
+    preflight.check(free, one_bad, binaries.Binary(executable), gpu=True)
     assert list(preflight.unservable(free, one_bad, gpu=True)) == ["bad"]
 
 
 def test_when_no_endpoint_can_be_served_each_says_why(free: options.Options, executable: Path) -> None:
     both_bad = [endpoint("one", path="none"), endpoint("other", path="none")]
     with pytest.raises(preflight.PreflightError) as caught:
-        preflight.check(free, both_bad, binary.Binary(executable), gpu=True)
+        preflight.check(free, both_bad, binaries.Binary(executable), gpu=True)
     assert [problem.partition(":")[0] for problem in caught.value.problems] == ["one", "other"]
 
 
 def test_no_endpoint_at_all_is_no_problem(free: options.Options, executable: Path) -> None:
-    preflight.check(free, [], binary.Binary(executable), gpu=True)
+    preflight.check(free, [], binaries.Binary(executable), gpu=True)
 
 
 def test_a_temporary_directory_that_the_python_backend_can_not_write_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tritonllm import api
-from tritonllm.serve import api_lock, binary, control, loader, options, triton
+from tritonllm.serve import api_lock, binaries, control_api, loader, options, triton
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ tritonllm_requests_waiting 4
     ],
 )
 def test_gauges_of_all_endpoints_are_added_up(names: list[str], expected: float) -> None:
-    assert control.total(METRICS, names) == expected
+    assert control_api.total(METRICS, names) == expected
 
 
 def test_a_server_that_is_gone_is_unreachable() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
-        asker = control.Control(f"http://{address}", address, f"http://{address}")
+        asker = control_api.ControlApi(f"http://{address}", address, f"http://{address}")
         assert not asker.live()
-        with pytest.raises(control.Unreachable, match="refused"):
+        with pytest.raises(control_api.Unreachable, match="refused"):
             asker.index()
-        with pytest.raises(control.Unreachable, match="refused"):
+        with pytest.raises(control_api.Unreachable, match="refused"):
             asker.load("chat")
 
 
@@ -97,7 +97,7 @@ def test_triton_listens_where_the_user_says() -> None:
     command = triton.arguments(
         chosen,
         [],
-        binary.Binary(Path("/bin/tritonserver")),
+        binaries.Binary(Path("/bin/tritonserver")),
         repository=Path("/r"),
         backends=None,
         region_prefix="mine-",

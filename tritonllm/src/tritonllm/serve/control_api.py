@@ -33,7 +33,7 @@ class Unreachable(Exception):
     """No answer: tritonserver is gone, or too busy for the time given."""
 
 
-class Control:
+class ControlApi:
     """Asks one tritonserver."""
 
     def __init__(self, url: str, grpc: str, metrics_url: str, lock: api_lock.Lock = api_lock.OPEN) -> None:

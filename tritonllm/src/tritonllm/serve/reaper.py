@@ -6,7 +6,7 @@ so when the *thread* ends that started them.
 
 Run as a script with the standard library alone, so that it is small:
 
-    python -I -S guardian.py <name of the claim> <its directory>
+    python -I -S reaper.py <name of the run> <its directory>
 
 Its standard input is a pipe of which only the supervisor holds the other end.
 """
@@ -63,10 +63,10 @@ def _command(pid: int) -> str:
 
 
 if __name__ == "__main__":
-    claim, directory = sys.argv[1:]
+    run, directory = sys.argv[1:]
     sys.stdin.buffer.read()
-    end_sessions(f"{claim}-region-")
-    for pattern in (f"{claim}-*", f"sem.{claim}-*"):
+    end_sessions(f"{run}-region-")
+    for pattern in (f"{run}-*", f"sem.{run}-*"):
         for file in Path("/dev/shm").glob(pattern):
             file.unlink(missing_ok=True)
     shutil.rmtree(directory, ignore_errors=True)

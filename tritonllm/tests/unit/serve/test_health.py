@@ -10,8 +10,8 @@ import urllib.request
 import pytest
 
 from tritonllm import api
-from tritonllm.serve import health, wanted
-from tritonllm.serve.board import Board, Entry, Phase
+from tritonllm.serve import desired, health
+from tritonllm.serve.model_states import ModelStates, ModelStatus, Phase
 
 MODELS = ("chat-engine", "chat-guardrail", "chat")
 
@@ -37,7 +37,7 @@ def test_a_pod_must_have_what_it_booted_and_is_still_wanted(
     boot: list[str], files: list[str], expected: dict[str, tuple[str, ...]]
 ) -> None:
     booted = [model for name in boot for model in (name, f"{name}-engine", f"{name}-guardrail")]
-    assert wanted.required(booted, [endpoint(name) for name in files]) == expected
+    assert desired.required_models(booted, [endpoint(name) for name in files]) == expected
 
 
 @pytest.mark.parametrize(
@@ -54,25 +54,28 @@ def test_a_pod_must_have_what_it_booted_and_is_still_wanted(
 def test_what_is_not_ready_is_named_with_the_reason(
     phase: Phase, reason: str, triton: bool, sentence: str
 ) -> None:
-    entries = {"chat": Entry(phase, 100.0, reason)}
-    assert health.readiness({"chat": ["chat"]}, entries, lambda _: triton, now=107.0) == (False, [sentence])
+    statuses = {"chat": ModelStatus(phase, 100.0, reason)}
+    assert health.readiness({"chat": ["chat"]}, statuses, lambda _: triton, now=107.0) == (False, [sentence])
 
 
 def test_it_is_ready_when_every_required_model_is() -> None:
-    entries = {"chat": Entry(Phase.LOADED, 0), "gone": Entry(Phase.FAILED, 0, "not wanted any more")}
-    assert health.readiness({"chat": ["chat"]}, entries, lambda _: True, now=1.0) == (True, ["ready: chat"])
+    statuses = {
+        "chat": ModelStatus(Phase.LOADED, 0),
+        "gone": ModelStatus(Phase.FAILED, 0, "not wanted any more"),
+    }
+    assert health.readiness({"chat": ["chat"]}, statuses, lambda _: True, now=1.0) == (True, ["ready: chat"])
 
 
 BOTH = {"chat": ["chat", "chat-engine"], "code": ["code", "code-engine"]}
-WELL = {"chat": Entry(Phase.LOADED, 0), "chat-engine": Entry(Phase.LOADED, 0)}
+WELL = {"chat": ModelStatus(Phase.LOADED, 0), "chat-engine": ModelStatus(Phase.LOADED, 0)}
 BROKEN = {
-    "code": Entry(Phase.FAILED, 0, "it needs code-engine"),
-    "code-engine": Entry(Phase.FAILED, 0, "no room"),
+    "code": ModelStatus(Phase.FAILED, 0, "it needs code-engine"),
+    "code-engine": ModelStatus(Phase.FAILED, 0, "no room"),
 }
 
 
 @pytest.mark.parametrize(
-    ("entries", "ready_for_triton", "expected"),
+    ("statuses", "ready_for_triton", "expected"),
     [
         (
             WELL | BROKEN,
@@ -87,7 +90,7 @@ BROKEN = {
             ),
         ),
         (
-            WELL | BROKEN | {"chat": Entry(Phase.HEALING, 0)},
+            WELL | BROKEN | {"chat": ModelStatus(Phase.HEALING, 0)},
             set(WELL),
             (
                 False,
@@ -100,12 +103,12 @@ BROKEN = {
         ),
         (WELL | BROKEN, {*WELL, *BROKEN}, (True, ["ready: chat, chat-engine, code, code-engine"])),
         (
-            WELL | {"code": Entry(Phase.LOADED, 0), "code-engine": Entry(Phase.LOADED, 0)},
+            WELL | {"code": ModelStatus(Phase.LOADED, 0), "code-engine": ModelStatus(Phase.LOADED, 0)},
             {*WELL, "code-engine"},
             (True, ["ready: chat, chat-engine", "code was loaded, but Triton does not call it ready"]),
         ),
         (
-            WELL | {"code": Entry(Phase.WAITING, 0), "code-engine": Entry(Phase.LOADED, 0)},
+            WELL | {"code": ModelStatus(Phase.WAITING, 0), "code-engine": ModelStatus(Phase.LOADED, 0)},
             {*WELL},
             (
                 False,
@@ -125,19 +128,19 @@ BROKEN = {
     ],
 )
 def test_an_endpoint_that_is_not_there_is_named_and_keeps_no_requests_from_the_others(
-    entries: dict[str, Entry], ready_for_triton: set[str], expected: health.Verdict
+    statuses: dict[str, ModelStatus], ready_for_triton: set[str], expected: health.ProbeResult
 ) -> None:
-    assert health.readiness(BOTH, entries, ready_for_triton.__contains__, now=1.0) == expected
+    assert health.readiness(BOTH, statuses, ready_for_triton.__contains__, now=1.0) == expected
 
 
 @pytest.mark.parametrize("served", [WELL, [*WELL, "code-engine"]], ids=["failed", "unloaded"])
 def test_a_pod_that_others_would_go_for_is_not_ready_without_what_they_serve(served: list[str]) -> None:
-    loaded = {model: Entry(Phase.LOADED, 0) for model in BOTH["code"]}
-    entries = WELL | (BROKEN if "code-engine" not in served else loaded)
-    ready, sentences = health.readiness(BOTH, entries, served.__contains__, 1.0, needed={"code", "gone"})
+    loaded = {model: ModelStatus(Phase.LOADED, 0) for model in BOTH["code"]}
+    statuses = WELL | (BROKEN if "code-engine" not in served else loaded)
+    ready, sentences = health.readiness(BOTH, statuses, served.__contains__, 1.0, gating={"code", "gone"})
     assert not ready
     assert sentences[-1] == "code is served by other pods, which stay until it is served here, too"
-    assert health.readiness(BOTH, entries, served.__contains__, 1.0, needed={"chat"})[0]
+    assert health.readiness(BOTH, statuses, served.__contains__, 1.0, gating={"chat"})[0]
 
 
 def test_a_pod_without_endpoints_is_ready() -> None:
@@ -154,7 +157,7 @@ def test_it_is_not_ready_when_only_what_failed_is_still_wanted() -> None:
 
 ALIVE = {model: frozenset({number}) for number, model in enumerate(MODELS, start=1)}
 INDEX = dict.fromkeys(MODELS, "READY")
-LOADED = {model: Entry(Phase.LOADED, 0) for model in MODELS}
+LOADED = {model: ModelStatus(Phase.LOADED, 0) for model in MODELS}
 
 
 def without(model: str) -> dict[str, frozenset[int]]:
@@ -168,7 +171,7 @@ def without(model: str) -> dict[str, frozenset[int]]:
         ({"alive": without("chat-engine")}, (False, ["chat-engine has no living process"])),
         ({"answer": "timed out"}, (False, ["chat-guardrail does not answer: timed out"])),
         (
-            {"alive": without("chat"), "entries": LOADED | {"chat": Entry(Phase.HEALING, 0)}},
+            {"alive": without("chat"), "statuses": LOADED | {"chat": ModelStatus(Phase.HEALING, 0)}},
             (True, ["alive: chat, chat-engine, chat-guardrail"]),
         ),
         (
@@ -190,8 +193,8 @@ def without(model: str) -> dict[str, frozenset[int]]:
         "at the start",
     ],
 )
-def test_it_lives_while_what_is_loaded_answers(change: dict, expected: health.Verdict) -> None:
-    given = {"index": INDEX, "alive": ALIVE, "entries": LOADED} | change
+def test_it_lives_while_what_is_loaded_answers(change: dict, expected: health.ProbeResult) -> None:
+    given = {"index": INDEX, "alive": ALIVE, "statuses": LOADED} | change
     answer = given.pop("answer", None)
     assert health.liveness(**given, ask=lambda _: answer) == expected
 
@@ -199,7 +202,7 @@ def test_it_lives_while_what_is_loaded_answers(change: dict, expected: health.Ve
 def test_probes_that_come_together_cost_one_question() -> None:
     asked: list[float] = []
 
-    def question() -> health.Verdict:
+    def question() -> health.ProbeResult:
         asked.append(time.monotonic())
         return True, ["well"]
 
@@ -228,7 +231,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def test_the_port_answers_in_sentences() -> None:
-    def broken() -> health.Verdict:
+    def broken() -> health.ProbeResult:
         raise OSError("no answer from Triton")
 
     port = health.Port(
@@ -243,7 +246,7 @@ def test_the_port_answers_in_sentences() -> None:
 
 
 def test_only_one_thread_heals_a_model() -> None:
-    board = Board(MODELS)
-    board.set("chat", Phase.LOADED)
-    assert [board.claim("chat"), board.claim("chat")] == [True, False]
-    assert board.entries()["chat"].phase is Phase.HEALING
+    states = ModelStates(MODELS)
+    states.set("chat", Phase.LOADED)
+    assert [states.try_mark_healing("chat"), states.try_mark_healing("chat")] == [True, False]
+    assert states.statuses()["chat"].phase is Phase.HEALING

@@ -6,7 +6,7 @@ import enum
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 class Phase(enum.Enum):
@@ -20,7 +20,7 @@ class Phase(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelStatus:
     """One model.
 
     Attributes:
@@ -41,33 +41,29 @@ class Entry:
         )
 
 
-class Board:
-    """The models of one tritonserver. A new server gets a new board."""
+class ModelStates:
+    """The models of one tritonserver. A new server gets a new one."""
 
     def __init__(self, models: Iterable[str]) -> None:
         now = time.monotonic()
-        self._entries = dict.fromkeys(models, Entry(Phase.WAITING, now))
+        self._statuses = dict.fromkeys(models, ModelStatus(Phase.WAITING, now))
         self._lock = threading.Lock()
 
     def set(self, model: str, phase: Phase, reason: str = "") -> None:
         """Notes what happened to a model."""
         with self._lock:
-            self._entries[model] = Entry(phase, time.monotonic(), reason)
+            self._statuses[model] = ModelStatus(phase, time.monotonic(), reason)
 
-    def claim(self, model: str) -> bool:
+    def try_mark_healing(self, model: str) -> bool:
         """Marks a model as being healed; False if somebody is at work on it already."""
         with self._lock:
-            entry = self._entries.get(model)
-            if entry is not None and entry.phase in (Phase.LOADING, Phase.HEALING):
+            status = self._statuses.get(model)
+            if status is not None and status.phase in (Phase.LOADING, Phase.HEALING):
                 return False
-            self._entries[model] = Entry(Phase.HEALING, time.monotonic())
+            self._statuses[model] = ModelStatus(Phase.HEALING, time.monotonic())
             return True
 
-    def entries(self) -> dict[str, Entry]:
+    def statuses(self) -> dict[str, ModelStatus]:
         """All models, copied."""
         with self._lock:
-            return {model: replace(entry) for model, entry in self._entries.items()}
-
-    def count(self, phase: Phase) -> int:
-        """How many models are in a phase."""
-        return sum(entry.phase is phase for entry in self.entries().values())
+            return dict(self._statuses)

@@ -9,7 +9,7 @@ from tritonllm import api, files
 from tritonllm.serve import loader
 
 
-def required(boot: Iterable[str], endpoints: Iterable[api.LLMEndpoint]) -> dict[str, tuple[str, ...]]:
+def required_models(boot: Iterable[str], endpoints: Iterable[api.LLMEndpoint]) -> dict[str, tuple[str, ...]]:
     """Endpoints in the boot set that are still wanted, each with its models; sorted.
 
     An endpoint that was added later is loaded by whoever added it, and one that was removed may go: neither
@@ -24,7 +24,7 @@ def required(boot: Iterable[str], endpoints: Iterable[api.LLMEndpoint]) -> dict[
     return {name: models for name, models in sorted(still.items()) if booted.issuperset(models)}
 
 
-class Files:
+class EndpointFiles:
     """The endpoint files, read again when one of them changes."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Files:
         self._paths = paths
         self._load = load
         self._endpoints = endpoints
-        self._needed = files.needed(paths)
+        self._gating = files.needed(paths)
         self._problem = problem
         self._seen = self._look()
 
@@ -54,10 +54,10 @@ class Files:
         self._read()
         return self._endpoints
 
-    def needed(self) -> frozenset[str]:
+    def gating(self) -> frozenset[str]:
         """The endpoints that they call needed; see `files.NEEDED`."""
         self._read()
-        return self._needed
+        return self._gating
 
     def _read(self) -> None:
         now = self._look()
@@ -65,7 +65,7 @@ class Files:
             self._seen = now
             try:
                 self._endpoints = self._load(self._paths)
-                self._needed = files.needed(self._paths)
+                self._gating = files.needed(self._paths)
             except (ValueError, OSError) as error:
                 self._problem(
                     f"the endpoint files changed and can't be read, so the last good ones count: {error}"

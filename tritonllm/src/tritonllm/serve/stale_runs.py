@@ -1,7 +1,7 @@
 """What a supervisor owns outside its own memory, and how the next one tells that the owner is dead.
 
 Everything is named after a lock file in /dev/shm that its owner holds locked. The kernel lets go of the lock
-however the owner ends, so a lock that can be taken marks leftovers. Process ids would not do: in a container
+however the owner ends, so a lock that can be taken marks stale_runs. Process ids would not do: in a container
 every supervisor has the same one, and pods may share /dev/shm.
 """
 
@@ -22,7 +22,7 @@ _LOCK = "-owner"
 
 
 @contextlib.contextmanager
-def claim(shared_memory: Path = SHARED_MEMORY, temporary: Path | None = None) -> Iterator[Claim]:
+def acquire(shared_memory: Path = SHARED_MEMORY, temporary: Path | None = None) -> Iterator[RunLock]:
     """Removes what dead owners left, then owns a new name until the end of the block.
 
     Args:
@@ -30,9 +30,9 @@ def claim(shared_memory: Path = SHARED_MEMORY, temporary: Path | None = None) ->
         temporary: where run directories are made; the system's directory for temporary files if None.
     """
     temporary = temporary or Path(tempfile.gettempdir())
-    sweep(shared_memory, temporary)
+    clean_stale_runs(shared_memory, temporary)
     name, descriptor = _take(shared_memory)
-    owned = Claim(name, shared_memory, temporary / name)
+    owned = RunLock(name, shared_memory, temporary / name)
     try:
         owned.directory.mkdir(mode=0o700)
         yield owned
@@ -43,7 +43,7 @@ def claim(shared_memory: Path = SHARED_MEMORY, temporary: Path | None = None) ->
         os.close(descriptor)
 
 
-class Claim:
+class RunLock:
     """A name that this process owns.
 
     Attributes:
@@ -66,7 +66,7 @@ class Claim:
         _remove_regions(self.name, self._shared_memory)
 
 
-def sweep(shared_memory: Path, temporary: Path) -> None:
+def clean_stale_runs(shared_memory: Path, temporary: Path) -> None:
     """Removes what owners left that are dead."""
     for lock in shared_memory.glob(f"{_PREFIX}*{_LOCK}"):
         # A lock of another user can't be opened: theirs to clean up.
@@ -93,7 +93,7 @@ def _take(shared_memory: Path) -> tuple[str, int]:
         name = f"{_PREFIX}{uuid.uuid4().hex[:12]}"
         lock = shared_memory / f"{name}{_LOCK}"
         descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        # Another supervisor's sweep may take it for a leftover between the two calls, and remove it.
+        # Another supervisor may take it for a stale one between the two calls, and remove it.
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink:

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from tritonllm import api
 from tritonllm.runtime import metric_names
-from tritonllm.serve import control as controls
-from tritonllm.serve import health, loader, processes, triton, watch
+from tritonllm.serve import control_api, health, loader, processes, triton, watch
 from tritonllm.serve.api_lock import Lock
-from tritonllm.serve.board import Board, Phase
+from tritonllm.serve.model_states import ModelStates, Phase
 from tritonllm.serve.options import Options
 from tritonllm.serve.report import Serving
 
@@ -31,16 +30,16 @@ _ENGINE_GAUGES = (metric_names.ENGINE_RUNNING, metric_names.ENGINE_WAITING)
 _LAST_SECONDS = 1.0
 
 
-class Incarnation:
+class ServerInstance:
     """A running tritonserver and its models.
 
     Attributes:
         server: the process.
         control: its API.
-        board: its models.
+        models: their states.
         started: tritonserver answers, and models are or were being loaded.
-        beyond_help: why only a new start helps, if so.
-        nothing_loaded: loading is over and no endpoint came of it, though there were some.
+        restart_reason: why only a new start helps, if so.
+        load_failed: loading is over and no endpoint came of it, though there were some.
     """
 
     def __init__(
@@ -63,16 +62,16 @@ class Incarnation:
             lock: of its API.
         """
         self.server = server
-        self.control = controls.Control(
+        self.control = control_api.ControlApi(
             options.url(options.http_port),
             options.url(options.grpc_port).removeprefix("http://"),
             options.url(options.metrics_port),
             lock,
         )
-        self.board = Board(model for endpoint in endpoints for model in loader.order(endpoint))
+        self.models = ModelStates(model for endpoint in endpoints for model in loader.order(endpoint))
         self.started = False
-        self.beyond_help: str | None = None
-        self.nothing_loaded = False
+        self.restart_reason: str | None = None
+        self.load_failed = False
         self._options = options
         self._report = options.reporter
         self._endpoints = endpoints
@@ -80,7 +79,7 @@ class Incarnation:
         self._repository = repository
         for endpoint in endpoints:
             if endpoint.name in unservable:
-                loader.give_up(loader.order(endpoint), unservable[endpoint.name], self.board)
+                loader.give_up(loader.order(endpoint), unservable[endpoint.name], self.models)
 
     def death(self) -> str | None:
         """How tritonserver ended, with its last words; None while it runs."""
@@ -95,19 +94,19 @@ class Incarnation:
         """Triton's state of each model that is loaded here; what others load is theirs to look after.
 
         Raises:
-            controls.Unreachable: Triton does not answer.
-            controls.Refused: it won't say.
+            control_api.Unreachable: Triton does not answer.
+            control_api.Refused: it won't say.
         """
-        own = self.board.entries()
+        own = self.models.statuses()
         return {model: state for model, state in self.control.index().items() if model in own}
 
     def reasons(self) -> list[str]:
         """Why endpoints could not be loaded: the model that failed, without those that only need it."""
-        entries = self.board.entries()
+        statuses = self.models.statuses()
         lines = []
         for endpoint in self._endpoints:
-            failed = [model for model in loader.order(endpoint) if entries[model].phase is Phase.FAILED]
-            lines += [f"{model}: {entries[model].reason}" for model in failed[:1]]
+            failed = [model for model in loader.order(endpoint) if statuses[model].phase is Phase.FAILED]
+            lines += [f"{model}: {statuses[model].reason}" for model in failed[:1]]
         return lines
 
     def alive(self) -> dict[str, frozenset[int]]:
@@ -118,7 +117,7 @@ class Incarnation:
         """Asks a guardrail model a question; returns what is wrong with the answer, if anything."""
         try:
             self.control.question(guardrail, _QUESTION_SECONDS)
-        except (controls.Refused, controls.Unreachable) as error:
+        except (control_api.Refused, control_api.Unreachable) as error:
             return str(error)
         return None
 
@@ -134,23 +133,23 @@ class Incarnation:
             model: its name.
             orphans_gone: see `watch.heal`.
         """
-        if self.board.claim(model):
+        if self.models.try_mark_healing(model):
             self._report.problem(f"{model}: its process died; loading it again")
             threading.Thread(target=self._heal, args=(model, orphans_gone), name="heal", daemon=True).start()
 
-    def stop(self, patience: float, hurry: Callable[[], bool]) -> None:
+    def stop(self, patience: float, force: Callable[[], bool]) -> None:
         """Lets the last requests end, and then ends tritonserver at once; what is left of its models is the caller's.
 
         Its own SIGTERM would not do: an idle keep-alive connection uses up the whole exit timeout.
 
         Args:
             patience: seconds that a request may still take that came in the last moment.
-            hurry: whether nothing shall be waited for any more.
+            force: whether nothing shall be waited for any more.
         """
         # In a thread, because a tritonserver that hangs would keep each call for seconds.
         finish = threading.Thread(target=self._finish, args=(patience,), name="finish", daemon=True)
         finish.start()
-        watch.within(patience + _DIRECT_SECONDS, lambda: hurry() or not finish.is_alive())
+        watch.within(patience + _DIRECT_SECONDS, lambda: force() or not finish.is_alive())
         self.server.kill()
 
     def _finish(self, patience: float) -> None:
@@ -160,7 +159,7 @@ class Incarnation:
         connection, and find a closed one sooner this way.
         """
         engines = {endpoint.engine_name for endpoint in self._endpoints}
-        with contextlib.suppress(controls.Refused, controls.Unreachable):
+        with contextlib.suppress(control_api.Refused, control_api.Unreachable):
             loaded = [model for model, state in self.control.index().items() if state == "READY"]
             for model in loaded:
                 if model not in engines:
@@ -176,11 +175,11 @@ class Incarnation:
             ready, failed = loader.load_all(
                 [endpoint for endpoint in self._endpoints if endpoint.name not in self._unservable],
                 self.control,
-                self.board,
+                self.models,
                 self._report,
                 lambda: self.server.tail(_CAUSE_LINES),
             )
-        except controls.Unreachable:
+        except control_api.Unreachable:
             return  # tritonserver ended; the watch says so
         if not self._endpoints:
             self._report.step(
@@ -188,7 +187,7 @@ class Incarnation:
             )
             return
         if not ready:
-            self.nothing_loaded = True
+            self.load_failed = True
             return
         options = self._options
         self._report.ready(
@@ -206,10 +205,10 @@ class Incarnation:
         started = time.monotonic()
         try:
             watch.heal(self.control, model, orphans_gone)
-        except watch.CannotHeal as error:
-            self.beyond_help = f"{model} can't be brought back alone: {error}"
-        except controls.Unreachable:
+        except watch.RecoveryFailed as error:
+            self.restart_reason = f"{model} can't be brought back alone: {error}"
+        except control_api.Unreachable:
             return  # tritonserver ended; the watch says so
         else:
-            self.board.set(model, Phase.LOADED)
+            self.models.set(model, Phase.LOADED)
             self._report.step(f"{model}: works again after {time.monotonic() - started:.1f} s")
