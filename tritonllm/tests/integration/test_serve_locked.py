@@ -206,5 +206,5 @@ def test_a_new_tritonserver_has_the_same_lock(served: server.Served) -> None:
 def test_without_a_secret_nothing_is_started(tmp_path: Path) -> None:
     with server.running([ENDPOINT], api_secret_file=str(tmp_path / "absent"), wait=False) as refused:
         assert refused.process.wait(30) == 1
-        assert f"the secret {tmp_path}/absent can't be read: No such file" in refused.log.read_text()
+        assert f"the secret file {tmp_path}/absent can't be read: No such file" in refused.log.read_text()
         assert "tritonserver" not in refused.log.read_text().replace("--api-secret-file", "")

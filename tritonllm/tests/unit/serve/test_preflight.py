@@ -44,12 +44,14 @@ def test_each_endpoint_is_served_once() -> None:
         (
             [("--http-port", 1), ("--grpc-port", 2)],
             {2},
-            ["port 2 (--grpc-port) is in use; stop what listens there or choose another --grpc-port"],
+            [
+                "port 2 (--grpc-port) is in use; stop the process that listens there or choose another --grpc-port"
+            ],
         ),
         (
             [("--http-port", 1), ("--grpc-port", 1)],
             set(),
-            ["--grpc-port and --http-port are both 1; choose another for one of them"],
+            ["--grpc-port and --http-port are both 1; choose another port for one of them"],
         ),
     ],
 )
@@ -154,7 +156,7 @@ def test_what_does_not_fit_into_memory_beside_the_endpoints_before_it_stops_only
     given = [model("large", 2 * GIB), model("huge", 4 * GIB), model("small", GIB)]
     (name, problem), *others = preflight.memory(given, str(tmp_path), available=5 * GIB).items()
     assert (name, others) == ("huge", [])
-    assert "take 4.0 GiB of memory and 3.0 GiB are available beside the endpoints before it" in problem
+    assert "need 4.0 GiB of memory and 3.0 GiB are available after loading the endpoints before it" in problem
 
 
 def test_without_vllm_only_the_endpoints_that_need_it_are_not_served(
@@ -165,7 +167,7 @@ def test_without_vllm_only_the_endpoints_that_need_it_are_not_served(
     given = [endpoint("real", path=".", args={"load_format": "dummy"}), endpoint("pretend")]
     chosen = options.Options(files=(), weights=str(tmp_path))
     assert preflight.unservable(chosen, given, gpu=False) == {
-        "real": "vLLM is not installed; `pip install vllm`, or use `engine.type: simulated`"
+        "real": "vLLM is not installed; `pip install vllm` or use `engine.type: simulated`"
     }
 
 
@@ -186,7 +188,7 @@ def test_shared_memory_must_hold_all_models(models: int, free: int, problems: in
 
 def test_a_repository_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "is no directory" in preflight.repository(tmp_path / "file")[0]
+    assert "is not a directory" in preflight.repository(tmp_path / "file")[0]
     assert preflight.repository(tmp_path / "new" / "directory") == []
 
 
@@ -238,5 +240,5 @@ def test_no_endpoint_at_all_is_no_problem(free: options.Options, executable: Pat
 def test_a_temporary_directory_that_the_python_backend_can_not_write_is_named(tmp_path: Path) -> None:
     assert preflight.python_backend(tmp_path) == []
     (problem,) = preflight.python_backend(tmp_path / "absent")
-    assert problem.startswith(f"{tmp_path}/absent can't be written")
+    assert problem.startswith(f"{tmp_path}/absent is not writable")
     assert "emptyDir" in problem
