@@ -1,19 +1,21 @@
-"""Ends what a supervisor leaves when it is killed: a process of its own that waits for that moment.
+"""The reaper: a process that ends tritonserver and its models if the supervisor is killed.
 
-Models do not reliably end with tritonserver: one that waits for tritonserver's answer to a metric, as all do
-several times a second, waits for ever. Asking the kernel to kill them does not work either, as it would do
-so when the *thread* ends that started them.
+Models do not reliably end with tritonserver: one that waits for tritonserver's answer about a metric, as all do several
+times a second, waits for ever. The kernel's PDEATHSIG does not help either, because it is sent when the *thread* ends
+that started a process.
 
-Run as a script with the standard library alone, so that it is small:
+Run as a script that needs only the standard library, so that it is small:
 
     python -I -S reaper.py <name of the run> <its directory>
 
-Its standard input is a pipe of which only the supervisor holds the other end.
+Its standard input is a pipe whose other end only the supervisor holds.
 """
+# workaround: W6
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -22,24 +24,35 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# Time for what models started to end by itself, and to remove shared memory of its own. As in `processes`.
+# Programs whose sessions are ended: another process may mention the run on its command line by chance.
+_PROGRAMS = ("tritonserver", "triton_python_backend_stub")
+# Time for the descendants of models to end by themselves and to remove their shared memory. As in `processes`.
 _GRACE_SECONDS = 1.0
 
 
 def end_sessions(name: str) -> None:
-    """Kills every session that has a process with this name on its command line.
+    """Kills every session that contains a tritonserver or model with this name on its command line.
 
-    tritonserver and its models have it, as a prefix of their shared memory; what they started is in their
-    session.
+    They have it as the prefix of their shared memory. Processes that they started are in their session.
     """
-    sessions = {session for pid, session in _processes() if name in _command(pid)} - {os.getsid(0)}
-    patient_until = time.monotonic() + _GRACE_SECONDS
+    sessions = {session for pid, session in _processes() if belongs(_command(pid), name)} - {os.getsid(0)}
+    deadline = time.monotonic() + _GRACE_SECONDS
     while left := [pid for pid, session in _processes() if session in sessions]:
         for pid in left:
-            if name in _command(pid) or time.monotonic() > patient_until:
+            if belongs(_command(pid), name) or time.monotonic() > deadline:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def belongs(command: list[str], name: str) -> bool:
+    """Whether a process is a tritonserver or a model of this run.
+
+    Args:
+        command: its command line.
+        name: what names of the run's shared memory start with.
+    """
+    return os.path.basename(command[0]) in _PROGRAMS and any(name in argument for argument in command[1:])
 
 
 def _processes() -> Iterator[tuple[int, int]]:
@@ -47,7 +60,7 @@ def _processes() -> Iterator[tuple[int, int]]:
         if not entry.name.isdigit():
             continue
         try:
-            # proc(5): pid (name) state ppid pgrp session; the name may hold spaces and brackets.
+            # proc(5): pid (name) state ppid pgrp session; the name may contain spaces and brackets.
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
@@ -55,18 +68,18 @@ def _processes() -> Iterator[tuple[int, int]]:
             yield int(entry.name), int(fields[3])
 
 
-def _command(pid: int) -> str:
+def _command(pid: int) -> list[str]:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
     except OSError:
-        return ""
+        return [""]
 
 
 if __name__ == "__main__":
     run, directory = sys.argv[1:]
     sys.stdin.buffer.read()
     end_sessions(f"{run}-region-")
-    for pattern in (f"{run}-*", f"sem.{run}-*"):
+    for pattern in (f"{glob.escape(run)}-*", f"sem.{glob.escape(run)}-*"):
         for file in Path("/dev/shm").glob(pattern):
             file.unlink(missing_ok=True)
     shutil.rmtree(directory, ignore_errors=True)

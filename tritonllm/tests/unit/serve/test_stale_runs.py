@@ -69,6 +69,22 @@ def test_strangers_files_stay(directories: tuple[Path, Path]) -> None:
     assert [path.name for path in shared.iterdir()] == ["psm_1234"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["tritonllm-*-owner", "tritonllm-[0-9a-f]-owner", "tritonllm-..-owner", "tritonllm-0123456789AB-owner"],
+)
+def test_a_lock_file_that_no_supervisor_made_removes_nothing(
+    directories: tuple[Path, Path], name: str
+) -> None:
+    shared, temporary = directories
+    running = shared / "tritonllm-0123456789ab-region-1"
+    for file in (shared / name, running):
+        file.touch()
+    stale_runs.clean_stale_runs(shared, temporary)
+    assert running.exists()
+    assert (shared / name).exists()
+
+
 def test_nothing_stays_after_the_block(directories: tuple[Path, Path]) -> None:
     shared, temporary = directories
     with stale_runs.acquire(shared, temporary) as run_lock:
