@@ -187,7 +187,7 @@ def test_the_secret_is_in_no_log_and_on_no_command_line_but_tritonservers(served
 def test_a_killed_process_is_healed_behind_the_lock(served: server.Served, model: str) -> None:
     triton_server = served.triton.pid
     served.stub(model).kill()
-    server.until(lambda: f"{model}: works again" in served.log.read_text(), 15, served.story)
+    server.until(lambda: f"{model}: recovered" in served.log.read_text(), 15, served.story)
     served.until_ready(10)
     assert served.triton.pid == triton_server
     assert ask.generate(served, "chat", text_input=f"the {PHRASE}")["finish_reason"] == "content_filter"

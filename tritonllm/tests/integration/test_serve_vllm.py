@@ -62,7 +62,7 @@ def test_whoever_is_killed_neither_processes_nor_shared_memory_stay(tmp_path: Pa
 
         engine.kill()
         server.until(lambda: "chat-engine: its process died" in served.log.read_text(), 3, served.story)
-        server.until(lambda: "chat-engine: works again" in served.log.read_text(), 180, served.story)
+        server.until(lambda: "chat-engine: recovered" in served.log.read_text(), 180, served.story)
         assert answers(served)
         assert not [process for process in family if process.is_running()]
         # Triton's own regions of the other models stay, and nothing that no living process works with.

@@ -1,8 +1,7 @@
-"""Triton's API as the supervisor uses it: load, unload, index, config, readiness, one question.
+"""Triton's API as the supervisor uses it: load, unload, index, config, readiness, and a question to a model.
 
-For all but a load the standard library's HTTP client is enough, and it closes each connection: one that is left
-open would use up tritonserver's time to exit. A load goes over gRPC: Triton's HTTP port works on it in a thread
-that streams of clients share, so they would stand still until it is done, and then miss a part of their text.
+Everything but a load goes over the standard library's HTTP client, which closes each connection: an open one would use
+up tritonserver's exit timeout. A load goes over gRPC.
 """
 
 from __future__ import annotations
@@ -19,101 +18,176 @@ from tritonclient.utils import InferenceServerException
 
 from tritonllm.serve import api_lock
 
-# Answers of the API itself come in milliseconds; a busy machine gets this long.
+# The API itself answers within milliseconds; the rest is for a busy machine.
 _QUICK_SECONDS = 5.0
-# As for HTTP: a proxy of the environment is not for this machine.
+# As for HTTP: never reach this machine through a proxy.
 _CHANNEL = [("grpc.enable_http_proxy", 0)]
+_PIPELINE_ANSWER = "[invalid_argument]"
 
 
 class Refused(Exception):
-    """Triton answered that it won't; the text is its reason."""
+    """Triton answered, but not with what was requested; the message is its reason."""
 
 
 class Unreachable(Exception):
-    """No answer: tritonserver is gone, or too busy for the time given."""
+    """No answer. Raised as one of its two subclasses."""
+
+
+class Gone(Unreachable):
+    """Nothing listens, or the connection was lost: tritonserver has most likely ended."""
+
+
+class TimedOut(Unreachable):
+    """No answer in time: tritonserver may just be slow."""
 
 
 class ControlApi:
-    """Asks one tritonserver."""
+    """A client for one tritonserver."""
 
     def __init__(self, url: str, grpc: str, metrics_url: str, lock: api_lock.Lock = api_lock.OPEN) -> None:
-        """Makes a client.
+        """Creates a client.
 
         Args:
-            url: of the HTTP port, without a slash at the end.
+            url: URL of the HTTP port, without a trailing slash.
             grpc: host and port of gRPC.
-            metrics_url: of the metrics port, like `url`.
-            lock: of the server.
+            metrics_url: URL of the metrics port, without a trailing slash.
+            lock: secret of the server's API.
         """
         self._lock = lock
         self._url = url
         self._grpc = grpc
         self._metrics_url = metrics_url
-        # A proxy of the environment is for the world outside, not for this machine.
+        # A proxy of the environment is meant for other hosts.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def live(self) -> bool:
         """Whether the server answers at all."""
-        return self._yes("/v2/health/live")
+        return self._succeeds("/v2/health/live")
 
     def ready(self, model: str) -> bool:
-        """Whether Triton calls the model ready; 24.10 says so of a model whose process is dead, too."""
-        return self._yes(f"/v2/models/{model}/ready")
+        """Whether Triton reports the model as ready; 24.10 also does so when its process is dead."""
+        return self._succeeds(f"/v2/models/{model}/ready")
 
-    def index(self) -> dict[str, str]:
-        """State (`READY`, `UNLOADING`, `UNAVAILABLE`, …) of each model that was ever loaded."""
-        rows = json.loads(self._ask("/v2/repository/index", {}))
-        return {row["name"]: row["state"] for row in rows if "state" in row}
+    def index(self, seconds: float = _QUICK_SECONDS) -> dict[str, str]:
+        """State (`READY`, `UNLOADING`, `UNAVAILABLE`, …) of each model that was ever loaded.
 
-    def config(self, model: str) -> str:
-        """The configuration that the model runs with, as JSON."""
-        return self._ask(f"/v2/models/{model}/config").decode()
+        Args:
+            seconds: timeout.
 
-    def load(self, model: str, config: str | None = None) -> None:
-        """Loads a model and waits until it is ready, however long that takes.
+        Raises:
+            Refused: the answer is an error, or not Triton's.
+            Unreachable: no answer.
+        """
+        body = self._fetch_path("/v2/repository/index", {}, seconds)
+        try:
+            rows = json.loads(body)
+            if not isinstance(rows, list):
+                raise TypeError
+            # A model that was never loaded has no state.
+            return {row["name"]: row["state"] for row in rows if row.get("state")}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise Refused(
+                f"unexpected answer to a request for the repository index: {body[:200]!r}"
+            ) from None
+
+    def config(self, model: str, seconds: float = _QUICK_SECONDS) -> str:
+        """The configuration that the model runs with, as JSON.
+
+        Args:
+            model: its name.
+            seconds: timeout.
+        """
+        return self._fetch_path(f"/v2/models/{model}/config", None, seconds).decode(errors="replace")
+
+    def load(self, model: str, config: str | None = None, seconds: float | None = None) -> None:
+        """Loads a model and waits until it is ready.
 
         Args:
             model: its name.
             config: its complete configuration as JSON, in place of the one in the repository.
+            seconds: timeout; None waits for ever.
 
         Raises:
             Refused: it can't be loaded.
-            Unreachable: tritonserver ended.
+            TimedOut: it is still being loaded; Triton can't abandon a load.
+            Gone: tritonserver ended.
         """
         try:
+            # Over HTTP, Triton loads on a thread that also serves streams: those would stall and lose text.
+            # workaround: W9
             with triton.InferenceServerClient(self._grpc, channel_args=_CHANNEL) as client:
-                client.load_model(model, self._lock.grpc_headers(), config=config)
+                client.load_model(model, self._lock.grpc_headers(), config=config, client_timeout=seconds)
         except InferenceServerException as error:
-            kind = Unreachable if error.status() == "StatusCode.UNAVAILABLE" else Refused
-            raise kind(error.message()) from None
+            kinds = {"StatusCode.UNAVAILABLE": Gone, "StatusCode.DEADLINE_EXCEEDED": TimedOut}
+            raise kinds.get(error.status() or "", Refused)(error.message()) from None
 
-    def unload(self, model: str) -> None:
-        """Starts to unload a model; it ends when the model's requests have."""
-        self._ask(f"/v2/repository/models/{model}/unload", {})
+    def unload(self, model: str, seconds: float = _QUICK_SECONDS) -> None:
+        """Begins to unload a model, which completes when its requests have.
 
-    def question(self, guardrail: str, seconds: float) -> None:
-        """Asks a guardrail model about a harmless text.
+        Args:
+            model: its name.
+            seconds: timeout.
+        """
+        self._fetch_path(f"/v2/repository/models/{model}/unload", {}, seconds)
+
+    def ask_guardrail(self, model: str, seconds: float) -> None:
+        """Sends a harmless text to a guardrail model.
+
+        Args:
+            model: its name.
+            seconds: timeout.
 
         Raises:
             Refused: the model answered with an error.
-            Unreachable: it did not answer in time.
+            Unreachable: no answer.
         """
         tensor = {"name": "text_input", "datatype": "BYTES", "shape": [1, 1], "data": ["ok"]}
-        self._ask(f"/v2/models/{guardrail}/infer", {"inputs": [tensor]}, seconds=seconds)
+        self._fetch_path(f"/v2/models/{model}/infer", {"inputs": [tensor]}, seconds)
+
+    def ask_pipeline(self, model: str, seconds: float) -> None:
+        """Sends a request without a prompt to a pipeline, which rejects it without asking its engine.
+
+        Args:
+            model: its name.
+            seconds: timeout.
+
+        Raises:
+            Refused: any answer but the expected error.
+            Unreachable: no answer.
+        """
+        try:
+            answer = self._fetch_path(f"/v2/models/{model}/generate", {}, seconds)
+        except Refused as error:
+            if _PIPELINE_ANSWER not in str(error):
+                raise
+        else:
+            raise Refused(f"it accepted a request without a prompt: {answer[:200]!r}")
 
     def total(self, metrics: Iterable[str], seconds: float = _QUICK_SECONDS) -> float:
-        """The sum of all series of these metrics; a metric that is not there counts as 0."""
-        request = urllib.request.Request(f"{self._metrics_url}/metrics")
-        return total(self._fetch(request, seconds).decode(), metrics)
+        """The sum of all series of these metrics; a missing metric counts as 0.
 
-    def _yes(self, path: str) -> bool:
+        Args:
+            metrics: names, without labels.
+            seconds: timeout.
+
+        Raises:
+            Refused: the answer is an error, or no metrics.
+            Unreachable: no answer.
+        """
+        body = self._fetch(urllib.request.Request(f"{self._metrics_url}/metrics"), seconds)
         try:
-            self._ask(path)
+            return total(body.decode(), metrics)
+        except ValueError as error:
+            raise Refused(f"unexpected answer to a request for metrics: {error}") from None
+
+    def _succeeds(self, path: str) -> bool:
+        try:
+            self._fetch_path(path, None, _QUICK_SECONDS)
         except (Refused, Unreachable):
             return False
         return True
 
-    def _ask(self, path: str, body: Any = None, seconds: float = _QUICK_SECONDS) -> bytes:
+    def _fetch_path(self, path: str, body: Any, seconds: float) -> bytes:
         data = None if body is None else json.dumps(body).encode()
         return self._fetch(urllib.request.Request(self._url + path, data, self._lock.http_headers()), seconds)
 
@@ -124,19 +198,26 @@ class ControlApi:
         except urllib.error.HTTPError as error:
             raise Refused(_reason(error)) from None
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"{request.full_url}: {error or type(error).__name__}") from None
+            # urllib wraps a timeout of the connection attempt, but not one of the answer.
+            cause = getattr(error, "reason", error)
+            if isinstance(cause, TimeoutError):
+                raise TimedOut(f"{request.full_url}: no answer within {seconds:g} s") from None
+            raise Gone(f"{request.full_url}: {error or type(error).__name__}") from None
 
 
 def total(exposition: str, metrics: Iterable[str]) -> float:
-    """Adds up series of a Prometheus text.
+    """Sums series of metrics in Prometheus' text format.
 
     Args:
         exposition: the text.
         metrics: names of metrics, without labels.
+
+    Raises:
+        ValueError: a value is not a number.
     """
-    wanted = frozenset(metrics)
+    selected = frozenset(metrics)
     lines = (line.rpartition(" ") for line in exposition.splitlines() if not line.startswith("#"))
-    return sum(float(value) for series, _, value in lines if series.partition("{")[0] in wanted)
+    return sum(float(value) for series, _, value in lines if series.partition("{")[0] in selected)
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -1,4 +1,4 @@
-"""Which models a pod must have ready: those it booted with and that the endpoint files still want."""
+"""The desired state: which models must be ready, according to the endpoint files."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from tritonllm import api, files
 from tritonllm.serve import loader
 
 
-def required_models(boot: Iterable[str], endpoints: Iterable[api.LLMEndpoint]) -> dict[str, tuple[str, ...]]:
-    """Endpoints in the boot set that are still wanted, each with its models; sorted.
+def required_models(
+    started: Iterable[str], endpoints: Iterable[api.LLMEndpoint]
+) -> dict[str, tuple[str, ...]]:
+    """Endpoints that the supervisor started with and that the files still contain, each with its models; sorted.
 
-    An endpoint that was added later is loaded by whoever added it, and one that was removed may go: neither
-    makes the pod unready.
+    Neither an endpoint that was added later, which another client loads, nor one that was removed makes the pod
+    unready.
 
     Args:
-        boot: models that this supervisor loads.
-        endpoints: what the files say now.
+        started: models that this supervisor loads.
+        endpoints: the present contents of the files.
     """
-    booted = frozenset(boot)
-    still = {endpoint.name: tuple(sorted(loader.order(endpoint))) for endpoint in endpoints}
-    return {name: models for name, models in sorted(still.items()) if booted.issuperset(models)}
+    loaded = frozenset(started)
+    present = {endpoint.name: tuple(sorted(loader.order(endpoint))) for endpoint in endpoints}
+    return {name: models for name, models in sorted(present.items()) if loaded.issuperset(models)}
 
 
 class EndpointFiles:
-    """The endpoint files, read again when one of them changes."""
+    """The endpoint files, reread when one of them changes."""
 
     def __init__(
         self,
@@ -34,33 +36,33 @@ class EndpointFiles:
         endpoints: list[api.LLMEndpoint],
         problem: Callable[[str], None],
     ) -> None:
-        """Starts from what was read.
+        """Starts with the endpoints that were read before.
 
         Args:
-            paths: the files, or directories of them; they may be links that are swapped.
+            paths: the files, or directories of them; symbolic links may be swapped.
             load: reads and validates them; raises ValueError or OSError.
-            endpoints: what they said at the start.
-            problem: told once when they can't be read any more.
+            endpoints: the result of the first read.
+            problem: called once per change that can't be read.
         """
         self._paths = paths
         self._load = load
         self._endpoints = endpoints
         self._gating = files.needed(paths)
         self._problem = problem
-        self._seen = self._look()
+        self._seen = self._identities()
 
     def endpoints(self) -> list[api.LLMEndpoint]:
-        """What the files say; while they can't be read, what they said last."""
+        """The endpoints in the files; the last valid ones while the files can't be read."""
         self._read()
         return self._endpoints
 
     def gating(self) -> frozenset[str]:
-        """The endpoints that they call needed; see `files.NEEDED`."""
+        """Names of the endpoints that gate readiness; see `files.NEEDED`."""
         self._read()
         return self._gating
 
     def _read(self) -> None:
-        now = self._look()
+        now = self._identities()
         if now != self._seen:
             self._seen = now
             try:
@@ -68,10 +70,10 @@ class EndpointFiles:
                 self._gating = files.needed(self._paths)
             except (ValueError, OSError) as error:
                 self._problem(
-                    f"the endpoint files changed and can't be read, so the last good ones count: {error}"
+                    f"the endpoint files changed but can't be read; the last valid version stays in use: {error}"
                 )
 
-    def _look(self) -> list[tuple[str | int, ...]]:
+    def _identities(self) -> list[tuple[str | int, ...]]:
         return [(str(path), *_identity(path)) for path in files.expand(self._paths)]
 
 

@@ -1,4 +1,4 @@
-"""The supervisor's life: check, render, start, watch, drain, clean. `serve.run` is its only entry."""
+"""The supervisor: checks, renders, starts tritonserver, watches it, drains and cleans up. `run` is its entry point."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tritonllm.serve import (
     control_api,
     desired,
     health,
+    health_port,
     preflight,
     processes,
     stale_runs,
@@ -34,31 +35,31 @@ from tritonllm.weights import layout
 
 _TICK_SECONDS = 0.5
 _START_SECONDS = 60.0
-# Nothing that the supervisor's loop waits for takes this long.
+# Nothing that the main loop waits for takes this long.
 _STUCK_SECONDS = 30.0
-# Models report their gauges every 0.2 s, so a request that just came is not yet in them.
+# Models report their gauges every 0.2 s, so a request that has just arrived is not yet counted.
 _QUIET_SECONDS = 0.5
-# A tritonserver that takes longer to count its requests has some.
+# A tritonserver that takes longer to report its metrics is busy.
 _COUNT_SECONDS = 1.0
 _GAUGES = (metric_names.RUNNING, metric_names.WAITING)
 
 
 def run(options: Options) -> int:
-    """Serves until it is told to stop.
+    """Serves until a signal requests a shutdown.
 
-    Call it in the main thread of a process that does nothing else: everything below that process is ended.
+    Call it in the main thread of a process that does nothing else: it kills all descendants of the process.
 
     Args:
         options: what to serve, and where.
 
     Returns:
-        The exit code: 0 after SIGTERM or Ctrl-C, 1 when there is nothing to serve, or serving broke for good.
+        The exit code: 0 after SIGTERM or Ctrl-C; 1 if no endpoint can be served, or the restart budget is exhausted.
 
     Raises:
-        files.Invalid: the endpoint files are wrong.
-        preflight.PreflightError: this machine can't serve them as it is.
+        files.Invalid: the endpoint files are invalid.
+        preflight.PreflightError: the endpoints can't be served on this machine.
     """
-    # First of all: the kernel drops a signal to the first process of a container that has no handler for it.
+    # First of all: the kernel drops signals to the first process of a container that have no handler.
     with Signals() as signals:
         endpoints = files.load(options.files)
         binary = binaries.find()
@@ -75,7 +76,7 @@ def run(options: Options) -> int:
 
 
 class _Supervisor:
-    """What lives as long as `run`; a tritonserver and what is known of it are a `ServerInstance`."""
+    """State that outlives a restart of tritonserver; everything else is in `ServerInstance`."""
 
     def __init__(
         self,
@@ -108,17 +109,18 @@ class _Supervisor:
         self._restarts = watch.RestartBudget()
         self._current: ServerInstance | None = None
         self._in_use = contextlib.ExitStack()
-        self._note = "tritonserver is being started"
+        self._hung: dict[str, str] = {}
+        self._note = "tritonserver is starting"
         self._turned = time.monotonic()
 
     def run(self) -> int:
-        ready, live = health.Cached(self._readiness), health.Cached(self._liveness)
-        # Stopping is not cached: from the signal on, nobody may send another request.
+        ready, live = health_port.Cached(self._readiness), health_port.Cached(self._liveness)
+        # The shutdown is not cached: from the signal on, no client should send another request.
         questions = {
             "/readyz": lambda: self._stopping(False) or ready(),
             "/livez": lambda: self._stopping(True) or live(),
         }
-        port = health.Port(self._options.host, self._options.health_port, questions)
+        port = health_port.Port(self._options.host, self._options.health_port, questions, self._no_probes)
         try:
             return self._serve()
         finally:
@@ -131,24 +133,24 @@ class _Supervisor:
             if self._signals.count:
                 self._drain()
                 return 0
+            hung = self._current is not None and self._current.hung is not None
             self._end()
             if reason is None:
                 return 1
-            delay = self._restarts.delay(time.monotonic())
+            # Leaving out an endpoint whose load hangs needs no budget: it happens once per endpoint.
+            delay = 0.0 if hung else self._restarts.delay(time.monotonic())
             if delay is None:
-                self._report.problem(f"{reason}\ngiving up, as tritonserver was {self._restarts.exhausted()}")
+                self._report.problem(f"{reason}\ngiving up: tritonserver was {self._restarts.exhausted()}")
                 return 1
-            self._note = "tritonserver is being started anew"
-            self._report.problem(
-                f"{reason}\nstarting tritonserver anew{f' in {delay:.0f} s' if delay else ''}"
-            )
+            self._note = "tritonserver is restarting"
+            self._report.problem(f"{reason}\nrestarting tritonserver{f' in {delay:.0f} s' if delay else ''}")
             self._signals.wait(delay)
 
     def _start(self) -> str | None:
-        """Starts tritonserver and the loading of its models; returns what went wrong."""
+        """Starts tritonserver and begins to load its models; returns what went wrong, if anything."""
         endpoints = _pinned(self._options, self._files.endpoints())
-        # Again at each start: weights come and go meanwhile.
-        unservable = preflight.unservable(self._options, endpoints, gpu=self._gpu)
+        # Checked at each start, as weights come and go.
+        unservable = {**preflight.unservable(self._options, endpoints, gpu=self._gpu), **self._hung}
         for name, problem in unservable.items():
             self._report.problem(f"{name} is not served: {problem}")
         self._in_use.close()
@@ -156,7 +158,6 @@ class _Supervisor:
         self._write_repository(endpoints)
         command = triton.arguments(
             self._options,
-            endpoints,
             self._binary,
             repository=self._repository,
             backends=self._backends,
@@ -182,10 +183,10 @@ class _Supervisor:
         return None
 
     def _watch(self) -> str | None:
-        """Waits for a signal or for trouble.
+        """Watches tritonserver until it needs a restart or `serve` ends.
 
         Returns:
-            Why tritonserver must be started anew; None to leave.
+            Why tritonserver has to be restarted; None to exit.
         """
         current = self._current
         assert current is not None
@@ -195,24 +196,31 @@ class _Supervisor:
             self._orphans.tend(current.server.pid)
             if trouble := current.death() or current.restart_reason:
                 return trouble
-            if current.load_failed:
-                # Together and last: of a container that ends, the end of its log is what is seen.
+            if current.hung is not None:
+                self._hung[current.hung.endpoint] = str(current.hung)
+            if current.load_failed or (current.hung and not current.servable(self._hung)):
+                # One message, and the last one: Kubernetes shows the end of a terminated container's log.
                 reasons = "".join(f"\n    {line}" for line in current.reasons())
                 self._report.problem(f"no endpoint could be loaded, so there is nothing to serve:{reasons}")
                 return None
-            if trigger.should_check(current.alive(), time.monotonic()):
+            if current.hung is not None:
+                return f"{current.hung.model}: {current.hung}; {current.hung.endpoint} is not served"
+            alive, now = current.alive(), time.monotonic()
+            current.watch_loading(alive, now)
+            if trigger.should_check(alive, now):
                 try:
                     for model in watch.confirmed_dead_models(current.index, current.alive):
                         current.heal(model, self._orphans.gone)
                 except (control_api.Unreachable, control_api.Refused):
-                    trigger.check_next()
+                    trigger.retry()
             self._signals.wait(_TICK_SECONDS)
         return None
 
     def _drain(self) -> None:
-        """Lets requests end, also those that still come, then tritonserver; the second signal ends all at once.
+        """Waits until no requests are in flight, then ends tritonserver; a second signal ends everything at once.
 
-        They come as long as clients are connected: gRPC's are asked to go elsewhere within `CONNECTION_AGE_SECONDS`.
+        Requests keep arriving while clients are connected; gRPC clients are asked to reconnect, and so to find another
+        server, within `CONNECTION_AGE_SECONDS`.
         """
         current = self._current
         if current is None:
@@ -234,7 +242,7 @@ class _Supervisor:
             if (busy or clients) and not reported:
                 reported = True
                 what = f"{busy or 0:.0f} requests and {clients} gRPC connections"
-                self._report.step(f"stopping: {what} may take {seconds:.0f} s to end")
+                self._report.step(f"draining: waiting up to {seconds:.0f} s for {what}")
             self._signals.wait(0.1)
         self._report.step("stopping tritonserver")
         current.stop(max(0.0, deadline - time.monotonic()), force=lambda: self._signals.count > 1)
@@ -248,17 +256,22 @@ class _Supervisor:
                 file.write_bytes(content)
 
     def _end(self) -> None:
-        """Leaves no process and no shared memory of the current tritonserver."""
+        """Ends all processes of the current tritonserver and removes its shared memory."""
         current, self._current = self._current, None
         if current is not None:
             current.server.kill()
         if left := processes.end_all(keep=self._reaper.pid):
-            self._report.problem(f"could not end the processes {', '.join(map(str, left))}")
+            self._report.problem(f"could not kill the processes {', '.join(map(str, left))}")
         self._run_lock.clear_shared_memory()
         self._in_use.close()
 
     def _stopping(self, well: bool) -> health.ProbeResult | None:
-        return (well, ["it is stopping"]) if self._signals.count else None
+        return (well, ["shutting down"]) if self._signals.count else None
+
+    def _no_probes(self, error: Exception) -> None:
+        self._report.problem(
+            f"the port of /readyz and /livez failed, so probes fail until a restart: {error!r}"
+        )
 
     def _readiness(self) -> health.ProbeResult:
         current = self._current
@@ -267,7 +280,12 @@ class _Supervisor:
         statuses = current.models.statuses()
         required = desired.required_models(statuses, self._files.endpoints())
         return health.readiness(
-            required, statuses, current.control.ready, time.monotonic(), self._files.gating()
+            required,
+            statuses,
+            current.control.ready,
+            time.monotonic(),
+            self._files.gating(),
+            current.loading.progress,
         )
 
     def _liveness(self) -> health.ProbeResult:
@@ -277,16 +295,16 @@ class _Supervisor:
         current = self._current
         if current is None or not current.started:
             return True, [self._note]
-        return health.liveness(current.index(), current.alive(), current.models.statuses(), current.ask)
+        return current.liveness()
 
 
 def _pinned(options: Options, endpoints: Sequence[api.LLMEndpoint]) -> list[api.LLMEndpoint]:
-    """The endpoints, each with the commit of its weights that is here at this moment."""
+    """The endpoints, each with the commit of its weights that is in the cache now."""
     return weights_of.pinned(layout.Cache(Path(options.weights)), endpoints)
 
 
 def _busy(current: ServerInstance) -> float | None:
-    """How many requests tritonserver has; None where it is too busy to tell."""
+    """Number of requests in flight or queued; None if tritonserver is too busy to tell."""
     try:
         return current.control.total(_GAUGES, _COUNT_SECONDS)
     except (control_api.Unreachable, control_api.Refused):
@@ -297,7 +315,9 @@ def _prepared(binary: binaries.Binary) -> Path | None:
     try:
         return binaries.prepare(binary, paths.cache())
     except OSError as error:
-        raise preflight.PreflightError([f"can't write to the cache: {error}; set XDG_CACHE_HOME"]) from None
+        raise preflight.PreflightError(
+            [f"can't write to the cache: {error}; set XDG_CACHE_HOME to a writable directory"]
+        ) from None
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from tritonllm import api
-from tritonllm.serve import desired, health
+from tritonllm.serve import desired, health, health_port
 from tritonllm.serve.model_states import ModelStates, ModelStatus, Phase
 
 MODELS = ("chat-engine", "chat-guardrail", "chat")
@@ -43,12 +43,12 @@ def test_a_pod_must_have_what_it_booted_and_is_still_wanted(
 @pytest.mark.parametrize(
     ("phase", "reason", "triton", "sentence"),
     [
-        (Phase.WAITING, "", False, "chat waits for its turn to load (for 7 s)"),
+        (Phase.WAITING, "", False, "chat is waiting to be loaded (for 7 s)"),
         (Phase.LOADING, "", False, "chat is being loaded (for 7 s)"),
-        (Phase.LOADED, "", False, "chat was loaded, but Triton does not call it ready"),
+        (Phase.LOADED, "", False, "chat is loaded, but Triton does not report it as ready"),
         (Phase.FAILED, "no weights", False, "chat could not be loaded: no weights"),
-        # Triton 24.10 calls a model ready whose process is dead.
-        (Phase.HEALING, "", True, "chat lost its process and is being loaded again (for 7 s)"),
+        # Triton 24.10 reports a model as ready whose process is dead.
+        (Phase.HEALING, "", True, "chat lost its process and is being reloaded (for 7 s)"),
     ],
 )
 def test_what_is_not_ready_is_named_with_the_reason(
@@ -95,7 +95,7 @@ BROKEN = {
             (
                 False,
                 [
-                    "chat lost its process and is being loaded again (for 1 s)",
+                    "chat lost its process and is being reloaded (for 1 s)",
                     "code could not be loaded: it needs code-engine",
                     "code-engine could not be loaded: no room",
                 ],
@@ -105,7 +105,7 @@ BROKEN = {
         (
             WELL | {"code": ModelStatus(Phase.LOADED, 0), "code-engine": ModelStatus(Phase.LOADED, 0)},
             {*WELL, "code-engine"},
-            (True, ["ready: chat, chat-engine", "code was loaded, but Triton does not call it ready"]),
+            (True, ["ready: chat, chat-engine", "code is loaded, but Triton does not report it as ready"]),
         ),
         (
             WELL | {"code": ModelStatus(Phase.WAITING, 0), "code-engine": ModelStatus(Phase.LOADED, 0)},
@@ -113,8 +113,8 @@ BROKEN = {
             (
                 False,
                 [
-                    "code waits for its turn to load (for 1 s)",
-                    "code-engine was loaded, but Triton does not call it ready",
+                    "code is waiting to be loaded (for 1 s)",
+                    "code-engine is loaded, but Triton does not report it as ready",
                 ],
             ),
         ),
@@ -139,7 +139,7 @@ def test_a_pod_that_others_would_go_for_is_not_ready_without_what_they_serve(ser
     statuses = WELL | (BROKEN if "code-engine" not in served else loaded)
     ready, sentences = health.readiness(BOTH, statuses, served.__contains__, 1.0, gating={"code", "gone"})
     assert not ready
-    assert sentences[-1] == "code is served by other pods, which stay until it is served here, too"
+    assert sentences[-1] == "code is served by other pods, which keep running until this pod serves it too"
     assert health.readiness(BOTH, statuses, served.__contains__, 1.0, gating={"chat"})[0]
 
 
@@ -168,8 +168,11 @@ def without(model: str) -> dict[str, frozenset[int]]:
     ("change", "expected"),
     [
         ({}, (True, ["alive: chat, chat-engine, chat-guardrail"])),
-        ({"alive": without("chat-engine")}, (False, ["chat-engine has no living process"])),
-        ({"answer": "timed out"}, (False, ["chat-guardrail does not answer: timed out"])),
+        ({"alive": without("chat-engine")}, (False, ["chat-engine has no running process"])),
+        (
+            {"unanswered": {"chat-guardrail": "timed out"}},
+            (False, ["chat-guardrail does not answer: timed out"]),
+        ),
         (
             {"alive": without("chat"), "statuses": LOADED | {"chat": ModelStatus(Phase.HEALING, 0)}},
             (True, ["alive: chat, chat-engine, chat-guardrail"]),
@@ -178,7 +181,7 @@ def without(model: str) -> dict[str, frozenset[int]]:
             {
                 "index": INDEX | {"chat-guardrail": "UNAVAILABLE"},
                 "alive": without("chat-guardrail"),
-                "answer": "no",
+                "unanswered": {"chat-guardrail": "no"},
             },
             (True, ["alive: chat, chat-engine"]),
         ),
@@ -194,9 +197,46 @@ def without(model: str) -> dict[str, frozenset[int]]:
     ],
 )
 def test_it_lives_while_what_is_loaded_answers(change: dict, expected: health.ProbeResult) -> None:
-    given = {"index": INDEX, "alive": ALIVE, "statuses": LOADED} | change
-    answer = given.pop("answer", None)
-    assert health.liveness(**given, ask=lambda _: answer) == expected
+    given = {"index": INDEX, "alive": ALIVE, "statuses": LOADED, "unanswered": {}} | change
+    assert health.liveness(**given) == expected
+
+
+def test_what_is_being_loaded_is_named_with_its_progress() -> None:
+    statuses = {"chat": ModelStatus(Phase.LOADING, 100.0)}
+    result = health.readiness(
+        {"chat": ["chat"]}, statuses, lambda _: False, now=350.0, progress=lambda _: "; last error: no room"
+    )
+    assert result == (False, ["chat is being loaded (for 250 s); last error: no room"])
+
+
+NO_ANSWER = {"chat": "no answer within 3 s"}
+
+
+def test_a_model_is_stuck_when_it_has_not_answered_for_long_enough() -> None:
+    detector = health.StuckDetector(seconds=30)
+    assert [detector.stuck(NO_ANSWER, now) for now in (100, 110, 120)] == [{}, {}, {}]
+    assert detector.stuck(NO_ANSWER, 130) == {"chat": "no answer within 3 s (for 30 s)"}
+
+
+def test_one_answer_starts_the_count_again() -> None:
+    detector = health.StuckDetector(seconds=30)
+    answers = [NO_ANSWER, NO_ANSWER, {}, NO_ANSWER, NO_ANSWER, NO_ANSWER]
+    assert [detector.stuck(answer, now) for now, answer in zip(range(0, 60, 10), answers, strict=True)] == [
+        {}
+    ] * 6
+
+
+def test_failures_that_are_far_apart_are_not_consecutive() -> None:
+    detector = health.StuckDetector(seconds=30)
+    assert [detector.stuck(NO_ANSWER, now) for now in (0, 1000, 2000)] == [{}, {}, {}]
+
+
+def test_each_model_is_counted_by_itself() -> None:
+    detector = health.StuckDetector(seconds=30)
+    for now in (0, 15):
+        detector.stuck(NO_ANSWER, now)
+    found = detector.stuck(NO_ANSWER | {"code": "no answer within 3 s"}, 30)
+    assert found.keys() == {"chat"}
 
 
 def test_probes_that_come_together_cost_one_question() -> None:
@@ -206,7 +246,7 @@ def test_probes_that_come_together_cost_one_question() -> None:
         asked.append(time.monotonic())
         return True, ["well"]
 
-    cached = health.Cached(question, seconds=60)
+    cached = health_port.Cached(question, seconds=60)
     threads = [threading.Thread(target=cached) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -217,7 +257,7 @@ def test_probes_that_come_together_cost_one_question() -> None:
 
 def test_an_answer_is_asked_for_again_when_it_is_old() -> None:
     answers = iter([(True, ["well"]), (False, ["not well"])])
-    cached = health.Cached(lambda: next(answers), seconds=0)
+    cached = health_port.Cached(lambda: next(answers), seconds=0)
     assert [cached()[0], cached()[0]] == [True, False]
 
 
@@ -234,13 +274,16 @@ def test_the_port_answers_in_sentences() -> None:
     def broken() -> health.ProbeResult:
         raise OSError("no answer from Triton")
 
-    port = health.Port(
-        "127.0.0.1", 0, {"/readyz": lambda: (False, ["chat waits", "code waits"]), "/livez": broken}
+    port = health_port.Port(
+        "127.0.0.1",
+        0,
+        {"/readyz": lambda: (False, ["chat waits", "code waits"]), "/livez": broken},
+        lambda error: pytest.fail(str(error)),
     )
     try:
         assert get(port.number, "/readyz?verbose") == (503, "chat waits\ncode waits\n")
-        assert get(port.number, "/livez") == (503, "can't tell: no answer from Triton\n")
-        assert get(port.number, "/") == (404, "nothing here; ask /readyz or /livez\n")
+        assert get(port.number, "/livez") == (503, "the probe failed: no answer from Triton\n")
+        assert get(port.number, "/") == (404, "not found; try /readyz or /livez\n")
     finally:
         port.close()
 

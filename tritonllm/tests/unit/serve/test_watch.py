@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tritonllm.serve import watch
+from tritonllm.serve import control_api, watch
 
 
 def pids(**models: int) -> dict[str, frozenset[int]]:
@@ -52,7 +52,7 @@ def test_triton_is_asked_now_and_then_anyway() -> None:
 def test_triton_is_asked_again_after_it_did_not_answer() -> None:
     trigger = watch.ProbeTrigger(every=1000)
     trigger.should_check({}, now=0)
-    trigger.check_next()
+    trigger.retry()
     assert trigger.should_check({}, now=1)
 
 
@@ -74,24 +74,36 @@ class Triton:
         self._load = load
         self.asked: list[str] = []
 
-    def config(self, model: str) -> str:
+    def config(self, model: str, seconds: float) -> str:
         return '{"changed": "in place"}'
 
-    def unload(self, model: str) -> None:
+    def unload(self, model: str, seconds: float) -> None:
         self.asked.append("unload")
 
-    def index(self) -> dict[str, str]:
+    def index(self, seconds: float) -> dict[str, str]:
         return {"chat": self._states.pop(0) if len(self._states) > 1 else self._states[0]}
 
-    def load(self, model: str, config: str | None = None) -> None:
+    def load(self, model: str, config: str | None = None, seconds: float | None = None) -> None:
         if self._load:
             raise self._load
         self.asked.append(f"load {config}")
 
 
+@pytest.mark.parametrize("step", ["config", "unload", "index", "load"])
+def test_a_triton_that_does_not_answer_in_time_is_restarted(step: str) -> None:
+    triton = Triton(["UNAVAILABLE"])
+
+    def time_out(*_: object) -> None:
+        raise control_api.TimedOut("no answer within 30 s")
+
+    setattr(triton, step, time_out)
+    with pytest.raises(watch.RecoveryFailed):
+        watch.heal(triton, "chat", orphans_gone=lambda: True, load_timeout=60)  # pyright: ignore[reportArgumentType]
+
+
 def test_a_model_comes_back_with_the_configuration_it_had() -> None:
     triton = Triton(["UNLOADING", "UNLOADING", "UNAVAILABLE"])
-    watch.heal(triton, "chat", orphans_gone=lambda: True)  # pyright: ignore[reportArgumentType]
+    watch.heal(triton, "chat", orphans_gone=lambda: True, load_timeout=60)  # pyright: ignore[reportArgumentType]
     assert triton.asked == ["unload", 'load {"changed": "in place"}']
 
 
@@ -100,7 +112,7 @@ def test_a_model_comes_back_with_the_configuration_it_had() -> None:
     [
         (Triton(["UNLOADING"]), True, "requests in flight keep it from unloading"),
         (Triton(["UNAVAILABLE"]), False, "processes that it had started do not end"),
-        (Triton(["UNAVAILABLE"], watch.control_api.Refused("no room")), True, "no room"),
+        (Triton(["UNAVAILABLE"], control_api.Refused("no room")), True, "no room"),
     ],
     ids=["pinned", "orphans", "does not load"],
 )
@@ -109,4 +121,4 @@ def test_what_can_not_be_healed_says_why(
 ) -> None:
     monkeypatch.setattr(watch, "_UNLOAD_SECONDS", 0.1)
     with pytest.raises(watch.RecoveryFailed, match=reason):
-        watch.heal(triton, "chat", orphans_gone=lambda: orphans_gone)  # pyright: ignore[reportArgumentType]
+        watch.heal(triton, "chat", orphans_gone=lambda: orphans_gone, load_timeout=60)  # pyright: ignore[reportArgumentType]
