@@ -56,6 +56,7 @@ class Binary:
             made["PATH"] = os.pathsep.join((str(Path(sys.prefix) / "bin"), base.get("PATH", os.defpath)))
         made.setdefault("LC_ALL", "C.UTF-8")
         # A cached bytecode file would change the model directory, which makes Triton reload the model.
+        # workaround: W8
         made["PYTHONDONTWRITEBYTECODE"] = "1"
         return made
 

@@ -114,7 +114,7 @@ class ControlApi:
         """
         try:
             # Over HTTP, Triton loads on a thread that also serves streams: those would stall and lose text.
-            # workaround: W9
+            # workaround: W5
             with triton.InferenceServerClient(self._grpc, channel_args=_CHANNEL) as client:
                 client.load_model(model, self._lock.grpc_headers(), config=config, client_timeout=seconds)
         except InferenceServerException as error:

@@ -4,6 +4,7 @@ Triton's own probes are not sufficient: 24.10 reports a model as ready whose pro
 to load makes the whole server unready.
 """
 # workaround: W1
+# workaround: W9
 
 from __future__ import annotations
 

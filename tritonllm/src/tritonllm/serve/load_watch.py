@@ -74,6 +74,8 @@ class WorkerWatch:
     vLLM can wait for ever for a worker that crashed, for example with a CUDA error.
     """
 
+    # workaround: W19
+
     def __init__(self, grace: float = _WORKER_GRACE_SECONDS) -> None:
         """Starts without any known worker.
 

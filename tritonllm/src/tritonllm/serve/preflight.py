@@ -154,6 +154,7 @@ def program(binary: binaries.Binary | None, libpython: str | None, numpy: str | 
             f"{binaries.LIBPYTHON} not found; models need a Python with a shared library"
             f" (Debian: apt install {binaries.LIBPYTHON.split('.so')[0]}; pyenv: --enable-shared)"
         )
+    # workaround: W6
     if numpy is not None and int(numpy.partition(".")[0]) >= 2:
         problems.append(f"numpy {numpy} crashes the models of Triton 24.10; `pip install 'numpy<2'`")
     return problems
@@ -283,6 +284,7 @@ def python_backend(directory: Path) -> list[str]:
     Args:
         directory: its path.
     """
+    # workaround: W7
     if os.access(directory, os.W_OK):
         return []
     return [

@@ -10,7 +10,7 @@ Run as a script that needs only the standard library, so that it is small:
 
 Its standard input is a pipe whose other end only the supervisor holds.
 """
-# workaround: W6
+# workaround: W4
 
 from __future__ import annotations
 

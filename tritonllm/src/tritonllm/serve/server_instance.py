@@ -189,7 +189,7 @@ class ServerInstance:
             lambda error: self._report.problem(f"waiting for the last requests failed: {error!r}"),
         )
         watch.within(seconds + _DIRECT_SECONDS, lambda: force() or not finish.is_alive())
-        # workaround: W4
+        # workaround: W3
         self.server.kill()
 
     def _finish(self, seconds: float) -> None:
