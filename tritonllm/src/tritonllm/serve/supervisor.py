@@ -227,18 +227,18 @@ class _Supervisor:
             return
         seconds = self._options.drain_seconds if current.started else 0
         deadline = time.monotonic() + seconds
-        idle_since = time.monotonic() + _QUIET_SECONDS
+        idle_since = time.monotonic()
         connection_deadline = time.monotonic() + triton.CONNECTION_AGE_SECONDS * (
             1 + triton.CONNECTION_AGE_VARIES
         )
         reported = False
-        while self._signals.count == 1 and time.monotonic() < min(deadline, idle_since):
+        while self._signals.count == 1 and time.monotonic() < min(deadline, idle_since + _QUIET_SECONDS):
             busy = _busy(current)
             clients = 0
             if time.monotonic() < connection_deadline:
                 clients = connections.from_elsewhere(current.server.pid, self._options.grpc_port)
             if busy != 0 or clients:
-                idle_since = time.monotonic() + _QUIET_SECONDS
+                idle_since = time.monotonic()
             if (busy or clients) and not reported:
                 reported = True
                 what = f"{busy or 0:.0f} requests and {clients} gRPC connections"

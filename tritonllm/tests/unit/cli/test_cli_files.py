@@ -275,6 +275,7 @@ def test_serve_passes_its_options_on(endpoint: Path, monkeypatch: pytest.MonkeyP
         "3",
     ]
     arguments += ["--health-port", "4", "--drain-seconds", "5", "--allow-direct-engine", "--logs", "stderr"]
+    arguments += ["--load-timeout", "60"]
     assert run("serve", endpoint, *arguments).exit_code == 7
     (options,) = seen
     assert options.files == (endpoint,)
@@ -282,6 +283,7 @@ def test_serve_passes_its_options_on(endpoint: Path, monkeypatch: pytest.MonkeyP
     assert [port for _, port in options.ports()] == [1, 2, 3, 4]
     assert (options.host, options.drain_seconds, options.logs) == ("0.0.0.0", 5, "stderr")
     assert options.allow_direct_engine
+    assert options.load_timeout == 60
     assert isinstance(options.reporter, serve.Lines)
 
 
