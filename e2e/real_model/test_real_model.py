@@ -16,7 +16,7 @@ from harness.cluster import Cluster
 from harness.helm import Release
 from harness.images import ROOT
 from harness.kubernetes import Kubernetes, name
-from tritonllm import places
+from tritonllm import paths
 
 _READY_SECONDS = 600
 _FRANCE = "What is the capital of France?"
@@ -26,7 +26,7 @@ _GERMANY = "What is the capital of Germany?"
 @pytest.fixture(scope="session")
 def smollm2(cluster: Cluster, small: str) -> str:
     """An image with the weights in /data, on every node."""
-    weights = Path(os.environ.get("TRITONLLM_WEIGHTS") or places.weights())
+    weights = Path(os.environ.get("TRITONLLM_WEIGHTS") or paths.weights())
     command = [sys.executable, str(ROOT / "tools/demo_model.py")]
     subprocess.run(command, check=True, env=os.environ | {"TRITONLLM_WEIGHTS": str(weights)})
     return images.load(cluster, images.with_files(small, weights / "smollm2-135m-instruct"))

@@ -32,4 +32,5 @@ class SimulatedArgs(pydantic.BaseModel):
     fail_on: str = pydantic.Field(
         default="", description="A prompt with this text in it fails after a few tokens."
     )
+    load_seconds: float = pydantic.Field(default=0, ge=0, description="How long loading takes.")
     fail_to_load: str = pydantic.Field(default="", description="The engine can't be loaded, for this reason.")

@@ -1,6 +1,6 @@
 """A server process some of whose endpoints are bad, by their names: run in place of `server.py`.
 
-`slow`: its engine takes for ever to load. `forks`: its engine has a worker process that does not end by itself.
+`forks`: its engine has a worker process that does not end by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 from tritonllm import api, render, serve
 
 _BEFORE = {
-    "slow-engine": b"import time\ntime.sleep(600)",
     "forks-engine": b"import subprocess\nsubprocess.Popen(['sleep', '600'])",
 }
 _render = render.repository

@@ -196,7 +196,7 @@ def test_a_request_is_not_counted_for_ever_whose_process_was_killed_before_it_sa
     # Longer than a process takes to report that it has begun, and killed before it reports that it has ended.
     assert read(served, 50)["num_output_tokens"] == 50
     served.stub("chat").kill()
-    server.until(lambda: "chat: works again" in served.log.read_text(), 20, served.story)
+    server.until(lambda: "chat: recovered" in served.log.read_text(), 20, served.story)
     served.until_ready(10)
     assert busy(served) == 0
 
@@ -206,7 +206,7 @@ def test_endpoint_files_that_break_or_vanish_change_nothing(served: server.Serve
         # They are read again when somebody asks, and asked is at most once a second.
         status, text = served.probe("/readyz")
         assert (status, "narrow" in text) == (200, True)
-        return served.log.read_text().count("the last good ones count") == times
+        return served.log.read_text().count("the last valid version stays in use") == times
 
     file = served.files[1]
     original = file.read_text()

@@ -37,6 +37,7 @@ spec:
 
 
 BROKEN = endpoint("broken").replace("max_num_seqs: 8", "fail_to_load: no room on the card")
+SLOW = endpoint("slow").replace("max_num_seqs: 8", "load_seconds: 600")
 
 
 def blocked(served: server.Served, name: str, text: str) -> bool:
@@ -166,8 +167,7 @@ def test_one_endpoint_without_weights_alone_is_said_before_anything_starts(tmp_p
 
 
 def test_a_pod_waits_for_what_still_loads_also_behind_a_bad_endpoint() -> None:
-    endpoints = [BROKEN, endpoint("chat"), endpoint("slow")]
-    with server.running(endpoints, script=BAD_MODELS, wait=False) as served:
+    with server.running([BROKEN, endpoint("chat"), SLOW], wait=False) as served:
         server.until(lambda: "slow-engine is being loaded" in served.probe("/readyz")[1], 60, served.story)
         status, text = served.probe("/readyz")
         assert (status, "broken-engine could not be loaded" in text) == (503, True)
@@ -179,6 +179,35 @@ def test_nothing_but_bad_endpoints_ends_with_the_reason() -> None:
         *_, sentence, reason = served.log.read_text().splitlines()
         assert sentence == "problem: no endpoint could be loaded, so there is nothing to serve:"
         assert reason == "    broken-engine: RuntimeError: no room on the card"
+
+
+def test_an_engine_that_does_not_load_in_time_does_not_stop_the_others() -> None:
+    with server.running([SLOW, endpoint("chat")], load_timeout=15) as served:
+        log = served.log.read_text()
+        assert "slow-engine: it did not load within 15 s (--load-timeout)" in log
+        assert "slow is not served\nrestarting tritonserver\n" in log
+        text = served.probe("/readyz")[1]
+        assert text.startswith("ready: chat, chat-engine, chat-guardrail\n")
+        assert "slow-engine could not be loaded: it did not load within 15 s (--load-timeout)" in text
+        assert ask.generate(served, "chat", text_input="Hello", max_tokens=3)["finish_reason"] == "length"
+
+
+def test_an_engine_that_alone_does_not_load_in_time_ends_serve_with_the_reason() -> None:
+    with server.running([SLOW], load_timeout=1, wait=False) as served:
+        assert served.process.wait(60) == 1
+        *_, sentence, reason = served.log.read_text().splitlines()
+        assert sentence == "problem: no endpoint could be loaded, so there is nothing to serve:"
+        assert reason.startswith("    slow-engine: it did not load within 1 s (--load-timeout)")
+
+
+def test_a_load_that_takes_long_is_reported_and_shown_with_the_newest_line_of_the_log() -> None:
+    with server.running([SLOW], wait=False) as served:
+        server.until(
+            lambda: "slow-engine is being loaded (for 10 s)" in served.log.read_text(), 40, served.story
+        )
+        status, text = served.probe("/readyz")
+        assert (status, "slow-engine is being loaded (for 1" in text) == (503, True)
+        assert "; log: " in text
 
 
 def test_the_engine_is_private_unless_it_is_opened() -> None:
@@ -194,7 +223,7 @@ def test_a_killed_process_is_noticed_and_healed(model: str) -> None:
         triton = served.triton.pid
         served.stub(model).kill()
         server.until(lambda: f"{model}: its process died" in served.log.read_text(), 2, served.story)
-        server.until(lambda: f"{model}: works again" in served.log.read_text(), 10, served.story)
+        server.until(lambda: f"{model}: recovered" in served.log.read_text(), 10, served.story)
         served.until_ready(5)
         assert served.probe("/livez")[0] == 200
         assert served.triton.pid == triton
@@ -211,7 +240,7 @@ def test_a_policy_that_was_changed_in_place_survives_healing() -> None:
         httpx.post(url, json={"parameters": {"config": config}}, timeout=30).raise_for_status()
         server.until(lambda: len(served.stubs("chat-guardrail")) == 1, 10)
         served.stub("chat-guardrail").kill()
-        server.until(lambda: "chat-guardrail: works again" in served.log.read_text(), 15, served.story)
+        server.until(lambda: "chat-guardrail: recovered" in served.log.read_text(), 15, served.story)
         assert blocked(served, "chat", "the tuna")
         assert not blocked(served, "chat", "the swordfish")
 
@@ -231,7 +260,7 @@ def test_workers_of_a_killed_engine_are_ended_before_it_comes_back() -> None:
     with server.running([endpoint("forks")], script=BAD_MODELS) as served:
         (worker,) = [child for child in served.stub("forks-engine").children() if child.name() == "sleep"]
         served.stub("forks-engine").kill()
-        server.until(lambda: "forks-engine: works again" in served.log.read_text(), 15, served.story)
+        server.until(lambda: "forks-engine: recovered" in served.log.read_text(), 15, served.story)
         assert not worker.is_running()
 
 
@@ -255,7 +284,7 @@ def test_a_tritonserver_that_keeps_dying_is_given_up() -> None:
             served.triton.kill()
             server.until(lambda: not has_triton(served), 5, served.story)
         assert served.process.wait(15) == 1
-        assert "giving up, as tritonserver was started 3 times anew" in served.log.read_text()
+        assert "giving up: tritonserver was restarted 3 times within 10 minutes" in served.log.read_text()
 
 
 def has_triton(served: server.Served) -> bool:
@@ -274,12 +303,25 @@ def test_a_guardrail_that_hangs_is_not_alive() -> None:
         server.until(lambda: served.probe("/livez")[0] == 200, 15, served.story)
 
 
+def test_a_pipeline_that_hangs_for_a_while_is_not_alive() -> None:
+    with server.running([endpoint("chat")]) as served:
+        assert served.probe("/livez")[0] == 200
+        stub = served.stub("chat")
+        stub.suspend()
+        started = time.monotonic()
+        server.until(lambda: served.probe("/livez")[0] == 503, 60, served.story)
+        assert time.monotonic() - started > 25
+        assert "chat does not answer: " in served.probe("/livez")[1]
+        stub.resume()
+        server.until(lambda: served.probe("/livez")[0] == 200, 15, served.story)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stream_is_finished_before_the_end(number: signal.Signals) -> None:
     with server.running([endpoint("chat", inter_token_seconds=0.02)], drain_seconds=30) as served:
         with streaming(served, "chat") as seen:
             served.process.send_signal(number)
-            server.until(lambda: served.probe("/readyz") == (503, "it is stopping\n"), 2, served.story)
+            server.until(lambda: served.probe("/readyz") == (503, "shutting down\n"), 2, served.story)
             assert served.probe("/livez")[0] == 200
         assert "error" not in seen, seen
         assert seen["last"]["finish_reason"] in ("length", "stop")  # pyright: ignore[reportIndexIssue]
@@ -299,7 +341,9 @@ def test_the_second_signal_ends_it_at_once() -> None:
     with server.running([endpoint("chat", inter_token_seconds=1)], drain_seconds=60) as served:
         with streaming(served, "chat"):
             served.process.send_signal(signal.SIGINT)
-            server.until(lambda: "stopping: 1 requests" in served.log.read_text(), 5, served.story)
+            server.until(
+                lambda: "waiting up to 60 s for 1 requests" in served.log.read_text(), 5, served.story
+            )
             started = time.monotonic()
             served.process.send_signal(signal.SIGINT)
             assert served.process.wait(10) == 0
@@ -320,7 +364,7 @@ def test_an_idle_connection_does_not_delay_the_end() -> None:
 
 
 def test_it_can_be_stopped_while_an_engine_loads() -> None:
-    with server.running([endpoint("slow")], script=BAD_MODELS, wait=False) as served:
+    with server.running([SLOW], wait=False) as served:
         server.until(lambda: "slow-engine is being loaded" in served.probe("/readyz")[1], 30, served.story)
         started = time.monotonic()
         served.process.terminate()
@@ -335,7 +379,7 @@ def test_a_killed_supervisor_takes_everything_with_it() -> None:
         served.process.wait(5)
 
 
-def test_the_next_supervisor_cleans_up_when_even_the_guardian_was_killed() -> None:
+def test_the_next_supervisor_cleans_up_when_even_the_reaper_was_killed() -> None:
     with server.running([endpoint("chat")]) as served:
         (name,) = server.owned(served.pid)
         family = psutil.Process(served.pid).children(recursive=True)

@@ -106,10 +106,10 @@ def test_no_stream_is_cut_while_there_is_time_and_what_still_comes_is_served(
         streams = [pool.submit(ask_, served) for _ in range(6) for ask_ in (over_http, over_grpc)]
         server.until(lambda: running(served) == 12, 10, served.story)
         served.process.terminate()
-        server.until(lambda: served.probe("/readyz") == (503, "it is stopping\n"), 2, served.story)
+        server.until(lambda: served.probe("/readyz") == (503, "shutting down\n"), 2, served.story)
         # Removing a pod from a load balancer takes a while, and connections that are open stay so.
         late = [pool.submit(ask_, served) for _ in range(4) for ask_ in (over_http, over_grpc)]
-        assert served.probe("/livez") == (200, "it is stopping\n")
+        assert served.probe("/livez") == (200, "shutting down\n")
         assert {stream.result() for stream in (*streams, *late)} == {WHOLE}
         ended = time.monotonic()
         assert served.process.wait(30) == 0
@@ -162,7 +162,7 @@ def test_a_grpc_client_that_asks_now_and_then_is_served_until_its_connection_end
             over = time.monotonic() + pause
             server.until(lambda over=over: time.monotonic() > over or connections(served) != first, 5)
         assert asked > 2, served.story()
-        assert "stopping: 0 requests and 1 gRPC connections may take 60 s to end" in served.story()
+        assert "draining: waiting up to 60 s for 0 requests and 1 gRPC connections" in served.story()
         assert served.process.wait(30) == 0
 
 

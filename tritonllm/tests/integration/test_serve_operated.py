@@ -140,7 +140,7 @@ def test_an_endpoint_that_is_unloaded_before_the_files_change_takes_nobody_out_o
 ) -> None:
     with Polled(two.health + "/readyz", two.health + "/livez") as polled:
         unload(two, resource("code"))
-        server.until(lambda: "code was loaded, but Triton" in two.probe("/readyz")[1], 10, two.story)
+        server.until(lambda: "code is loaded, but Triton" in two.probe("/readyz")[1], 10, two.story)
         mounted.swap(resource("chat"))
         server.until(lambda: "code" not in two.probe("/readyz")[1], 10, two.story)
         # Longer than the watch takes to look at everything once.
@@ -165,7 +165,9 @@ def test_an_endpoint_that_leaves_the_files_before_it_is_unloaded_takes_nobody_ou
 def test_the_last_endpoint_may_go_too(mounted: Mounted, secret_file: str) -> None:
     with server.running([mounted.swap(resource("chat"))], api_secret_file=secret_file) as served:
         mounted.swap()
-        server.until(lambda: served.probe("/readyz") == (200, "ready: nothing is wanted\n"), 10, served.story)
+        server.until(
+            lambda: served.probe("/readyz") == (200, "ready: no endpoints to serve\n"), 10, served.story
+        )
         unload(served, resource("chat"))
         server.until(lambda: served.probe("/livez") == (200, "alive: tritonserver answers\n"), 10)
         assert served.probe("/readyz")[0] == 200

@@ -12,6 +12,7 @@ import pytest
 import models
 from integration import ask, server
 from tritonllm import versions
+from tritonllm.serve import processes
 
 pytestmark = [
     pytest.mark.skipif(versions.installed_version() is None, reason="vLLM is not installed"),
@@ -36,10 +37,10 @@ def below(served: server.Served) -> list[psutil.Process]:
     return psutil.Process(served.pid).children(recursive=True)
 
 
-def mapped(processes: list[psutil.Process]) -> set[Path]:
+def mapped(family: list[psutil.Process]) -> set[Path]:
     """Files in shared memory that processes work with."""
     lines = [
-        line for process in processes for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+        line for process in family for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()
     ]
     # proc(5): address perms offset dev inode pathname, and then "(deleted)" where it has no name any more.
     paths = [Path(fields[5]) for line in lines if len(fields := line.split()) == 6]
@@ -57,12 +58,14 @@ def test_whoever_is_killed_neither_processes_nor_shared_memory_stay(tmp_path: Pa
         engine = served.stub("chat-engine")
         family = [engine, *engine.children(recursive=True)]
         assert len(family) >= 3, "vLLM's own processes are missing"
+        assert processes.workers([engine.pid]) <= {process.pid for process in family}
+        assert processes.workers([engine.pid]), "vLLM's workers are not recognized by their names"
         own = mapped(family)
         assert own <= server.shared_memory(name)
 
         engine.kill()
         server.until(lambda: "chat-engine: its process died" in served.log.read_text(), 3, served.story)
-        server.until(lambda: "chat-engine: works again" in served.log.read_text(), 180, served.story)
+        server.until(lambda: "chat-engine: recovered" in served.log.read_text(), 180, served.story)
         assert answers(served)
         assert not [process for process in family if process.is_running()]
         # Triton's own regions of the other models stay, and nothing that no living process works with.

@@ -1,4 +1,4 @@
-"""`tritonllm serve`: what the command line and a terminal add to the supervisor in `tritonllm.serve`."""
+"""`tritonllm serve`: the command line and the terminal output of the supervisor in `tritonllm.serve`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonllm import places
+from tritonllm import paths
 
 if TYPE_CHECKING:
     import rich.console
 
-    from tritonllm import serve as supervisor
+    from tritonllm.serve import report
 
 
 class Logs(enum.StrEnum):
-    """Where the server's own output goes."""
+    """Where the output of tritonserver goes."""
 
     file = "file"
     stderr = "stderr"
@@ -32,7 +32,7 @@ def serve(
     endpoints: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", help="The same as an option, as a pod mounts it; or a directory of files."
+            metavar="FILE", help="The same as an option, for a mounted file; or a directory of files."
         ),
     ] = None,
     weights: Annotated[
@@ -40,27 +40,37 @@ def serve(
         typer.Option(
             metavar="DIR",
             envvar="TRITONLLM_WEIGHTS",
-            help="Root of the weights.",
+            help="Root of the weights volume.",
             show_default="weights in the user's cache",
         ),
     ] = "",
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")
+    ] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     grpc_port: Annotated[int, typer.Option(min=1, max=65535)] = 8001,
     metrics_port: Annotated[int, typer.Option(min=1, max=65535)] = 8002,
-    health_port: Annotated[int, typer.Option(min=1, max=65535, help="/readyz and /livez.")] = 8003,
+    health_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of /readyz and /livez.")] = 8003,
     drain_seconds: Annotated[
-        float, typer.Option(min=0, help="How long requests may take to end on Ctrl-C.")
+        float, typer.Option(min=0, help="Maximum time for requests to complete on Ctrl-C.")
     ] = 10,
+    load_timeout: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="Maximum time to load one model; after it the endpoint is not served.",
+        ),
+    ] = 1800,
     allow_direct_engine: Annotated[
         bool,
-        typer.Option("--allow-direct-engine", help="Let clients call the engines, around the guardrails."),
+        typer.Option("--allow-direct-engine", help="Let clients call the engines, bypassing the guardrails."),
     ] = False,
     api_secret_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Holds a secret: without it as a header, Triton loads no model and shows no configuration.",
+            help="Contains a secret that callers must send as a header to load models or read configurations.",
         ),
     ] = None,
     logs: Annotated[Logs, typer.Option(help="Where the output of tritonserver goes.")] = Logs.file,
@@ -69,18 +79,18 @@ def serve(
 
         tritonllm serve chat.yaml
 
-    Weights that are missing are downloaded first, unless HF_HUB_OFFLINE is set. An endpoint that can't be served does
-    not stop the others; if none can, the exit code says why (20 to 29: no weights, see `weights sync`). The files are
-    watched: /readyz waits for what they still ask for.
+    Missing weights are downloaded first, unless HF_HUB_OFFLINE is set. An endpoint that can't be served does not stop
+    the others; if none can be served, the exit code says why (20 to 29: no weights, see `weights sync`). The files are
+    watched: /readyz follows the endpoints that they contain.
     """
-    from tritonllm import serve as supervisor
+    from tritonllm.serve import options, supervisor
 
     if not files and not endpoints:
         raise typer.BadParameter("name at least one file with an LLMEndpoint", param_hint="ENDPOINT.yaml")
-    root = (Path(weights) if weights else places.weights()).absolute()
+    root = (Path(weights) if weights else paths.weights()).absolute()
     given = (*(files or ()), *(endpoints or ()))
     _download(given, root)
-    options = supervisor.Options(
+    chosen = options.Options(
         files=given,
         weights=str(root),
         host=host,
@@ -89,71 +99,73 @@ def serve(
         metrics_port=metrics_port,
         health_port=health_port,
         drain_seconds=drain_seconds,
+        load_timeout=load_timeout,
         api_secret_file=api_secret_file,
         allow_direct_engine=allow_direct_engine,
         logs=logs.value,
         reporter=reporter(),
     )
-    raise typer.Exit(supervisor.run(options))
+    raise typer.Exit(supervisor.run(chosen))
 
 
-def _download(paths: Sequence[Path], root: Path) -> None:
-    """Gets what is missing from the Hub, unless this machine is not to ask it.
+def _download(given: Sequence[Path], root: Path) -> None:
+    """Downloads missing weights from the Hub, unless this machine is offline.
 
-    Where it comes for some endpoints only, those are served.
+    If only some endpoints get their weights, those are served.
     """
     from huggingface_hub import constants
 
     from tritonllm import files
     from tritonllm.commands import downloading
     from tritonllm.weights import endpoints as weights_of
-    from tritonllm.weights import layout, report
+    from tritonllm.weights import layout
+    from tritonllm.weights import report as weights_report
 
     if constants.is_offline_mode():
         return
     shown = downloading.display()
-    results: list[report.Result] = []
-    endpoints = files.load(paths)
+    results: list[weights_report.Result] = []
+    endpoints = files.load(given)
 
-    def done(result: report.Result) -> None:
+    def done(result: weights_report.Result) -> None:
         if result.problem or (result.published and result.published.downloaded):
-            shown.say(report.line(result))
+            shown.say(weights_report.line(result))
 
     with downloading.stoppable(shown):
         try:
             downloading.sync(endpoints, root, shown=shown, results=results, done=done)
         finally:
             shown.close()
-    code = report.exit_code(results)
+    code = weights_report.exit_code(results)
     if code and all(weights_of.missing(layout.Cache(root), endpoint) for endpoint in endpoints):
         raise typer.Exit(code)
 
 
-def reporter() -> supervisor.Reporter:
-    """Live on a terminal, a plain line an event otherwise."""
+def reporter() -> report.Reporter:
+    """Returns a live display on a terminal, otherwise one plain line per event."""
     import rich.console
 
-    from tritonllm import serve as supervisor
+    from tritonllm.serve import report
 
     console = rich.console.Console(stderr=True, highlight=False)
-    return Terminal(console) if console.is_terminal else supervisor.Lines(sys.stderr)
+    return Terminal(console) if console.is_terminal else report.Lines(sys.stderr)
 
 
 class Terminal:
-    """What happens now with a spinner, what happened above it. See `serve.Reporter`."""
+    """Shows the current step with a spinner, below the previous ones. See `report.Reporter`."""
 
     def __init__(self, console: rich.console.Console) -> None:
         self._console = console
         self._status = console.status("")
 
     def step(self, text: str) -> None:
-        """Something went as it should, or still goes on."""
+        """Reports normal progress."""
         self._console.print(text, style="dim", markup=False)
         self._status.update(text.replace("[", "\\["))
         self._status.start()
 
-    def ready(self, serving: supervisor.Serving) -> None:
-        """All loading is over and something can be asked."""
+    def ready(self, serving: report.Serving) -> None:
+        """Reports that loading is complete and at least one endpoint is served."""
         self._status.stop()
         for name in serving.endpoints:
             self._console.print(
@@ -163,6 +175,6 @@ class Terminal:
             self._console.print(f"Try: {serving.request()}", markup=False, soft_wrap=True)
 
     def problem(self, text: str) -> None:
-        """Something is wrong; the text says what, where and what to do."""
+        """Reports a problem: what went wrong, where, and what to do."""
         self._status.stop()
         self._console.print(text, style="bold red", markup=False)

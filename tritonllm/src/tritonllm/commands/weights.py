@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tritonllm import places
+from tritonllm import paths
 
 if TYPE_CHECKING:
     from tritonllm.commands.downloading import Display
@@ -27,7 +27,7 @@ Cache = Annotated[
         metavar="DIR",
         envvar="TRITONLLM_WEIGHTS",
         help="Root of the weights.",
-        default_factory=places.weights,
+        default_factory=paths.weights,
         callback=lambda path: path.absolute(),
         show_default="weights in the user's cache",
     ),

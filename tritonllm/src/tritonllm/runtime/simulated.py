@@ -73,6 +73,7 @@ class SimulatedBackend:
         Raises:
             RuntimeError: `fail_to_load` is set.
         """
+        await asyncio.sleep(self._args.load_seconds)
         if self._args.fail_to_load:
             raise RuntimeError(self._args.fail_to_load)
 

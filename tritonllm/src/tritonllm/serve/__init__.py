@@ -1,8 +1,8 @@
-"""`tritonllm serve`: one supervisor of tritonserver, on a laptop and as the command of a pod.
+"""`tritonllm serve`: supervises one tritonserver, on a laptop and as the command of a pod.
 
-The CLI calls `run`. It renders the endpoints, starts tritonserver, loads model by model, heals what dies,
-answers `/readyz` and `/livez` on a port of its own, drains, and leaves
-neither process nor shared memory behind.
+The CLI calls `run`. It renders the endpoints, starts tritonserver, loads the models one by one, reloads models whose
+process died, answers `/readyz` and `/livez` on its own port, drains on SIGTERM, and leaves no process and no shared
+memory behind.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Locks what of Triton's API runs code, writes files or shows the policy, so that only who has a secret may use it.
+"""Restricts the parts of Triton's API that run code, write files or reveal the policy to callers with a secret.
 
-Whoever loads a model runs code, a model's configuration holds the policy, and the others read memory or write
-files. Health, metadata, statistics and inference stay open. tritonserver takes the secret on its command line
-and nowhere else, so whoever sees the processes of the container, or of its node, sees it.
+Loading a model runs code, a model's configuration contains the policy, and the other APIs read memory or write files.
+Health, metadata, statistics and inference stay open. tritonserver accepts the secret only on its command line, so it is
+visible to anyone who can list the processes of the container or its node.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ GRPC_HEADER = f"triton-grpc-protocol-{HTTP_HEADER}"
 
 
 class Unusable(ValueError):
-    """A file that holds no secret; the text says why and what to do, and quotes nothing of it."""
+    """The secret file is unusable; the message says why and what to do, without quoting its contents."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """The secret of one tritonserver, or none: then everything is open.
+    """The secret of one tritonserver.
 
     Attributes:
-        secret: printable ASCII without spaces; empty for none.
+        secret: printable ASCII without spaces; empty leaves every API open.
     """
 
     secret: str = field(default="", repr=False)
 
     def arguments(self) -> list[str]:
-        """Options of tritonserver."""
+        """Command-line options for tritonserver."""
         if not self.secret:
             return []
         rule = f"{','.join(APIS)}:{HTTP_HEADER}={self.secret}"
         return [f"--http-restricted-api={rule}", f"--grpc-restricted-protocol={rule}"]
 
     def http_headers(self) -> dict[str, str]:
-        """Headers with which Triton's HTTP lets a caller in."""
+        """Headers that unlock the restricted APIs over HTTP."""
         return {HTTP_HEADER: self.secret} if self.secret else {}
 
     def grpc_headers(self) -> dict[str, str]:
-        """Headers with which Triton's gRPC lets a caller in."""
+        """Headers that unlock the restricted APIs over gRPC."""
         return {GRPC_HEADER: self.secret} if self.secret else {}
 
 
@@ -51,13 +51,13 @@ OPEN = Lock()
 
 
 def read(file: Path | None) -> Lock:
-    """The lock for a file with a secret, such as a key of a mounted Secret.
+    """Reads the secret from a file, such as a key of a mounted Secret.
 
     Args:
-        file: white space around the secret does not count; None for no lock.
+        file: its leading and trailing white space is ignored; None for no lock.
 
     Raises:
-        Unusable: it can't be read, is empty, or holds what a header can't.
+        Unusable: the file can't be read, is empty, or contains characters that a header can't carry.
     """
     if file is None:
         return OPEN
@@ -65,15 +65,17 @@ def read(file: Path | None) -> Lock:
         secret = file.read_bytes().strip().decode("ascii")
     except OSError as error:
         raise Unusable(
-            f"the secret {file} can't be read: {error.strerror}; mount it there, or correct --api-secret-file"
+            f"the secret file {file} can't be read: {error.strerror}; mount it there or correct --api-secret-file"
         ) from None
     except UnicodeDecodeError:
         secret = " "
     if not secret:
-        raise Unusable(f"the secret {file} is empty; write one into it, such as `openssl rand -hex 32` makes")
+        raise Unusable(
+            f"the secret file {file} is empty; write a secret to it, for example with `openssl rand -hex 32`"
+        )
     if not re.fullmatch("[!-~]+", secret):
         raise Unusable(
-            f"the secret {file} must be one line of ASCII letters, digits and signs without spaces, because it"
-            " is sent as a header; write another one, such as `openssl rand -hex 32` makes"
+            f"the secret file {file} must contain one line of printable ASCII without spaces, because the secret is sent"
+            " as a header; replace it, for example with `openssl rand -hex 32`"
         )
     return Lock(secret)

@@ -1,4 +1,4 @@
-"""Who is still connected: over an open connection a client goes on asking, although no load balancer sends it here."""
+"""Counts open client connections: a connected client keeps sending requests after its load balancer has moved on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import psutil
 
 
 def from_elsewhere(pid: int, port: int) -> int:
-    """Open connections that others than this machine have to a port of a process.
+    """Counts established connections from other machines to a port of a process.
 
-    A client on this machine need not be waited for: it has no other server to go to.
+    Clients on this machine are not counted: they have no other server to go to.
 
     Args:
-        pid: of the server; to look through all processes takes a hundred times as long.
-        port: where it listens.
+        pid: process id of the server; scanning all processes would take a hundred times as long.
+        port: the port it listens on.
     """
     try:
         open_ones = psutil.Process(pid).net_connections("tcp")
     except (psutil.Error, OSError):
-        # Where it is gone, or a machine does not show them, nobody is waited for.
+        # If the process is gone, or its connections are hidden, there is nothing to wait for.
         return 0
     return sum(
         found.status == psutil.CONN_ESTABLISHED and found.laddr.port == port and not is_here(found.raddr.ip)
@@ -29,12 +29,12 @@ def from_elsewhere(pid: int, port: int) -> int:
 
 
 def is_here(address: str) -> bool:
-    """Whether an IP address means this machine, whichever it is.
+    """Whether an IP address is a loopback address.
 
     Args:
-        address: IPv4 or IPv6, as the kernel tells it.
+        address: IPv4 or IPv6, as reported by the kernel.
     """
     found = ipaddress.ip_address(address.partition("%")[0])
-    # tritonserver listens on IPv6 for both.
+    # tritonserver may accept IPv4 clients on an IPv6 socket.
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return (mapped or found).is_loopback

@@ -1,184 +1,148 @@
-"""`/readyz` and `/livez`: the two questions of a kubelet, answered in sentences on a port of their own.
+"""What `/readyz` and `/livez` answer, in sentences: decided here, served by `health_port`.
 
-Triton's own answers won't do: 24.10 calls a model ready whose process is dead, and one model that failed to
-load makes the whole server unready.
+Triton's own probes are not sufficient: 24.10 reports a model as ready whose process is dead, and one model that failed
+to load makes the whole server unready.
 """
+# workaround: W1
+# workaround: W9
 
 from __future__ import annotations
 
-import http.server
-import socket
-import threading
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from http import HTTPStatus
 
-from tritonllm.serve.board import Entry, Phase
+from tritonllm.serve.model_states import BUSY, ModelStatus, Phase
 
-# Probes of a kubelet, a load balancer and a person may come together; one answer serves them all.
-_CACHED_SECONDS = 1.0
+# Longer than anything that a healthy pipeline does without letting its other requests proceed: checking the longest
+# prompt takes it about ten seconds.
+STUCK_SECONDS = 30.0
 
-NO_ENDPOINTS = "no endpoints yet; models that somebody else loads are served"
+NO_ENDPOINTS = "no endpoints yet; models loaded by other clients are served"
 
-Verdict = tuple[bool, Sequence[str]]
-"""Whether it is well, and the sentences that say why or why not."""
+ProbeResult = tuple[bool, Sequence[str]]
+"""Whether the probe succeeds, and sentences that say why or why not."""
 
 
 def readiness(
     required: Mapping[str, Sequence[str]],
-    entries: Mapping[str, Entry],
+    statuses: Mapping[str, ModelStatus],
     triton_ready: Callable[[str], bool],
     now: float,
-    needed: Collection[str] = (),
-) -> Verdict:
+    gating: Collection[str] = (),
+    progress: Callable[[ModelStatus], str] = lambda status: "",
+) -> ProbeResult:
     """Whether requests should be sent here.
 
-    What is on its way is waited for. What failed, or was unloaded by somebody, is not, as it would keep away
-    requests for all others: it is named beside them, and decides only where nothing else is served, or where it is
-    needed.
+    Not ready while a model is being loaded or reloaded. A model that failed, or that another client unloaded, is only
+    named, because it must not keep requests from the other endpoints; it makes the pod unready if nothing else is
+    served, or if its endpoint is gating.
 
     Args:
-        required: the models of each endpoint that shall be served.
-        entries: what the supervisor knows of each model.
+        required: the models of each endpoint to serve.
+        statuses: the supervisor's state of each model.
         triton_ready: asks Triton about one model.
         now: the monotonic clock.
-        needed: endpoints that other pods serve, which end when this one is ready.
+        gating: endpoints served by other pods, which will be terminated once this pod is ready.
+        progress: what the log says about a model that is being loaded, as a suffix of a sentence.
     """
-    if not entries:
+    if not statuses:
         return True, [NO_ENDPOINTS]
     served: list[str] = []
     absent: list[str] = []
     awaited: list[str] = []
     for name, models in required.items():
-        lacking = awaited if name in needed else absent
-        unready = {model: entries[model] for model in models if not _ready(model, entries, triton_ready)}
+        lacking = awaited if name in gating else absent
+        unready = {model: statuses[model] for model in models if not _ready(model, statuses, triton_ready)}
         if not unready:
             served += models
-        for model, entry in unready.items():
-            if entry.phase is Phase.LOADED:
-                lacking.append(f"{model} was loaded, but Triton does not call it ready")
+        for model, status in unready.items():
+            if status.phase is Phase.LOADED:
+                lacking.append(f"{model} is loaded, but Triton does not report it as ready")
+            elif status.phase is Phase.FAILED:
+                lacking.append(f"{model} {status.sentence(now)}")
             else:
-                (lacking if entry.phase is Phase.FAILED else awaited).append(f"{model} {entry.sentence(now)}")
+                awaited.append(f"{model} {status.sentence(now)}{progress(status)}")
         if unready and lacking is awaited:
-            awaited.append(f"{name} is served by other pods, which stay until it is served here, too")
+            awaited.append(f"{name} is served by other pods, which keep running until this pod serves it too")
     if awaited or (absent and not served):
         return False, [*awaited, *absent]
-    return True, [f"ready: {', '.join(sorted(served)) or 'nothing is wanted'}", *absent]
+    return True, [f"ready: {', '.join(sorted(served)) or 'no endpoints to serve'}", *absent]
 
 
-def _ready(model: str, entries: Mapping[str, Entry], triton_ready: Callable[[str], bool]) -> bool:
-    # Somebody else may have loaded a model that had failed.
-    return entries[model].phase in (Phase.LOADED, Phase.FAILED) and triton_ready(model)
+def _ready(model: str, statuses: Mapping[str, ModelStatus], triton_ready: Callable[[str], bool]) -> bool:
+    # Another client may have loaded a model that had failed.
+    return statuses[model].phase in (Phase.LOADED, Phase.FAILED) and triton_ready(model)
 
 
 def liveness(
     index: Mapping[str, str],
     alive: Mapping[str, frozenset[int]],
-    entries: Mapping[str, Entry],
-    ask: Callable[[str], str | None],
-) -> Verdict:
-    """Whether what is loaded really works; if not, only a new start helps.
+    statuses: Mapping[str, ModelStatus],
+    unanswered: Mapping[str, str],
+) -> ProbeResult:
+    """Whether the loaded models work; if not, only a restart helps.
 
     Args:
         index: Triton's state of each model.
-        alive: living processes by model.
-        entries: what the supervisor knows; what it is at work on is not held against it.
-        ask: asks a guardrail model a question and returns what is wrong with the answer, if anything.
+        alive: running processes by model.
+        statuses: the supervisor's state of each model; one that is being loaded or reloaded is not checked.
+        unanswered: models that failed to answer a question, and how.
     """
     wrong: list[str] = []
     loaded = [model for model, state in index.items() if state == "READY"]
-    for model in loaded:
-        if model in entries and entries[model].phase in (Phase.LOADING, Phase.HEALING):
-            continue
+    for model in idle(index, statuses):
         if not alive.get(model):
-            wrong.append(f"{model} has no living process")
-        elif model.endswith("-guardrail") and (reason := ask(model)):
-            wrong.append(f"{model} does not answer: {reason}")
+            wrong.append(f"{model} has no running process")
+        elif model in unanswered:
+            wrong.append(f"{model} does not answer: {unanswered[model]}")
     return (
         (False, wrong) if wrong else (True, [f"alive: {', '.join(sorted(loaded)) or 'tritonserver answers'}"])
     )
 
 
-class Cached:
-    """Asks at most once a second, and never twice at the same time."""
+def idle(index: Mapping[str, str], statuses: Mapping[str, ModelStatus]) -> list[str]:
+    """Models that are loaded and that the supervisor does not work on.
 
-    def __init__(self, question: Callable[[], Verdict], seconds: float = _CACHED_SECONDS) -> None:
-        self._question = question
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        self._answer: Verdict | None = None
-        self._until = 0.0
-
-    def __call__(self) -> Verdict:
-        """The answer, new or almost new."""
-        with self._lock:
-            if self._answer is None or time.monotonic() >= self._until:
-                self._answer = self._question()
-                self._until = time.monotonic() + self._seconds
-            return self._answer
-
-
-class Port:
-    """The HTTP server of the probes.
-
-    Attributes:
-        number: the port it listens on.
+    Args:
+        index: Triton's state of each model.
+        statuses: the supervisor's state of each model.
     """
+    return [
+        model
+        for model, state in index.items()
+        if state == "READY" and not (model in statuses and statuses[model].phase in BUSY)
+    ]
 
-    def __init__(self, host: str, port: int, questions: Mapping[str, Callable[[], Verdict]]) -> None:
-        """Starts to listen.
+
+class StuckDetector:
+    """Tells models that are stuck from models that are slow to answer once in a while."""
+
+    def __init__(self, seconds: float = STUCK_SECONDS) -> None:
+        """Starts without a failure.
 
         Args:
-            host: address.
-            port: number; 0 for any that is free.
-            questions: path → what answers it.
-
-        Raises:
-            OSError: the port is taken.
+            seconds: how long a model has to fail to answer, in consecutive probes, to count as stuck.
         """
-        self._server = _server(host, port, questions)
-        self.number: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
-        self._thread.start()
+        self._seconds = seconds
+        self._since: dict[str, float] = {}
+        self._probed = float("-inf")
 
-    def close(self) -> None:
-        """Stops listening."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def stuck(self, failures: Mapping[str, str], now: float) -> dict[str, str]:
+        """Records the result of a probe.
 
+        Args:
+            failures: models that failed to answer this time, and how.
+            now: the monotonic clock.
 
-def _server(
-    host: str, port: int, questions: Mapping[str, Callable[[], Verdict]]
-) -> http.server.ThreadingHTTPServer:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        timeout = 5  # a client that connects and says nothing
-
-        def do_GET(self) -> None:
-            question = questions.get(self.path.partition("?")[0])
-            if question is None:
-                self._answer(HTTPStatus.NOT_FOUND, [f"nothing here; ask {' or '.join(questions)}"])
-                return
-            try:
-                well, sentences = question()
-            except Exception as error:  # a probe must get an answer, whatever breaks
-                well, sentences = False, [f"can't tell: {error}"]
-            self._answer(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, sentences)
-
-        def _answer(self, status: HTTPStatus, sentences: Sequence[str]) -> None:
-            body = "".join(f"{sentence}\n" for sentence in sentences).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """A probe every few seconds is no news."""
-
-    class Server(http.server.ThreadingHTTPServer):
-        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        daemon_threads = True
-        request_queue_size = 64
-
-    return Server((host, port), Handler)
+        Returns:
+            The models that are stuck, and how they failed to answer.
+        """
+        if now - self._probed > self._seconds:
+            # Too long ago to be consecutive: what happened between the probes is unknown.
+            self._since.clear()
+        self._probed = now
+        self._since = {model: self._since.get(model, now) for model in failures}
+        return {
+            model: f"{reason} (for {now - self._since[model]:.0f} s)"
+            for model, reason in failures.items()
+            if now - self._since[model] >= self._seconds
+        }

@@ -1,123 +1,128 @@
-"""Loads the models of the endpoints one after another and says how it goes."""
+"""Loads the models of the endpoints, one after another."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 from tritonllm import api
-from tritonllm.serve import control as controls
-from tritonllm.serve.board import Board, Phase
+from tritonllm.serve import control_api, log_tail
+from tritonllm.serve.model_states import ModelStates, Phase
 from tritonllm.serve.report import Reporter
 
-_ALIVE_SECONDS = 10.0
 _MAX_REASON = 600
 
 
-_EXCEPTION = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .+")
+class LoadHung(Exception):
+    """A model did not load in time. Only a restart of tritonserver ends the attempt; the message says what was seen.
+
+    Attributes:
+        endpoint: name of the endpoint.
+        model: name of the model.
+    """
+
+    def __init__(self, endpoint: str, model: str, reason: str) -> None:
+        super().__init__(reason)
+        self.endpoint = endpoint
+        self.model = model
 
 
 def order(endpoint: api.LLMEndpoint) -> tuple[str, str, str]:
-    """The endpoint's models, each after those it needs."""
+    """The endpoint's models, each after those it depends on."""
     return endpoint.engine_name, endpoint.guardrail_name, endpoint.name
 
 
 def load_all(
     endpoints: Sequence[api.LLMEndpoint],
-    control: controls.Control,
-    board: Board,
+    control: control_api.ControlApi,
+    states: ModelStates,
     reporter: Reporter,
-    tail: Callable[[], Sequence[str]] = tuple,
+    log: log_tail.LogTail,
+    timeout: float,
 ) -> tuple[list[str], list[str]]:
     """Loads endpoint by endpoint; one that fails does not stop the others.
 
-    Never two engines at a time: each measures the free memory of its GPU as it starts.
+    Never two engines at a time: an engine measures the free memory of its GPU as it starts.
 
     Args:
         endpoints: what to load, in this order.
-        control: of the server.
-        board: told of every model.
-        reporter: told of every model.
-        tail: the newest lines that the models printed: a sign of life while one takes long, and where an
-            engine's own processes say why it failed.
+        control: API of the server.
+        states: updated for every model.
+        reporter: informed about every model.
+        log: of the server and its models.
+        timeout: seconds that each model has.
 
     Returns:
-        Names of the endpoints that are ready and of those that are not.
+        Names of the endpoints that are ready, and of those that failed.
 
     Raises:
-        controls.Unreachable: tritonserver ended meanwhile.
+        LoadHung: a model did not load in time.
+        control_api.Gone: tritonserver ended.
     """
     ready: list[str] = []
     failed: list[str] = []
     for endpoint in endpoints:
-        (ready if _load_endpoint(endpoint, control, board, reporter, tail) else failed).append(endpoint.name)
+        reason = _load_endpoint(endpoint, control, states, reporter, log, timeout)
+        (failed if reason else ready).append(endpoint.name)
     return ready, failed
 
 
 def _load_endpoint(
     endpoint: api.LLMEndpoint,
-    control: controls.Control,
-    board: Board,
+    control: control_api.ControlApi,
+    states: ModelStates,
     reporter: Reporter,
-    tail: Callable[[], Sequence[str]],
-) -> bool:
-    models = order(endpoint)
-    for position, model in enumerate(models):
-        board.set(model, Phase.LOADING)
-        started = time.monotonic()
+    log: log_tail.LogTail,
+    timeout: float,
+) -> str:
+    """Returns why it failed; empty on success."""
+    for model in order(endpoint):
+        started, position = time.monotonic(), log.position()
+        states.set(model, Phase.LOADING)
         try:
-            with _sign_of_life(model, reporter, tail):
-                control.load(model)
-        except controls.Refused as error:
-            reason = cause(useful(str(error)), tail())
-            give_up(models[position:], reason, board)
+            control.load(model, seconds=timeout)
+        except control_api.Refused as error:
+            reason = cause(useful(str(error)), log.since(position))
+            fail(endpoint, model, reason, states)
             reporter.problem(f"{model} could not be loaded, so {endpoint.name} is not served: {reason}")
-            return False
-        board.set(model, Phase.LOADED)
+            return reason
+        except control_api.TimedOut:
+            reason = overdue(timeout, log.since(position))
+            fail(endpoint, model, reason, states)
+            raise LoadHung(endpoint.name, model, reason) from None
+        states.set(model, Phase.LOADED)
         reporter.step(f"{model}: loaded in {time.monotonic() - started:.1f} s")
-    return True
+    return ""
 
 
-def give_up(models: Sequence[str], reason: str, board: Board) -> None:
-    """Marks a model as failed, and with it those that need it.
+def fail(endpoint: api.LLMEndpoint, model: str, reason: str, states: ModelStates) -> None:
+    """Marks a model as failed, and with it the endpoint's models that depend on it.
 
     Args:
-        models: of one endpoint, each after those it needs; the first is the one that failed.
+        endpoint: whose model it is.
+        model: the one that failed.
         reason: why.
-        board: of the server.
+        states: of the server.
     """
-    first, *later = models
-    board.set(first, Phase.FAILED, reason)
-    for model in later:
-        board.set(model, Phase.FAILED, f"it needs {first}, which could not be loaded")
+    models = order(endpoint)
+    states.set(model, Phase.FAILED, reason)
+    for dependent in models[models.index(model) + 1 :]:
+        states.set(dependent, Phase.FAILED, f"it needs {model}, which could not be loaded")
 
 
-@contextlib.contextmanager
-def _sign_of_life(model: str, reporter: Reporter, tail: Callable[[], Sequence[str]]) -> Iterator[None]:
-    done = threading.Event()
-    started = time.monotonic()
+def overdue(timeout: float, lines: Sequence[str]) -> str:
+    """Says that a load exceeded its deadline.
 
-    def tell() -> None:
-        while not done.wait(_ALIVE_SECONDS):
-            line = "".join(tail()[-1:])
-            reporter.step(
-                f"{model}: loading, {time.monotonic() - started:.0f} s{f'; {line}' if line else ''}"
-            )
-
-    teller = threading.Thread(target=tell, name="sign-of-life", daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        done.set()
-        teller.join()
+    Args:
+        timeout: seconds that it had.
+        lines: what the server and its models have logged meanwhile.
+    """
+    return f"it did not load within {timeout:g} s (--load-timeout){log_tail.summary(lines)}"
 
 
 def useful(message: str) -> str:
-    r"""Triton's reason for a failed load, without the wrapping around the line that helps.
+    r"""Extracts the reason of a failed load from Triton's message.
 
     Args:
         message: such as `load failed for model 'm': version 1 is at UNAVAILABLE state: Internal: ValueError:
@@ -127,22 +132,19 @@ def useful(message: str) -> str:
     text = re.sub(r"^(Internal|Invalid argument|Not found|Unavailable|Unknown): ", "", text)
     text = text.split("\n\nAt:\n")[0].strip().rstrip(";").strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines)[:_MAX_REASON] or "Triton gives no reason; its log may"
+    return " ".join(lines)[:_MAX_REASON] or "Triton gives no reason; see the log of tritonserver"
 
 
 def cause(reason: str, lines: Sequence[str]) -> str:
-    """What really went wrong, where the reason only points at it.
+    """Finds the cause of a failed load if Triton's reason only refers to it.
 
-    vLLM's engine runs in processes of its own. When one fails, Triton learns no more than "see root cause
-    above", and the cause is the first exception that was printed.
+    vLLM's engine runs in processes of its own. If one of them fails, Triton learns no more than "see root cause above";
+    the cause is the first exception that was logged.
 
     Args:
         reason: Triton's.
-        lines: the newest lines that the models printed, oldest first.
+        lines: what the server and its models have logged since the load began, oldest first.
     """
     if "root cause" not in reason:
         return reason
-    for line in lines:
-        if found := _EXCEPTION.search(line):
-            return found.group()[:_MAX_REASON]
-    return reason
+    return log_tail.first_exception(lines)[:_MAX_REASON] or reason

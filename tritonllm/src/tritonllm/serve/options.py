@@ -1,4 +1,4 @@
-"""What a user can choose about `tritonllm serve`; the CLI fills it in."""
+"""The options of `tritonllm serve`, filled in by the CLI."""
 
 from __future__ import annotations
 
@@ -11,26 +11,31 @@ from typing import Literal
 from tritonllm.serve import report
 
 STOP_SECONDS = 20.0
-"""What an orderly end takes at most beyond `drain_seconds`: models end, then all processes, then the rest."""
+"""Maximum duration of a shutdown beyond `drain_seconds`: models end, then all processes, then shared memory is removed."""
+
+
+LOAD_TIMEOUT = 1800.0
+"""Default for `load_timeout`: what the chart's startup probe allows."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one supervisor.
+    """Options of the supervisor.
 
     Attributes:
-        files: endpoint files, or directories of them; read again while serving, so that `/readyz` knows what is still wanted.
-        weights: root of the weights volume, an absolute path.
+        files: endpoint files, or directories of them; watched while serving, so that `/readyz` follows them.
+        weights: root of the weights volume; an absolute path.
         host: address to listen on; `0.0.0.0` in a pod.
         http_port: Triton's HTTP.
         grpc_port: Triton's gRPC.
         metrics_port: Triton's metrics.
-        health_port: `/readyz` and `/livez` of the supervisor.
-        drain_seconds: how long requests may take to end after the first SIGTERM or Ctrl-C.
-        api_secret_file: holds the secret that locks the dangerous parts of Triton's API; None leaves them open.
-        allow_direct_engine: let clients call the engine models, around the guardrails.
-        logs: what tritonserver and its models print: `file` keeps it, `stderr` passes it on, as a pod should.
-        reporter: told how things go.
+        health_port: the supervisor's `/readyz` and `/livez`.
+        drain_seconds: maximum time for requests to complete after the first SIGTERM or Ctrl-C.
+        load_timeout: maximum time for loading one model, in seconds.
+        api_secret_file: contains the secret that locks the dangerous parts of Triton's API; None leaves them open.
+        allow_direct_engine: let clients call the engine models, bypassing the guardrails.
+        logs: where the output of tritonserver and its models goes: `file` keeps it, `stderr` passes it on, as in a pod.
+        reporter: receives progress reports.
     """
 
     files: tuple[Path, ...]
@@ -41,6 +46,7 @@ class Options:
     metrics_port: int = 8002
     health_port: int = 8003
     drain_seconds: float = 10
+    load_timeout: float = LOAD_TIMEOUT
     api_secret_file: Path | None = None
     allow_direct_engine: bool = False
     logs: Literal["file", "stderr"] = "file"
@@ -48,16 +54,16 @@ class Options:
 
     @property
     def local_host(self) -> str:
-        """The address at which the supervisor itself reaches what listens on `host`."""
+        """The address by which the supervisor reaches what listens on `host`."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
 
     def url(self, port: int) -> str:
-        """Where a client on this machine finds a port."""
+        """The URL of a port for a client on this machine."""
         host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
         return f"http://{host}:{port}"
 
     def ports(self) -> Iterator[tuple[str, int]]:
-        """Each port with the option of the command line that changes it."""
+        """Each port with its command-line option."""
         yield "--http-port", self.http_port
         yield "--grpc-port", self.grpc_port
         yield "--metrics-port", self.metrics_port

@@ -1,8 +1,8 @@
-"""Looks for what would go wrong, before anything starts, and reports all of it at once.
+"""Checks the machine and the endpoints before anything starts, and reports all problems at once.
 
-Each check is a function from what it needs to know to sentences: what is wrong, and what to do. What is wrong with
-the machine or with the server as a whole is a list, and nothing starts; what is wrong with single endpoints is a
-sentence by endpoint, and the others are served.
+Each check is a function from facts to sentences that say what is wrong and what to do. Problems of the machine or the
+whole server are a list and stop the start. Problems of a single endpoint are keyed by its name; the other endpoints are
+served.
 """
 
 from __future__ import annotations
@@ -18,25 +18,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tritonllm import api
-from tritonllm.serve import api_lock, leftovers
-from tritonllm.serve import binary as binaries
-from tritonllm.serve import memory as memory_limits
+from tritonllm.serve import api_lock, binaries, memory_limits, stale_runs
 from tritonllm.serve.options import Options
 from tritonllm.weights import endpoints as weights_of
 from tritonllm.weights import layout
 
-# A model's process takes 1 MiB of shared memory at its start and grows with the requests at once: 13 MiB were
-# measured with 48 pipelines in flight.
+# The process of a model takes 1 MiB of shared memory at its start and grows with concurrency: 13 MiB measured with
+# 48 pipelines in flight.
 _SHARED_MEMORY_PER_MODEL = 16 << 20
 _REPOSITORY_SPACE = 32 << 20
 _GIB = 1 << 30
 
 
 class PreflightError(Exception):
-    """Serving can't start.
+    """Nothing can be served.
 
     Attributes:
-        problems: one sentence or two each.
+        problems: what is wrong and what to do, one entry per problem.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -47,13 +45,13 @@ class PreflightError(Exception):
 def check(
     options: Options, endpoints: Sequence[api.LLMEndpoint], binary: binaries.Binary | None, *, gpu: bool
 ) -> None:
-    """Checks everything.
+    """Runs all checks.
 
     Args:
-        options: what the user chose.
-        endpoints: what shall be served, pinned to the commits that are here.
+        options: of `serve`.
+        endpoints: to serve, pinned to the commits in the cache.
         binary: the tritonserver that was found.
-        gpu: whether this machine has one.
+        gpu: whether this machine has an NVIDIA GPU.
 
     Raises:
         PreflightError: nothing could be served.
@@ -62,7 +60,7 @@ def check(
         *names(endpoints),
         *ports(options.ports(), free=lambda port: _free(options.host, port)),
         *program(binary, libpython=binaries.libpython_directory(), numpy=_version("numpy")),
-        *shared_memory(3 * len(endpoints), free=shutil.disk_usage(leftovers.SHARED_MEMORY).free),
+        *shared_memory(3 * len(endpoints), free=shutil.disk_usage(stale_runs.SHARED_MEMORY).free),
         *repository(Path(tempfile.gettempdir())),
         *python_backend(Path("/tmp")),
         *api_secret(options.api_secret_file),
@@ -73,12 +71,15 @@ def check(
 
 
 def unservable(options: Options, endpoints: Sequence[api.LLMEndpoint], *, gpu: bool) -> Mapping[str, str]:
-    """The endpoints that can't be served as things are, by name, each with all that is wrong with it.
+    """Finds the endpoints that can't be served at present.
 
     Args:
-        options: what the user chose.
-        endpoints: what shall be served, pinned to the commits that are here.
-        gpu: whether this machine has one.
+        options: of `serve`.
+        endpoints: to serve, pinned to the commits in the cache.
+        gpu: whether this machine has an NVIDIA GPU.
+
+    Returns:
+        The problems of each such endpoint, by name.
     """
     with_vllm = [endpoint for endpoint in endpoints if endpoint.spec.engine.type == "vllm"]
     checks = [
@@ -96,7 +97,7 @@ def unservable(options: Options, endpoints: Sequence[api.LLMEndpoint], *, gpu: b
 
 
 def names(endpoints: Sequence[api.LLMEndpoint]) -> list[str]:
-    """Each name is there once."""
+    """Checks that endpoint names are unique."""
     given = [endpoint.name for endpoint in endpoints]
     twice = sorted({name for name in given if given.count(name) > 1})
     return [
@@ -105,37 +106,39 @@ def names(endpoints: Sequence[api.LLMEndpoint]) -> list[str]:
     ]
 
 
-def ports(wanted: Iterable[tuple[str, int]], free: Callable[[int], bool]) -> list[str]:
-    """Every port is free, and no two are the same.
+def ports(requested: Iterable[tuple[str, int]], free: Callable[[int], bool]) -> list[str]:
+    """Checks that all ports are free and distinct.
 
     Args:
-        wanted: option of the command line and its port.
-        free: whether nobody listens there.
+        requested: pairs of command-line option and port.
+        free: whether a port is free.
     """
     problems: list[str] = []
     users: dict[int, str] = {}
-    for option, port in wanted:
+    for option, port in requested:
         if port in users:
-            problems.append(f"{option} and {users[port]} are both {port}; choose another for one of them")
+            problems.append(
+                f"{option} and {users[port]} are both {port}; choose another port for one of them"
+            )
         elif not free(port):
             problems.append(
-                f"port {port} ({option}) is in use; stop what listens there or choose another {option}"
+                f"port {port} ({option}) is in use; stop the process that listens there or choose another {option}"
             )
         users.setdefault(port, option)
     return problems
 
 
 def program(binary: binaries.Binary | None, libpython: str | None, numpy: str | None) -> list[str]:
-    """A tritonserver that can run models of this Python.
+    """Checks for a tritonserver that can run models with this Python.
 
     Args:
-        binary: what was found.
+        binary: the tritonserver that was found.
         libpython: directory of this Python's shared library.
         numpy: installed version.
     """
     if binary is None:
         return [
-            "tritonserver not found; use NVIDIA's Triton container, or `pip install nvidia-pytriton==0.7.0`"
+            "tritonserver not found; use NVIDIA's Triton container or `pip install nvidia-pytriton==0.7.0`"
         ]
     if not os.access(binary.executable, os.X_OK):
         return [f"{binary.executable} is not executable; `chmod +x` it"]
@@ -144,36 +147,37 @@ def program(binary: binaries.Binary | None, libpython: str | None, numpy: str | 
     problems: list[str] = []
     if binary.stub is None or not binary.stub.is_file():
         problems.append(
-            "the tritonserver of nvidia-pytriton can't run models of this Python; use Python 3.11 to 3.13"
+            "the tritonserver of nvidia-pytriton does not support this Python version; use Python 3.11 to 3.13"
         )
     if libpython is None:
         problems.append(
-            f"{binaries.LIBPYTHON} not found, which runs the models; use a Python with a shared library"
+            f"{binaries.LIBPYTHON} not found; models need a Python with a shared library"
             f" (Debian: apt install {binaries.LIBPYTHON.split('.so')[0]}; pyenv: --enable-shared)"
         )
+    # workaround: W6
     if numpy is not None and int(numpy.partition(".")[0]) >= 2:
         problems.append(f"numpy {numpy} crashes the models of Triton 24.10; `pip install 'numpy<2'`")
     return problems
 
 
 def vllm(endpoints: Iterable[api.LLMEndpoint], installed: bool) -> dict[str, str]:
-    """Whether vLLM is there.
+    """Checks that vLLM is installed.
 
     Args:
-        endpoints: those whose engine it is.
-        installed: whether it is.
+        endpoints: those with `engine.type: vllm`.
+        installed: whether vLLM can be imported.
     """
-    problem = "vLLM is not installed; `pip install vllm`, or use `engine.type: simulated`"
+    problem = "vLLM is not installed; `pip install vllm` or use `engine.type: simulated`"
     return {} if installed else {endpoint.name: problem for endpoint in endpoints}
 
 
 def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Path]) -> dict[str, str]:
-    """The weights directory of each is complete, or at least looks like a model where the user filled it.
+    """Checks that the weights of each endpoint are complete; those under `spec.model.path` must at least look like a model.
 
     Args:
-        endpoints: what shall be served.
-        root: of the weights.
-        files: where the endpoints come from, for the command that gets what is missing.
+        endpoints: to serve.
+        root: root of the weights volume.
+        files: the endpoint files, for the command that downloads what is missing.
     """
     problems: dict[str, str] = {}
     for endpoint in endpoints:
@@ -208,11 +212,11 @@ def _sync_command(files: Sequence[Path], root: str) -> str:
 
 
 def memory(endpoints: Iterable[api.LLMEndpoint], root: str, available: int) -> dict[str, str]:
-    """Without a GPU, the weights fit into the memory of this machine or container, one after another.
+    """Checks, without a GPU, that the weights of all endpoints fit into the memory of this machine or container.
 
     Args:
-        endpoints: what shall be served, in the order in which it is loaded.
-        root: of the weights.
+        endpoints: to serve, in loading order.
+        root: root of the weights volume.
         available: bytes.
     """
     problems: dict[str, str] = {}
@@ -223,72 +227,77 @@ def memory(endpoints: Iterable[api.LLMEndpoint], root: str, available: int) -> d
         if needed <= left:
             left -= needed
             continue
-        beside = "" if left == available else " beside the endpoints before it"
+        beside = "" if left == available else " after loading the endpoints before it"
         problems[endpoint.name] = (
-            f"the weights take {needed / _GIB:.1f} GiB of memory and {left / _GIB:.1f} GiB are available{beside};"
+            f"the weights need {needed / _GIB:.1f} GiB of memory and {left / _GIB:.1f} GiB are available{beside};"
             " close other programs, raise the container's limit, serve fewer endpoints or choose a smaller model"
         )
     return problems
 
 
 def _loaded(directory: Path) -> list[Path]:
-    """The files that an engine reads as weights."""
+    """The files that an engine loads as weights."""
     return list(directory.glob("*.safetensors")) or list(directory.glob("*.bin"))
 
 
 def shared_memory(models: int, free: int) -> list[str]:
-    """Room in /dev/shm, over which Triton and its models talk.
+    """Checks for room in /dev/shm, which Triton uses to exchange tensors with its models.
 
     Args:
-        models: how many.
+        models: number of models.
         free: bytes.
     """
     needed = models * _SHARED_MEMORY_PER_MODEL
     if needed <= free:
         return []
     return [
-        f"{leftovers.SHARED_MEMORY} has {free >> 20} MiB free and {models} models need {needed >> 20} MiB;"
+        f"{stale_runs.SHARED_MEMORY} has {free >> 20} MiB free and {models} models need {needed >> 20} MiB;"
         " enlarge it (docker: --shm-size, Kubernetes: an emptyDir with `medium: Memory`)"
     ]
 
 
 def repository(directory: Path) -> list[str]:
-    """There is room for the model repository, where it shall be.
+    """Checks that the model repository can be written.
 
     Args:
-        directory: where the run's own directory will be made.
+        directory: parent of the run directory.
     """
-    place = directory.absolute()
-    existing = next(parent for parent in (place, *place.parents) if parent.exists())
+    absolute = directory.absolute()
+    existing = next(parent for parent in (absolute, *absolute.parents) if parent.exists())
     if not existing.is_dir():
-        return [f"{existing} is no directory; set TMPDIR to another place"]
+        return [f"{existing} is not a directory; set TMPDIR to another directory"]
     if not os.access(existing, os.W_OK):
-        return [f"{existing} can't be written; set TMPDIR to another place"]
+        return [f"{existing} is not writable; set TMPDIR to another directory"]
     free = shutil.disk_usage(existing).free
     return (
-        [] if free >= _REPOSITORY_SPACE else [f"{existing} has {free >> 20} MiB free; make room for models"]
+        []
+        if free >= _REPOSITORY_SPACE
+        else [
+            f"{existing} has {free >> 20} MiB free; the model repository needs {_REPOSITORY_SPACE >> 20} MiB"
+        ]
     )
 
 
 def python_backend(directory: Path) -> list[str]:
-    """The directory that Triton's Python backend makes a directory of its own in, whatever TMPDIR says.
+    """Checks the directory that Triton's Python backend uses regardless of TMPDIR.
 
     Args:
-        directory: which.
+        directory: its path.
     """
+    # workaround: W7
     if os.access(directory, os.W_OK):
         return []
     return [
-        f"{directory} can't be written, and without it Triton's Python backend ends tritonserver, whatever TMPDIR says;"
+        f"{directory} is not writable, and Triton's Python backend needs it whatever TMPDIR says;"
         " make it writable (Kubernetes: mount an emptyDir there)"
     ]
 
 
 def api_secret(file: Path | None) -> list[str]:
-    """The file with the secret of Triton's API holds one.
+    """Checks the file with the secret for Triton's API.
 
     Args:
-        file: where; None for no secret.
+        file: its path; None for no secret.
     """
     try:
         api_lock.read(file)
@@ -300,7 +309,7 @@ def api_secret(file: Path | None) -> list[str]:
 def _free(host: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As tritonserver does: a connection of a former server that is still closing does not count.
+        # As tritonserver does: closing connections of a previous server do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -1,4 +1,4 @@
-"""Processes below the supervisor: which models they run, and how none of them outlives it."""
+"""The supervisor's descendants: which models they run, and how they are ended so that none outlives it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 
-from tritonllm.serve import guardian
+from tritonllm.serve import reaper
 from tritonllm.weights import token
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _STUB = "triton_python_backend_stub"
-# Time for what a dead stub started to end by itself, and to remove its own shared memory.
+# vLLM gives its processes such names; other descendants of an engine come and go.
+_WORKER_PREFIX = "VLLM::"
+# Time for the descendants of a dead stub to end by themselves and to remove their shared memory.
 _GRACE_SECONDS = 1.0
 
 
 def become_subreaper() -> None:
-    """Makes orphans below this process its children, so that they can be found and ended."""
+    """Makes orphaned descendants children of this process, so that they can be found and ended."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def stubs(server: int, repository: Path) -> dict[str, frozenset[int]]:
-    """The living stub processes of a tritonserver.
+    """The running stub processes of a tritonserver.
 
     Args:
         server: process id of tritonserver.
         repository: its model repository.
 
     Returns:
-        Process ids by model. A killed stub that is still a zombie is not living.
+        Process ids by model, without zombies.
     """
     found: dict[str, set[int]] = {}
     for process in _children(server, recursive=False):
@@ -44,6 +46,21 @@ def stubs(server: int, repository: Path) -> dict[str, frozenset[int]]:
         if model is not None:
             found.setdefault(model, set()).add(process.pid)
     return {model: frozenset(pids) for model, pids in found.items()}
+
+
+def workers(stubs: Iterable[int]) -> frozenset[int]:
+    """The running worker processes of an engine.
+
+    Args:
+        stubs: process ids of the engine's stubs.
+    """
+    found: set[int] = set()
+    for stub in stubs:
+        for process in _children(stub, recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.name().startswith(_WORKER_PREFIX) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.add(process.pid)
+    return frozenset(found)
 
 
 def _model(process: psutil.Process, repository: Path) -> str | None:
@@ -57,24 +74,25 @@ def _model(process: psutil.Process, repository: Path) -> str | None:
     return None
 
 
+# workaround: W17
 class Orphans:
-    """Ends what is left of processes that died below the supervisor."""
+    """Ends orphans: descendants of the supervisor whose parent has died."""
 
     def __init__(self) -> None:
         self._seen: dict[int, float] = {}
 
     def gone(self) -> bool:
-        """Whether none was left at the last look."""
+        """Whether there was none at the last check."""
         return not self._seen
 
     def tend(self, server: int) -> None:
-        """Collects the dead and, a moment after they came, kills orphans of tritonserver's session.
+        """Reaps zombies, and kills orphans of tritonserver's session after a grace period of one second.
 
-        Only that session: as the first process of a container the supervisor also inherits strangers, such
-        as what somebody started in the container by hand.
+        Only that session: as the first process of a container the supervisor also inherits other orphans, such as
+        commands that were run in the container by hand.
 
         Args:
-            server: process id of tritonserver, which is no orphan.
+            server: process id of tritonserver, which is not an orphan.
         """
         now = time.monotonic()
         seen: dict[int, float] = {}
@@ -87,8 +105,8 @@ class Orphans:
         self._seen = seen
 
 
-class Guardian:
-    """The process that ends everything else, should this one be killed. See `guardian`.
+class Reaper:
+    """The process that ends everything else if this one is killed. See `reaper`.
 
     Attributes:
         pid: its process id.
@@ -98,18 +116,18 @@ class Guardian:
         """Starts it.
 
         Args:
-            name: of the claim.
-            directory: of the claim.
+            name: name of the run.
+            directory: directory of the run.
         """
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", guardian.__file__, name, str(directory)],
+            [sys.executable, "-I", "-S", reaper.__file__, name, str(directory)],
             env=token.without(os.environ),
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
         self.pid = self._process.pid
 
-    def __enter__(self) -> Guardian:
+    def __enter__(self) -> Reaper:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -119,14 +137,14 @@ class Guardian:
 
 
 def end_all(keep: int, timeout: float = 5) -> list[int]:
-    """Kills everything below this process and waits until it is gone.
+    """Kills all descendants of this process and waits until they are gone.
 
     Args:
-        keep: a process id that is left alone.
-        timeout: seconds; a process in an uninterruptible call of the kernel may take longer.
+        keep: process id of a descendant to spare.
+        timeout: seconds; a process in an uninterruptible system call may take longer.
 
     Returns:
-        The process ids that are still there.
+        Process ids of those that are still there.
     """
     started = time.monotonic()
     while left := _below(keep):
@@ -134,7 +152,7 @@ def end_all(keep: int, timeout: float = 5) -> list[int]:
         if waited > timeout:
             break
         for process in left:
-            # Models first: what they started then ends by itself, and removes its own shared memory.
+            # Stubs first: their descendants then end by themselves and remove their shared memory.
             if waited > _GRACE_SECONDS or _is_stub(process):
                 _kill(process.pid)
             _collected(process.pid)
@@ -153,7 +171,7 @@ def _is_stub(process: psutil.Process) -> bool:
 
 
 def _removes_shared_memory(process: psutil.Process) -> bool:
-    """Whether it is Python's own helper, which ends by itself once the last process it works for is gone."""
+    """Whether it is Python's resource tracker, which ends once the last process that uses it is gone."""
     with contextlib.suppress(psutil.Error):
         return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
     return False

@@ -1,4 +1,4 @@
-"""How the supervisor tells a person, or a pod's log, what it is doing."""
+"""How the supervisor reports progress to a terminal or a pod's log."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol, TextIO
 
 @dataclass(frozen=True)
 class Serving:
-    """What can be asked now, and where.
+    """Addresses and endpoints of a running server.
 
     Attributes:
         http: URL of Triton's HTTP port.
         grpc: host and port of Triton's gRPC.
-        metrics: URL of the metrics.
-        health: URL of the supervisor's port.
+        metrics: URL of the Prometheus metrics.
+        health: URL of the probes.
         endpoints: names of the endpoints that are ready.
-        failed: names of those that are not.
+        failed: names of the endpoints that could not be loaded.
     """
 
     http: str
@@ -27,29 +27,29 @@ class Serving:
     failed: tuple[str, ...]
 
     def request(self) -> str:
-        """A request to paste into a shell."""
+        """An example request as a shell command."""
         body = '{"text_input": "What is the capital of France?"}'
         return f"curl -s {self.http}/v2/models/{self.endpoints[0]}/generate -d '{body}'"
 
 
 class Reporter(Protocol):
-    """Told how things go; called from several threads."""
+    """Receives progress reports, from several threads."""
 
     def step(self, text: str) -> None:
-        """Something went as it should, or still goes on."""
+        """Reports normal progress."""
         ...
 
     def ready(self, serving: Serving) -> None:
-        """All loading is over and something can be asked."""
+        """Reports that loading is complete and at least one endpoint is served."""
         ...
 
     def problem(self, text: str) -> None:
-        """Something is wrong; the text says what, where and what to do."""
+        """Reports a problem: what went wrong, where, and what to do."""
         ...
 
 
 class Lines:
-    """One plain line an event: for logs, and for a terminal that is none."""
+    """Writes one line per event; used when stderr is not a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -68,7 +68,7 @@ class Lines:
         self._line(f"problem: {text}")
 
     def _line(self, text: str) -> None:
-        # A log that is gone (a closed terminal) is no reason to stop serving.
+        # Keep serving when the log is gone, for example after the terminal was closed.
         try:
             self._stream.write(text + "\n")
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as something to wait for, instead of something that interrupts."""
+"""Turns SIGTERM, SIGINT and SIGHUP into something to wait for, so that they interrupt nothing."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import signal
 from types import FrameType
 from typing import Any
 
-# A closed terminal is a reason to stop in order, too.
+# SIGHUP: closing the terminal also shuts down in order.
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Signals:
-    """Counts the signals that ask the process to stop.
+    """Counts the signals that request a shutdown.
 
-    A pipe wakes the waiter: an Event can't be used, because setting one inside a signal handler may wait for
-    a lock that the interrupted code holds.
+    A pipe wakes the waiter. An Event would not be safe: setting it in a signal handler may block on a lock that the
+    interrupted code holds.
 
     Attributes:
-        count: how many came.
+        count: number of signals received.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Signals:
         os.close(self._write)
 
     def wait(self, seconds: float) -> None:
-        """Returns after this time, or as soon as a signal comes."""
+        """Returns after this many seconds, or as soon as a signal arrives."""
         if select.select([self._read], [], [], seconds)[0]:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._read, 4096)

@@ -1,4 +1,4 @@
-"""The supervisor's life: check, render, start, watch, drain, clean. `serve.run` is its only entry."""
+"""The supervisor: checks, renders, starts tritonserver, watches it, drains and cleans up. `run` is its entry point."""
 
 from __future__ import annotations
 
@@ -11,54 +11,55 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tritonllm import api, files, places, render
+from tritonllm import api, files, paths, render
 from tritonllm.runtime import engine_server, engine_token, metric_names, shared_names
 from tritonllm.serve import (
     api_lock,
+    binaries,
     connections,
+    control_api,
+    desired,
     health,
-    leftovers,
+    health_port,
     preflight,
     processes,
+    stale_runs,
     triton,
-    wanted,
     watch,
 )
-from tritonllm.serve import binary as binaries
-from tritonllm.serve import control as controls
-from tritonllm.serve.incarnation import Incarnation
 from tritonllm.serve.options import Options
+from tritonllm.serve.server_instance import ServerInstance
 from tritonllm.serve.signals import Signals
 from tritonllm.weights import endpoints as weights_of
 from tritonllm.weights import layout
 
 _TICK_SECONDS = 0.5
 _START_SECONDS = 60.0
-# Nothing that the supervisor's loop waits for takes this long.
+# Nothing that the main loop waits for takes this long.
 _STUCK_SECONDS = 30.0
-# Models report their gauges every 0.2 s, so a request that just came is not yet in them.
+# Models report their gauges every 0.2 s, so a request that has just arrived is not yet counted.
 _QUIET_SECONDS = 0.5
-# A tritonserver that takes longer to count its requests has some.
+# A tritonserver that takes longer to report its metrics is busy.
 _COUNT_SECONDS = 1.0
 _GAUGES = (metric_names.RUNNING, metric_names.WAITING)
 
 
 def run(options: Options) -> int:
-    """Serves until it is told to stop.
+    """Serves until a signal requests a shutdown.
 
-    Call it in the main thread of a process that does nothing else: everything below that process is ended.
+    Call it in the main thread of a process that does nothing else: it kills all descendants of the process.
 
     Args:
         options: what to serve, and where.
 
     Returns:
-        The exit code: 0 after SIGTERM or Ctrl-C, 1 when there is nothing to serve, or serving broke for good.
+        The exit code: 0 after SIGTERM or Ctrl-C; 1 if no endpoint can be served, or the restart budget is exhausted.
 
     Raises:
-        files.Invalid: the endpoint files are wrong.
-        preflight.PreflightError: this machine can't serve them as it is.
+        files.Invalid: the endpoint files are invalid.
+        preflight.PreflightError: the endpoints can't be served on this machine.
     """
-    # First of all: the kernel drops a signal to the first process of a container that has no handler for it.
+    # First of all: the kernel drops signals to the first process of a container that have no handler.
     with Signals() as signals:
         endpoints = files.load(options.files)
         binary = binaries.find()
@@ -67,25 +68,25 @@ def run(options: Options) -> int:
         assert binary is not None
         processes.become_subreaper()
         with (
-            leftovers.claim() as claim,
-            _log(options, claim) as log,
-            processes.Guardian(claim.name, claim.directory) as guardian,
+            stale_runs.acquire() as run_lock,
+            _log(options, run_lock) as log,
+            processes.Reaper(run_lock.name, run_lock.directory) as reaper,
         ):
-            return _Supervisor(options, endpoints, binary, claim, log, signals, guardian, gpu=gpu).run()
+            return _Supervisor(options, endpoints, binary, run_lock, log, signals, reaper, gpu=gpu).run()
 
 
 class _Supervisor:
-    """What lives as long as `run`; a tritonserver and what is known of it are an `Incarnation`."""
+    """State that outlives a restart of tritonserver; everything else is in `ServerInstance`."""
 
     def __init__(
         self,
         options: Options,
         endpoints: list[api.LLMEndpoint],
         binary: binaries.Binary,
-        claim: leftovers.Claim,
+        run_lock: stale_runs.RunLock,
         log: BinaryIO,
         signals: Signals,
-        guardian: processes.Guardian,
+        reaper: processes.Reaper,
         *,
         gpu: bool,
     ) -> None:
@@ -93,34 +94,35 @@ class _Supervisor:
         self._report = options.reporter
         self._binary = binary
         self._backends = _prepared(binary)
-        self._claim = claim
+        self._run_lock = run_lock
         self._log = log
         self._signals = signals
-        self._guardian = guardian
+        self._reaper = reaper
         self._gpu = gpu
         self._lock = api_lock.read(options.api_secret_file)
-        self._files = wanted.Files(options.files, files.load, endpoints, options.reporter.problem)
-        self._repository = (claim.directory / "repository").absolute()
-        self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: claim.region_prefix}
-        self._environment[engine_server.DIRECTORY] = str(claim.directory.absolute())
+        self._files = desired.EndpointFiles(options.files, files.load, endpoints, options.reporter.problem)
+        self._repository = (run_lock.directory / "repository").absolute()
+        self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: run_lock.region_prefix}
+        self._environment[engine_server.DIRECTORY] = str(run_lock.directory.absolute())
         self._environment[engine_token.VARIABLE] = secrets.token_urlsafe(32)
         if options.allow_direct_engine:
             self._environment[engine_token.ALLOW_DIRECT] = "1"
         self._orphans = processes.Orphans()
-        self._restarts = watch.Restarts()
-        self._current: Incarnation | None = None
+        self._restarts = watch.RestartBudget()
+        self._current: ServerInstance | None = None
         self._in_use = contextlib.ExitStack()
-        self._note = "tritonserver is being started"
+        self._hung: dict[str, str] = {}
+        self._note = "tritonserver is starting"
         self._turned = time.monotonic()
 
     def run(self) -> int:
-        ready, live = health.Cached(self._readiness), health.Cached(self._liveness)
-        # Stopping is not cached: from the signal on, nobody may send another request.
+        ready, live = health_port.Cached(self._readiness), health_port.Cached(self._liveness)
+        # The shutdown is not cached: from the signal on, no client should send another request.
         questions = {
             "/readyz": lambda: self._stopping(False) or ready(),
             "/livez": lambda: self._stopping(True) or live(),
         }
-        port = health.Port(self._options.host, self._options.health_port, questions)
+        port = health_port.Port(self._options.host, self._options.health_port, questions, self._no_probes)
         try:
             return self._serve()
         finally:
@@ -133,24 +135,24 @@ class _Supervisor:
             if self._signals.count:
                 self._drain()
                 return 0
+            hung = self._current is not None and self._current.hung is not None
             self._end()
             if reason is None:
                 return 1
-            delay = self._restarts.delay(time.monotonic())
+            # Leaving out an endpoint whose load hangs needs no budget: it happens once per endpoint.
+            delay = 0.0 if hung else self._restarts.delay(time.monotonic())
             if delay is None:
-                self._report.problem(f"{reason}\ngiving up, as tritonserver was {self._restarts.spent()}")
+                self._report.problem(f"{reason}\ngiving up: tritonserver was {self._restarts.exhausted()}")
                 return 1
-            self._note = "tritonserver is being started anew"
-            self._report.problem(
-                f"{reason}\nstarting tritonserver anew{f' in {delay:.0f} s' if delay else ''}"
-            )
+            self._note = "tritonserver is restarting"
+            self._report.problem(f"{reason}\nrestarting tritonserver{f' in {delay:.0f} s' if delay else ''}")
             self._signals.wait(delay)
 
     def _start(self) -> str | None:
-        """Starts tritonserver and the loading of its models; returns what went wrong."""
+        """Starts tritonserver and begins to load its models; returns what went wrong, if anything."""
         endpoints = _pinned(self._options, self._files.endpoints())
-        # Again at each start: weights come and go meanwhile.
-        unservable = preflight.unservable(self._options, endpoints, gpu=self._gpu)
+        # Checked at each start, as weights come and go.
+        unservable = {**preflight.unservable(self._options, endpoints, gpu=self._gpu), **self._hung}
         for name, problem in unservable.items():
             self._report.problem(f"{name} is not served: {problem}")
         self._in_use.close()
@@ -158,17 +160,16 @@ class _Supervisor:
         self._write_repository(endpoints)
         command = triton.arguments(
             self._options,
-            endpoints,
             self._binary,
             repository=self._repository,
             backends=self._backends,
-            region_prefix=self._claim.region_prefix,
+            region_prefix=self._run_lock.region_prefix,
             gpu=self._gpu,
             lock=self._lock,
         )
         server = triton.Server(command, self._environment, self._log)
         started = time.monotonic()
-        current = Incarnation(self._options, endpoints, unservable, server, self._repository, self._lock)
+        current = ServerInstance(self._options, endpoints, unservable, server, self._repository, self._lock)
         self._current = current
         while not current.control.live():
             self._turned = time.monotonic()
@@ -184,60 +185,69 @@ class _Supervisor:
         return None
 
     def _watch(self) -> str | None:
-        """Waits for a signal or for trouble.
+        """Watches tritonserver until it needs a restart or `serve` ends.
 
         Returns:
-            Why tritonserver must be started anew; None to leave.
+            Why tritonserver has to be restarted; None to exit.
         """
         current = self._current
         assert current is not None
-        suspicion = watch.Suspicion()
+        trigger = watch.ProbeTrigger()
         while not self._signals.count:
             self._turned = time.monotonic()
             self._orphans.tend(current.server.pid)
-            if trouble := current.death() or current.beyond_help:
+            if trouble := current.death() or current.restart_reason:
                 return trouble
-            if current.nothing_loaded:
-                # Together and last: of a container that ends, the end of its log is what is seen.
+            if current.hung is not None:
+                self._hung[current.hung.endpoint] = str(current.hung)
+            if current.load_failed or (current.hung and not current.servable(self._hung)):
+                # One message, and the last one: Kubernetes shows the end of a terminated container's log.
                 reasons = "".join(f"\n    {line}" for line in current.reasons())
                 self._report.problem(f"no endpoint could be loaded, so there is nothing to serve:{reasons}")
                 return None
-            if suspicion.arises(current.alive(), time.monotonic()):
+            if current.hung is not None:
+                return f"{current.hung.model}: {current.hung}; {current.hung.endpoint} is not served"
+            alive, now = current.alive(), time.monotonic()
+            current.watch_loading(alive, now)
+            if trigger.should_check(alive, now):
                 try:
-                    for model in watch.confirmed(current.index, current.alive):
+                    for model in watch.confirmed_dead_models(current.index, current.alive):
                         current.heal(model, self._orphans.gone)
-                except (controls.Unreachable, controls.Refused):
-                    suspicion.again()
+                except (control_api.Unreachable, control_api.Refused):
+                    trigger.retry()
             self._signals.wait(_TICK_SECONDS)
         return None
 
     def _drain(self) -> None:
-        """Lets requests end, also those that still come, then tritonserver; the second signal ends all at once.
+        """Waits until no requests are in flight, then ends tritonserver; a second signal ends everything at once.
 
-        They come as long as clients are connected: gRPC's are asked to go elsewhere within `CONNECTION_AGE_SECONDS`.
+        Requests keep arriving while clients are connected; gRPC clients are asked to reconnect, and so to find another
+        server, within `CONNECTION_AGE_SECONDS`.
         """
         current = self._current
         if current is None:
             return
         seconds = self._options.drain_seconds if current.started else 0
         deadline = time.monotonic() + seconds
-        quiet = time.monotonic() + _QUIET_SECONDS
-        moved = time.monotonic() + triton.CONNECTION_AGE_SECONDS * (1 + triton.CONNECTION_AGE_VARIES)
-        told = False
-        while self._signals.count == 1 and time.monotonic() < min(deadline, quiet):
+        idle_since = time.monotonic()
+        connection_deadline = time.monotonic() + triton.CONNECTION_AGE_SECONDS * (
+            1 + triton.CONNECTION_AGE_VARIES
+        )
+        reported = False
+        while self._signals.count == 1 and time.monotonic() < min(deadline, idle_since + _QUIET_SECONDS):
             busy = _busy(current)
             clients = 0
-            if time.monotonic() < moved:
+            if time.monotonic() < connection_deadline:
                 clients = connections.from_elsewhere(current.server.pid, self._options.grpc_port)
             if busy != 0 or clients:
-                quiet = time.monotonic() + _QUIET_SECONDS
-            if (busy or clients) and not told:
-                told = True
+                idle_since = time.monotonic()
+            if (busy or clients) and not reported:
+                reported = True
                 what = f"{busy or 0:.0f} requests and {clients} gRPC connections"
-                self._report.step(f"stopping: {what} may take {seconds:.0f} s to end")
+                self._report.step(f"draining: waiting up to {seconds:.0f} s for {what}")
             self._signals.wait(0.1)
         self._report.step("stopping tritonserver")
-        current.stop(max(0.0, deadline - time.monotonic()), hurry=lambda: self._signals.count > 1)
+        current.stop(max(0.0, deadline - time.monotonic()), force=lambda: self._signals.count > 1)
 
     def _write_repository(self, endpoints: Sequence[api.LLMEndpoint]) -> None:
         self._repository.mkdir(exist_ok=True)
@@ -248,64 +258,76 @@ class _Supervisor:
                 file.write_bytes(content)
 
     def _end(self) -> None:
-        """Leaves no process and no shared memory of the current tritonserver."""
+        """Ends all processes of the current tritonserver and removes its shared memory."""
         current, self._current = self._current, None
         if current is not None:
             current.server.kill()
-        if left := processes.end_all(keep=self._guardian.pid):
-            self._report.problem(f"could not end the processes {', '.join(map(str, left))}")
-        self._claim.clear_shared_memory()
+        if left := processes.end_all(keep=self._reaper.pid):
+            self._report.problem(f"could not kill the processes {', '.join(map(str, left))}")
+        self._run_lock.clear_shared_memory()
         self._in_use.close()
 
-    def _stopping(self, well: bool) -> health.Verdict | None:
-        return (well, ["it is stopping"]) if self._signals.count else None
+    def _stopping(self, well: bool) -> health.ProbeResult | None:
+        return (well, ["shutting down"]) if self._signals.count else None
 
-    def _readiness(self) -> health.Verdict:
+    def _no_probes(self, error: Exception) -> None:
+        self._report.problem(
+            f"the port of /readyz and /livez failed, so probes fail until a restart: {error!r}"
+        )
+
+    def _readiness(self) -> health.ProbeResult:
         current = self._current
         if current is None or not current.started:
             return False, [self._note]
-        entries = current.board.entries()
-        required = wanted.required(entries, self._files.endpoints())
+        statuses = current.models.statuses()
+        required = desired.required_models(statuses, self._files.endpoints())
         return health.readiness(
-            required, entries, current.control.ready, time.monotonic(), self._files.needed()
+            required,
+            statuses,
+            current.control.ready,
+            time.monotonic(),
+            self._files.gating(),
+            current.loading.progress,
         )
 
-    def _liveness(self) -> health.Verdict:
+    def _liveness(self) -> health.ProbeResult:
         stuck = time.monotonic() - self._turned
         if stuck > _STUCK_SECONDS:
             return False, [f"the supervisor itself has been stuck for {stuck:.0f} s"]
         current = self._current
         if current is None or not current.started:
             return True, [self._note]
-        return health.liveness(current.index(), current.alive(), current.board.entries(), current.ask)
+        return current.liveness()
 
 
 def _pinned(options: Options, endpoints: Sequence[api.LLMEndpoint]) -> list[api.LLMEndpoint]:
-    """The endpoints, each with the commit of its weights that is here at this moment."""
+    """The endpoints, each with the commit of its weights that is in the cache now."""
     return weights_of.pinned(layout.Cache(Path(options.weights)), endpoints)
 
 
-def _busy(current: Incarnation) -> float | None:
-    """How many requests tritonserver has; None where it is too busy to tell."""
+def _busy(current: ServerInstance) -> float | None:
+    """Number of requests in flight or queued; None if tritonserver is too busy to tell."""
     try:
         return current.control.total(_GAUGES, _COUNT_SECONDS)
-    except (controls.Unreachable, controls.Refused):
+    except (control_api.Unreachable, control_api.Refused):
         return None if current.server.exit_status() is None else 0
 
 
 def _prepared(binary: binaries.Binary) -> Path | None:
     try:
-        return binaries.prepare(binary, places.cache())
+        return binaries.prepare(binary, paths.cache())
     except OSError as error:
-        raise preflight.PreflightError([f"can't write to the cache: {error}; set XDG_CACHE_HOME"]) from None
+        raise preflight.PreflightError(
+            [f"can't write to the cache: {error}; set XDG_CACHE_HOME to a writable directory"]
+        ) from None
 
 
 @contextlib.contextmanager
-def _log(options: Options, claim: leftovers.Claim) -> Iterator[BinaryIO]:
+def _log(options: Options, run_lock: stale_runs.RunLock) -> Iterator[BinaryIO]:
     if options.logs == "stderr":
         yield sys.stderr.buffer
         return
-    path = claim.directory / "triton.log"
+    path = run_lock.directory / "triton.log"
     options.reporter.step(f"tritonserver logs to {path}")
     with path.open("wb") as file:
         yield file

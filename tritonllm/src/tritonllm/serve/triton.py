@@ -1,35 +1,30 @@
-"""The tritonserver process: its command line, its output, its end."""
+"""The tritonserver process: its command line, its output and its exit status."""
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import signal
 import subprocess
-import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from tritonllm import api
-from tritonllm.serve import binary as binaries
+from tritonllm.serve import binaries, log_tail, threads
 from tritonllm.serve.api_lock import Lock
 from tritonllm.serve.options import Options
 
 CONNECTION_AGE_SECONDS = 10.0
-"""When a gRPC client is asked to connect anew, so that it finds pods that came and leaves those that go."""
+"""Age at which gRPC clients are asked to reconnect, so that they find new pods and leave pods that drain."""
 CONNECTION_AGE_VARIES = 0.1
-"""By which share gRPC varies that (https://github.com/grpc/proposal/blob/master/A9-server-side-conn-mgt.md)."""
+"""Jitter of that age, as a fraction (https://github.com/grpc/proposal/blob/master/A9-server-side-conn-mgt.md)."""
 
 THREAD_POOL_SIZE = 8
-"""Threads of the Python backend per model (its default: 32). They carry responses and leases; none waits in an engine."""
-
-_TAIL_LINES = 200
+"""Threads of the Python backend for each model (default: 32). No thread waits inside Triton for an engine: leases and
+requests return at once."""
 
 
 def arguments(
     options: Options,
-    endpoints: Iterable[api.LLMEndpoint],
     binary: binaries.Binary,
     *,
     repository: Path,
@@ -42,22 +37,21 @@ def arguments(
 
     Args:
         options: addresses and ports.
-        endpoints: what is served, for the number of threads.
         binary: the program.
         repository: the model repository.
-        backends: the directory of the backends, None for the program's own.
-        region_prefix: what the names of its shared memory regions start with.
-        gpu: whether there is one to measure.
-        lock: of its API.
+        backends: the directory of the backends; None for the program's default.
+        region_prefix: prefix for the names of its shared memory regions.
+        gpu: whether there is a GPU to export metrics of.
+        lock: secret of its API.
     """
     return [
         str(binary.executable),
         f"--model-repository={repository}",
         *([f"--backend-directory={backends}"] if backends else []),
-        # Models are loaded one by one, by name: a failure then is one model's, not the server's.
+        # Models are loaded one by one, by name, so that a failure concerns one model and not the server.
         "--model-control-mode=explicit",
         "--exit-on-error=false",
-        # Configurations are complete; completing them would start every model's process twice.
+        # Configurations are complete; auto-completion would start the process of every model twice.
         "--disable-auto-complete-config",
         f"--backend-config=python,thread-pool-size={THREAD_POOL_SIZE}",
         f"--backend-config=python,shm-region-prefix-name={region_prefix}",
@@ -65,7 +59,7 @@ def arguments(
         f"--http-port={options.http_port}",
         f"--grpc-address={options.host}",
         f"--grpc-port={options.grpc_port}",
-        # Without a grace period: what is under way on the old connection is finished there, however long it takes.
+        # Without a grace period, so that requests in flight complete on the old connection, however long they take.
         f"--grpc-max-connection-age={round(1000 * CONNECTION_AGE_SECONDS)}",
         f"--metrics-address={options.host}",
         f"--metrics-port={options.metrics_port}",
@@ -76,15 +70,20 @@ def arguments(
 
 
 class Server:
-    """One tritonserver process, in a session of its own so that a terminal's Ctrl-C does not reach it."""
+    """One tritonserver process, in a session of its own so that a terminal's Ctrl-C does not reach it.
 
-    def __init__(self, command: list[str], environment: Mapping[str, str], log: BinaryIO) -> None:
+    Attributes:
+        pid: its process id.
+        log: the newest lines that it and its models printed.
+    """
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], output: BinaryIO) -> None:
         """Starts it.
 
         Args:
             command: what `arguments` returns.
-            environment: complete.
-            log: gets all that it and its models print.
+            environment: the complete environment.
+            output: receives everything that it and its models print.
 
         Raises:
             OSError: it can't be started.
@@ -98,9 +97,8 @@ class Server:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        self._tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
-        self._reader = threading.Thread(target=self._read, args=(log,), name="triton-output", daemon=True)
-        self._reader.start()
+        self.log = log_tail.LogTail()
+        self._reader = threads.start("triton-output", lambda: self._read(output), self._unread)
 
     def exit_status(self) -> str | None:
         """How it ended, in words; None while it runs."""
@@ -109,23 +107,24 @@ class Server:
             return None
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
-    def tail(self, lines: int) -> list[str]:
-        """The last lines that it or a model of its printed."""
-        return list(self._tail)[-lines:]
-
     def kill(self) -> None:
-        """Ends it at once, but not its models: those may wait for ever for its answer to a metric."""
+        """Ends it at once, but not its models: those may wait for ever for its answer about a metric."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """Waits a moment for the rest of the output: models may still write when tritonserver is gone."""
+        """Waits a moment for the rest of the output, as models may outlive tritonserver."""
         self._reader.join(timeout=0.3)
 
-    def _read(self, log: BinaryIO) -> None:
+    def _read(self, output: BinaryIO) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._tail.append(line.decode(errors="replace").rstrip())
+            self.log.append(line.decode(errors="replace").rstrip())
             with contextlib.suppress(OSError, ValueError):
-                log.write(line)
-                log.flush()
+                output.write(line)
+                output.flush()
+
+    def _unread(self, error: Exception) -> None:
+        # Without a reader its output would block it; the supervisor restarts it.
+        self.log.append(f"reading the output of tritonserver failed: {error!r}")
+        self._process.kill()

@@ -1,64 +1,69 @@
-"""Notices that a model's process died, and brings the model back.
+"""Detects models whose process died, and reloads them.
 
-Triton 24.10 does neither: it calls a model ready whose process is gone and never starts another one.
+Triton 24.10 does neither: it keeps reporting such a model as ready and never restarts its process.
 """
+# workaround: W1
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 
-from tritonllm.serve import control as controls
-from tritonllm.serve import loader
+from tritonllm.serve import control_api, loader
 
+# Longer than for other calls: a busy Triton is no reason for a restart, which ends all requests.
+_API_SECONDS = 30.0
 _UNLOAD_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 
 Alive = Mapping[str, frozenset[int]]
-"""Model → process ids of its living stubs."""
+"""Process ids of the running stubs, by model."""
 
 
-class CannotHeal(Exception):
-    """Only a new tritonserver helps; the text says why."""
+class RecoveryFailed(Exception):
+    """Only a restart of tritonserver helps; the message says why."""
 
 
-def lost(index: Mapping[str, str], alive: Alive) -> list[str]:
-    """Models that Triton calls ready and that have no process, sorted.
+def dead_models(index: Mapping[str, str], alive: Alive) -> list[str]:
+    """Models that Triton reports as ready although they have no process, sorted.
 
-    An operator's unload, and a reload that replaces one process by another, are no loss: Triton says
-    UNLOADING before it ends a process, and READY only when the new one runs.
+    An unload by the operator, or a reload that replaces one process by another, does not count: Triton reports
+    UNLOADING before it ends a process, and READY only once the new one runs.
     """
     return sorted(model for model, state in index.items() if state == "READY" and not alive.get(model))
 
 
-def confirmed(read_index: Callable[[], Mapping[str, str]], read_alive: Callable[[], Alive]) -> list[str]:
-    """Lost models, read twice: index and processes can't be read at the same instant.
+def confirmed_dead_models(
+    read_index: Callable[[], Mapping[str, str]], read_alive: Callable[[], Alive]
+) -> list[str]:
+    """Models found dead twice in a row, as index and processes can't be read at the same instant.
 
     Raises:
-        controls.Unreachable: Triton does not answer.
+        control_api.Refused: Triton's answer is not usable.
+        control_api.Unreachable: Triton does not answer.
     """
-    first = lost(read_index(), read_alive())
-    return [model for model in lost(read_index(), read_alive()) if model in first] if first else []
+    first = dead_models(read_index(), read_alive())
+    return [model for model in dead_models(read_index(), read_alive()) if model in first] if first else []
 
 
-class Suspicion:
-    """Decides when it is worth asking Triton: whenever a process is gone, and now and then anyway."""
+class ProbeTrigger:
+    """Decides when to ask Triton for dead models: when a process has disappeared, and at intervals."""
 
     def __init__(self, every: float = 2.0) -> None:
-        """Starts without knowing any process.
+        """Starts without any known process.
 
         Args:
-            every: seconds after which to ask although nothing seems wrong.
+            every: interval in seconds.
         """
         self._every = every
         self._pids: frozenset[int] = frozenset()
         self._next = 0.0
 
-    def arises(self, alive: Alive, now: float) -> bool:
-        """Whether to ask, given the living processes.
+    def should_check(self, alive: Alive, now: float) -> bool:
+        """Whether to ask Triton.
 
         Args:
-            alive: the processes.
+            alive: the running processes.
             now: the monotonic clock.
         """
         pids = frozenset[int]().union(*alive.values())
@@ -69,40 +74,56 @@ class Suspicion:
         self._next = now + self._every
         return True
 
-    def again(self) -> None:
-        """Ask at the next opportunity: Triton did not answer this time."""
+    def retry(self) -> None:
+        """Makes the next call return True: Triton did not answer this time."""
         self._next = 0.0
 
 
-def heal(control: controls.Control, model: str, orphans_gone: Callable[[], bool]) -> None:
-    """Unloads the dead model and loads it again with the configuration it had.
+def heal(
+    control: control_api.ControlApi, model: str, orphans_gone: Callable[[], bool], load_timeout: float
+) -> None:
+    """Unloads a dead model and loads it again with the configuration it had.
 
-    The configuration is Triton's own, not the file's, so that a policy which was changed in place is kept.
+    The configuration is read from Triton, not from the repository, so that a policy that was changed in place is kept.
 
     Args:
-        control: of the server.
+        control: API of the server.
         model: its name.
-        orphans_gone: whether nothing is left of what the dead process started: an engine's workers hold
-            GPU memory.
+        orphans_gone: whether the processes that the dead process had started are gone: an engine's workers hold GPU
+            memory.
+        load_timeout: seconds that the load may take.
 
     Raises:
-        CannotHeal: its requests keep it from unloading, or it does not load.
-        controls.Unreachable: tritonserver ended meanwhile.
+        RecoveryFailed: requests in flight keep it from unloading, it does not load, or Triton does not answer in time.
+        control_api.Gone: tritonserver ended.
     """
     try:
-        config = control.config(model)
-        control.unload(model)
-        if not within(_UNLOAD_SECONDS, lambda: control.index().get(model) != "UNLOADING"):
-            raise CannotHeal("requests in flight keep it from unloading")
+        config = control.config(model, _API_SECONDS)
+        control.unload(model, _API_SECONDS)
+        # workaround: W2
+        if not within(_UNLOAD_SECONDS, lambda: control.index(_API_SECONDS).get(model) != "UNLOADING"):
+            raise RecoveryFailed("requests in flight keep it from unloading")
         if not within(_UNLOAD_SECONDS, orphans_gone):
-            raise CannotHeal("processes that it had started do not end")
-        control.load(model, config)
-    except controls.Refused as error:
-        raise CannotHeal(loader.useful(str(error))) from None
+            raise RecoveryFailed("processes that it had started do not end")
+    except control_api.TimedOut as error:
+        raise RecoveryFailed(str(error)) from None
+    except control_api.Refused as error:
+        raise RecoveryFailed(loader.useful(str(error))) from None
+    try:
+        control.load(model, config, load_timeout)
+    except control_api.TimedOut:
+        raise RecoveryFailed(loader.overdue(load_timeout, ())) from None
+    except control_api.Refused as error:
+        raise RecoveryFailed(loader.useful(str(error))) from None
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Waits for a condition; False if it does not come true in this time."""
+    """Waits for a condition; False if it does not become true in time.
+
+    Args:
+        seconds: how long to wait.
+        condition: checked every 50 ms, and at least once.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -111,14 +132,14 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
     return True
 
 
-class Restarts:
-    """A budget of new starts, so that what can't be helped is not tried for ever."""
+class RestartBudget:
+    """Limits restarts of tritonserver, so that a permanent failure ends `serve`."""
 
     def __init__(self, limit: int = 3, window: float = 600) -> None:
-        """Starts with all of it.
+        """Starts with the whole budget.
 
         Args:
-            limit: how many starts within the window.
+            limit: maximum number of restarts within the window.
             window: seconds.
         """
         self._limit = limit
@@ -126,7 +147,7 @@ class Restarts:
         self._times: list[float] = []
 
     def delay(self, now: float) -> float | None:
-        """Seconds to wait before the next start, each longer than the last; None when the budget is spent.
+        """Seconds to wait before the next restart, longer each time; None if the budget is exhausted.
 
         Args:
             now: the monotonic clock.
@@ -137,6 +158,6 @@ class Restarts:
         self._times.append(now)
         return float(2 ** (len(self._times) - 1) - 1)
 
-    def spent(self) -> str:
-        """What a person is told when there is none left."""
-        return f"started {self._limit} times anew within {self._window / 60:.0f} minutes"
+    def exhausted(self) -> str:
+        """Says what has exhausted the budget."""
+        return f"restarted {self._limit} times within {self._window / 60:.0f} minutes"

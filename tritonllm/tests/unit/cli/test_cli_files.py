@@ -17,6 +17,7 @@ import typer.testing
 from tritonllm import cli, serve
 from tritonllm.commands import guard
 from tritonllm.commands import serve as serving
+from tritonllm.serve import supervisor
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -260,7 +261,7 @@ def test_ctrl_c_is_no_traceback(endpoint: Path) -> None:
 
 def test_serve_passes_its_options_on(endpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[serve.Options] = []
-    monkeypatch.setattr(serve, "run", lambda options: seen.append(options) or 7)
+    monkeypatch.setattr(supervisor, "run", lambda options: seen.append(options) or 7)
     arguments = [
         "--weights",
         "w",
@@ -274,6 +275,7 @@ def test_serve_passes_its_options_on(endpoint: Path, monkeypatch: pytest.MonkeyP
         "3",
     ]
     arguments += ["--health-port", "4", "--drain-seconds", "5", "--allow-direct-engine", "--logs", "stderr"]
+    arguments += ["--load-timeout", "60"]
     assert run("serve", endpoint, *arguments).exit_code == 7
     (options,) = seen
     assert options.files == (endpoint,)
@@ -281,6 +283,7 @@ def test_serve_passes_its_options_on(endpoint: Path, monkeypatch: pytest.MonkeyP
     assert [port for _, port in options.ports()] == [1, 2, 3, 4]
     assert (options.host, options.drain_seconds, options.logs) == ("0.0.0.0", 5, "stderr")
     assert options.allow_direct_engine
+    assert options.load_timeout == 60
     assert isinstance(options.reporter, serve.Lines)
 
 

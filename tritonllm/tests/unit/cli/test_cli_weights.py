@@ -15,8 +15,9 @@ import rich.console
 import typer.testing
 
 import hub_server
-from tritonllm import cli, serve
+from tritonllm import cli
 from tritonllm.commands import downloading
+from tritonllm.serve import supervisor
 from tritonllm.weights import endpoints as weights_of
 from tritonllm.weights import failures, progress
 
@@ -219,7 +220,7 @@ def test_a_message_that_has_no_place_is_a_line_and_no_failure(place: Path, hub: 
 def test_serve_takes_an_empty_list_of_endpoints_but_no_empty_file(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "run", lambda options: 7)
+    monkeypatch.setattr(supervisor, "run", lambda options: 7)
 
     def served(text: str) -> int:
         (place / "endpoints.yaml").write_text(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tritonllm import files
-from tritonllm.serve import wanted
+from tritonllm.serve import desired
 
 HEAD = "apiVersion: tritonllm.io/v1alpha1\nkind: LLMEndpoint\n"
 SPEC = "spec: {pool: llm, engine: {type: simulated}, guardrails: {}}\n"
@@ -280,7 +280,7 @@ def test_a_configmap_that_is_swapped_is_read_again(tmp_path: Path, one_file: boo
     mounted(tmp_path, "1", a=endpoint("chat"))
     problems: list[str] = []
     paths = [tmp_path / "a.yaml" if one_file else tmp_path]
-    watched = wanted.Files(paths, files.load, files.load(paths), problems.append)
+    watched = desired.EndpointFiles(paths, files.load, files.load(paths), problems.append)
     assert [found.name for found in watched.endpoints()] == ["chat"]
     mounted(tmp_path, "2", a=endpoint("code"))
     assert [found.name for found in watched.endpoints()] == ["code"]
@@ -289,7 +289,7 @@ def test_a_configmap_that_is_swapped_is_read_again(tmp_path: Path, one_file: boo
 
 def test_a_key_that_is_added_to_a_mounted_configmap_is_read(tmp_path: Path) -> None:
     mounted(tmp_path, "1", a=endpoint("chat"))
-    watched = wanted.Files([tmp_path], files.load, files.load([tmp_path]), pytest.fail)
+    watched = desired.EndpointFiles([tmp_path], files.load, files.load([tmp_path]), pytest.fail)
     mounted(tmp_path, "2", a=endpoint("chat"), b=endpoint("code"))
     assert [found.name for found in watched.endpoints()] == ["chat", "code"]
 
@@ -301,7 +301,7 @@ def test_what_a_list_calls_needed_is_read_and_forgotten_with_the_file(tmp_path: 
         return json.dumps({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items})
 
     mounted(tmp_path, "1", a=listed(annotations={files.NEEDED: "chat,code"}), b=endpoint("other"))
-    watched = wanted.Files([tmp_path], files.load, files.load([tmp_path]), pytest.fail)
-    assert watched.needed() == {"chat", "code"}
+    watched = desired.EndpointFiles([tmp_path], files.load, files.load([tmp_path]), pytest.fail)
+    assert watched.gating() == {"chat", "code"}
     mounted(tmp_path, "2", a=listed(), b=endpoint("other"))
-    assert watched.needed() == frozenset()
+    assert watched.gating() == frozenset()

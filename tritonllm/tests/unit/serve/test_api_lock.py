@@ -33,13 +33,13 @@ def test_without_a_file_nothing_is_locked() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "can't be read: No such file or directory; mount it there, or correct --api-secret-file"),
-        (b"", "is empty; write one into it"),
-        (b" \n", "is empty; write one into it"),
-        (b"two words", "must be one line of ASCII letters, digits and signs without spaces"),
-        (b"two\nlines", "must be one line of ASCII letters, digits and signs without spaces"),
-        (b"caf\xc3\xa9", "must be one line of ASCII letters, digits and signs without spaces"),
-        (b"a\x00b", "must be one line of ASCII letters, digits and signs without spaces"),
+        (None, "can't be read: No such file or directory; mount it there or correct --api-secret-file"),
+        (b"", "is empty; write a secret to it"),
+        (b" \n", "is empty; write a secret to it"),
+        (b"two words", "must contain one line of printable ASCII without spaces"),
+        (b"two\nlines", "must contain one line of printable ASCII without spaces"),
+        (b"caf\xc3\xa9", "must contain one line of printable ASCII without spaces"),
+        (b"a\x00b", "must contain one line of printable ASCII without spaces"),
     ],
     ids=["missing", "empty", "blank", "a space", "two lines", "not ASCII", "a control character"],
 )
@@ -49,13 +49,13 @@ def test_a_file_that_holds_no_secret_is_found_before_anything_starts(
     if content is not None:
         file.write_bytes(content)
     (problem,) = preflight.api_secret(file)
-    assert problem.startswith(f"the secret {file} {message}")
+    assert problem.startswith(f"the secret file {file} {message}")
     assert content is None or not content.strip() or content.decode() not in problem
 
 
 def test_a_directory_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     assert preflight.api_secret(tmp_path)[0].startswith(
-        f"the secret {tmp_path} can't be read: Is a directory"
+        f"the secret file {tmp_path} can't be read: Is a directory"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tritonllm import api
-from tritonllm.serve import binary, options, preflight
+from tritonllm.serve import binaries, options, preflight
 
 GIB = 1 << 30
 
@@ -44,12 +44,14 @@ def test_each_endpoint_is_served_once() -> None:
         (
             [("--http-port", 1), ("--grpc-port", 2)],
             {2},
-            ["port 2 (--grpc-port) is in use; stop what listens there or choose another --grpc-port"],
+            [
+                "port 2 (--grpc-port) is in use; stop the process that listens there or choose another --grpc-port"
+            ],
         ),
         (
             [("--http-port", 1), ("--grpc-port", 1)],
             set(),
-            ["--grpc-port and --http-port are both 1; choose another for one of them"],
+            ["--grpc-port and --http-port are both 1; choose another port for one of them"],
         ),
     ],
 )
@@ -64,12 +66,12 @@ def test_no_tritonserver_says_where_to_get_one() -> None:
 
 
 def test_the_server_of_a_container_needs_nothing_from_here(executable: Path) -> None:
-    assert preflight.program(binary.Binary(executable), libpython=None, numpy="2.3.0") == []
+    assert preflight.program(binaries.Binary(executable), libpython=None, numpy="2.3.0") == []
 
 
 def test_a_program_without_the_right_to_run_is_named(executable: Path) -> None:
     executable.chmod(0o644)
-    assert preflight.program(binary.Binary(executable), None, None) == [
+    assert preflight.program(binaries.Binary(executable), None, None) == [
         f"{executable} is not executable; `chmod +x` it"
     ]
 
@@ -80,15 +82,15 @@ def test_a_program_without_the_right_to_run_is_named(executable: Path) -> None:
         (True, "/usr/lib", "1.26.4", []),
         (True, "/usr/lib", None, []),
         (False, "/usr/lib", "1.26.4", ["use Python 3.11 to 3.13"]),
-        (True, None, "1.26.4", [binary.LIBPYTHON]),
+        (True, None, "1.26.4", [binaries.LIBPYTHON]),
         (True, "/usr/lib", "2.3.0", ["pip install 'numpy<2'"]),
-        (False, None, "2.3.0", ["use Python 3.11 to 3.13", binary.LIBPYTHON, "pip install 'numpy<2'"]),
+        (False, None, "2.3.0", ["use Python 3.11 to 3.13", binaries.LIBPYTHON, "pip install 'numpy<2'"]),
     ],
 )
 def test_the_server_of_the_wheel_needs_its_stub_libpython_and_an_old_numpy(
     executable: Path, stub: bool, libpython: str | None, numpy: str | None, words: list[str]
 ) -> None:
-    found = binary.Binary(executable, bundled=True, stub=executable if stub else executable.parent / "none")
+    found = binaries.Binary(executable, bundled=True, stub=executable if stub else executable.parent / "none")
     problems = preflight.program(found, libpython=libpython, numpy=numpy)
     assert len(problems) == len(words)
     assert all(word in problem for word, problem in zip(words, problems, strict=True))
@@ -154,7 +156,7 @@ def test_what_does_not_fit_into_memory_beside_the_endpoints_before_it_stops_only
     given = [model("large", 2 * GIB), model("huge", 4 * GIB), model("small", GIB)]
     (name, problem), *others = preflight.memory(given, str(tmp_path), available=5 * GIB).items()
     assert (name, others) == ("huge", [])
-    assert "take 4.0 GiB of memory and 3.0 GiB are available beside the endpoints before it" in problem
+    assert "need 4.0 GiB of memory and 3.0 GiB are available after loading the endpoints before it" in problem
 
 
 def test_without_vllm_only_the_endpoints_that_need_it_are_not_served(
@@ -165,7 +167,7 @@ def test_without_vllm_only_the_endpoints_that_need_it_are_not_served(
     given = [endpoint("real", path=".", args={"load_format": "dummy"}), endpoint("pretend")]
     chosen = options.Options(files=(), weights=str(tmp_path))
     assert preflight.unservable(chosen, given, gpu=False) == {
-        "real": "vLLM is not installed; `pip install vllm`, or use `engine.type: simulated`"
+        "real": "vLLM is not installed; `pip install vllm` or use `engine.type: simulated`"
     }
 
 
@@ -186,7 +188,7 @@ def test_shared_memory_must_hold_all_models(models: int, free: int, problems: in
 
 def test_a_repository_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "is no directory" in preflight.repository(tmp_path / "file")[0]
+    assert "is not a directory" in preflight.repository(tmp_path / "file")[0]
     assert preflight.repository(tmp_path / "new" / "directory") == []
 
 
@@ -220,23 +222,23 @@ def test_what_is_wrong_with_one_endpoint_does_not_stop_the_others(
     free: options.Options, executable: Path
 ) -> None:
     one_bad = [endpoint("bad", path="none"), endpoint("good")]
-    preflight.check(free, one_bad, binary.Binary(executable), gpu=True)
+    preflight.check(free, one_bad, binaries.Binary(executable), gpu=True)
     assert list(preflight.unservable(free, one_bad, gpu=True)) == ["bad"]
 
 
 def test_when_no_endpoint_can_be_served_each_says_why(free: options.Options, executable: Path) -> None:
     both_bad = [endpoint("one", path="none"), endpoint("other", path="none")]
     with pytest.raises(preflight.PreflightError) as caught:
-        preflight.check(free, both_bad, binary.Binary(executable), gpu=True)
+        preflight.check(free, both_bad, binaries.Binary(executable), gpu=True)
     assert [problem.partition(":")[0] for problem in caught.value.problems] == ["one", "other"]
 
 
 def test_no_endpoint_at_all_is_no_problem(free: options.Options, executable: Path) -> None:
-    preflight.check(free, [], binary.Binary(executable), gpu=True)
+    preflight.check(free, [], binaries.Binary(executable), gpu=True)
 
 
 def test_a_temporary_directory_that_the_python_backend_can_not_write_is_named(tmp_path: Path) -> None:
     assert preflight.python_backend(tmp_path) == []
     (problem,) = preflight.python_backend(tmp_path / "absent")
-    assert problem.startswith(f"{tmp_path}/absent can't be written")
+    assert problem.startswith(f"{tmp_path}/absent is not writable")
     assert "emptyDir" in problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tritonllm.serve import watch
+from tritonllm.serve import control_api, watch
 
 
 def pids(**models: int) -> dict[str, frozenset[int]]:
@@ -24,46 +24,46 @@ def pids(**models: int) -> dict[str, frozenset[int]]:
     ids=["alive", "killed", "old one beside new", "unloading", "unloaded", "loading"],
 )
 def test_only_a_ready_model_without_a_process_is_lost(state: str, processes: int, lost: list[str]) -> None:
-    assert watch.lost({"chat": state}, pids(chat=processes)) == lost
+    assert watch.dead_models({"chat": state}, pids(chat=processes)) == lost
 
 
 def test_an_unload_between_two_looks_is_no_loss() -> None:
     indexes = iter([{"chat": "READY"}, {"chat": "UNAVAILABLE"}])
-    assert watch.confirmed(lambda: next(indexes), dict) == []
+    assert watch.confirmed_dead_models(lambda: next(indexes), dict) == []
 
 
 def test_a_killed_process_is_a_loss_at_the_second_look_too() -> None:
-    assert watch.confirmed(lambda: {"chat": "READY"}, dict) == ["chat"]
+    assert watch.confirmed_dead_models(lambda: {"chat": "READY"}, dict) == ["chat"]
 
 
 def test_triton_is_asked_when_a_process_is_gone() -> None:
-    suspicion = watch.Suspicion(every=1000)
-    assert suspicion.arises(pids(a=1), now=0)
-    assert not suspicion.arises(pids(a=1), now=1)
-    assert suspicion.arises({}, now=2)
-    assert not suspicion.arises({}, now=3)
+    trigger = watch.ProbeTrigger(every=1000)
+    assert trigger.should_check(pids(a=1), now=0)
+    assert not trigger.should_check(pids(a=1), now=1)
+    assert trigger.should_check({}, now=2)
+    assert not trigger.should_check({}, now=3)
 
 
 def test_triton_is_asked_now_and_then_anyway() -> None:
-    suspicion = watch.Suspicion(every=2)
-    assert [suspicion.arises({}, now) for now in (0, 1, 2.5, 3)] == [True, False, True, False]
+    trigger = watch.ProbeTrigger(every=2)
+    assert [trigger.should_check({}, now) for now in (0, 1, 2.5, 3)] == [True, False, True, False]
 
 
 def test_triton_is_asked_again_after_it_did_not_answer() -> None:
-    suspicion = watch.Suspicion(every=1000)
-    suspicion.arises({}, now=0)
-    suspicion.again()
-    assert suspicion.arises({}, now=1)
+    trigger = watch.ProbeTrigger(every=1000)
+    trigger.should_check({}, now=0)
+    trigger.retry()
+    assert trigger.should_check({}, now=1)
 
 
 def test_new_starts_wait_longer_each_time_and_end() -> None:
-    restarts = watch.Restarts(limit=3, window=600)
-    assert [restarts.delay(now) for now in (0, 1, 2, 3)] == [0, 1, 3, None]
+    budget = watch.RestartBudget(limit=3, window=600)
+    assert [budget.delay(now) for now in (0, 1, 2, 3)] == [0, 1, 3, None]
 
 
 def test_old_starts_are_forgotten() -> None:
-    restarts = watch.Restarts(limit=1, window=600)
-    assert [restarts.delay(now) for now in (0, 599, 601)] == [0, None, 0]
+    budget = watch.RestartBudget(limit=1, window=600)
+    assert [budget.delay(now) for now in (0, 599, 601)] == [0, None, 0]
 
 
 class Triton:
@@ -74,24 +74,36 @@ class Triton:
         self._load = load
         self.asked: list[str] = []
 
-    def config(self, model: str) -> str:
+    def config(self, model: str, seconds: float) -> str:
         return '{"changed": "in place"}'
 
-    def unload(self, model: str) -> None:
+    def unload(self, model: str, seconds: float) -> None:
         self.asked.append("unload")
 
-    def index(self) -> dict[str, str]:
+    def index(self, seconds: float) -> dict[str, str]:
         return {"chat": self._states.pop(0) if len(self._states) > 1 else self._states[0]}
 
-    def load(self, model: str, config: str | None = None) -> None:
+    def load(self, model: str, config: str | None = None, seconds: float | None = None) -> None:
         if self._load:
             raise self._load
         self.asked.append(f"load {config}")
 
 
+@pytest.mark.parametrize("step", ["config", "unload", "index", "load"])
+def test_a_triton_that_does_not_answer_in_time_is_restarted(step: str) -> None:
+    triton = Triton(["UNAVAILABLE"])
+
+    def time_out(*_: object) -> None:
+        raise control_api.TimedOut("no answer within 30 s")
+
+    setattr(triton, step, time_out)
+    with pytest.raises(watch.RecoveryFailed):
+        watch.heal(triton, "chat", orphans_gone=lambda: True, load_timeout=60)  # pyright: ignore[reportArgumentType]
+
+
 def test_a_model_comes_back_with_the_configuration_it_had() -> None:
     triton = Triton(["UNLOADING", "UNLOADING", "UNAVAILABLE"])
-    watch.heal(triton, "chat", orphans_gone=lambda: True)  # pyright: ignore[reportArgumentType]
+    watch.heal(triton, "chat", orphans_gone=lambda: True, load_timeout=60)  # pyright: ignore[reportArgumentType]
     assert triton.asked == ["unload", 'load {"changed": "in place"}']
 
 
@@ -100,7 +112,7 @@ def test_a_model_comes_back_with_the_configuration_it_had() -> None:
     [
         (Triton(["UNLOADING"]), True, "requests in flight keep it from unloading"),
         (Triton(["UNAVAILABLE"]), False, "processes that it had started do not end"),
-        (Triton(["UNAVAILABLE"], watch.controls.Refused("no room")), True, "no room"),
+        (Triton(["UNAVAILABLE"], control_api.Refused("no room")), True, "no room"),
     ],
     ids=["pinned", "orphans", "does not load"],
 )
@@ -108,5 +120,5 @@ def test_what_can_not_be_healed_says_why(
     triton: Triton, orphans_gone: bool, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_UNLOAD_SECONDS", 0.1)
-    with pytest.raises(watch.CannotHeal, match=reason):
-        watch.heal(triton, "chat", orphans_gone=lambda: orphans_gone)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(watch.RecoveryFailed, match=reason):
+        watch.heal(triton, "chat", orphans_gone=lambda: orphans_gone, load_timeout=60)  # pyright: ignore[reportArgumentType]

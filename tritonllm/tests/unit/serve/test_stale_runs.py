@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 
 from tritonllm import api
-from tritonllm.serve import binary, leftovers, wanted
+from tritonllm.serve import binaries, desired, stale_runs
 
 
 def hold(shared: Path, temporary: Path, report: multiprocessing.connection.Connection) -> None:
-    with leftovers.claim(shared, temporary) as claim:
-        (shared / f"{claim.region_prefix}1").touch()
-        (shared / f"sem.{claim.region_prefix}mp-1").touch()
-        (claim.directory / "log").touch()
-        report.send(claim.name)
+    with stale_runs.acquire(shared, temporary) as run_lock:
+        (shared / f"{run_lock.region_prefix}1").touch()
+        (shared / f"sem.{run_lock.region_prefix}mp-1").touch()
+        (run_lock.directory / "log").touch()
+        report.send(run_lock.name)
         signal.pause()
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> tuple[Path, Path]:
+def directories(tmp_path: Path) -> tuple[Path, Path]:
     shared, temporary = tmp_path / "shm", tmp_path / "tmp"
     shared.mkdir()
     temporary.mkdir()
@@ -32,10 +32,10 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def owner(places: tuple[Path, Path]):
+def owner(directories: tuple[Path, Path]):
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=hold, args=(*places, send))
+    process = context.Process(target=hold, args=(*directories, send))
     process.start()
     assert receive.poll(30)
     yield process, receive.recv()
@@ -45,51 +45,67 @@ def owner(places: tuple[Path, Path]):
     send.close()
 
 
-def test_what_a_living_owner_has_stays(places: tuple[Path, Path], owner: tuple) -> None:
-    shared, temporary = places
-    leftovers.sweep(shared, temporary)
+def test_what_a_living_owner_has_stays(directories: tuple[Path, Path], owner: tuple) -> None:
+    shared, temporary = directories
+    stale_runs.clean_stale_runs(shared, temporary)
     assert len(list(shared.iterdir())) == 3
     assert (temporary / owner[1] / "log").exists()
 
 
-def test_what_a_killed_owner_had_goes(places: tuple[Path, Path], owner: tuple) -> None:
-    shared, temporary = places
+def test_what_a_killed_owner_had_goes(directories: tuple[Path, Path], owner: tuple) -> None:
+    shared, temporary = directories
     owner[0].kill()
     owner[0].join(10)
-    leftovers.sweep(shared, temporary)
+    stale_runs.clean_stale_runs(shared, temporary)
     assert list(shared.iterdir()) == []
     assert list(temporary.iterdir()) == []
 
 
-def test_strangers_files_stay(places: tuple[Path, Path]) -> None:
-    shared, temporary = places
+def test_strangers_files_stay(directories: tuple[Path, Path]) -> None:
+    shared, temporary = directories
     (shared / "psm_1234").touch()
-    with leftovers.claim(shared, temporary):
+    with stale_runs.acquire(shared, temporary):
         pass
     assert [path.name for path in shared.iterdir()] == ["psm_1234"]
 
 
-def test_nothing_stays_after_the_block(places: tuple[Path, Path]) -> None:
-    shared, temporary = places
-    with leftovers.claim(shared, temporary) as claim:
-        (shared / f"{claim.region_prefix}1").touch()
-        (shared / f"sem.{claim.region_prefix}mp-1").touch()
-        (claim.directory / "repository").mkdir()
+@pytest.mark.parametrize(
+    "name",
+    ["tritonllm-*-owner", "tritonllm-[0-9a-f]-owner", "tritonllm-..-owner", "tritonllm-0123456789AB-owner"],
+)
+def test_a_lock_file_that_no_supervisor_made_removes_nothing(
+    directories: tuple[Path, Path], name: str
+) -> None:
+    shared, temporary = directories
+    running = shared / "tritonllm-0123456789ab-region-1"
+    for file in (shared / name, running):
+        file.touch()
+    stale_runs.clean_stale_runs(shared, temporary)
+    assert running.exists()
+    assert (shared / name).exists()
+
+
+def test_nothing_stays_after_the_block(directories: tuple[Path, Path]) -> None:
+    shared, temporary = directories
+    with stale_runs.acquire(shared, temporary) as run_lock:
+        (shared / f"{run_lock.region_prefix}1").touch()
+        (shared / f"sem.{run_lock.region_prefix}mp-1").touch()
+        (run_lock.directory / "repository").mkdir()
     assert list(shared.iterdir()) == list(temporary.iterdir()) == []
 
 
-def test_many_supervisors_may_start_at_the_same_time(places: tuple[Path, Path]) -> None:
+def test_many_supervisors_may_start_at_the_same_time(directories: tuple[Path, Path]) -> None:
     names: list[str] = []
     together = threading.Barrier(8)
 
     def start() -> None:
         for _ in range(20):
             together.wait(10)
-            with leftovers.claim(*places) as claim:
-                assert claim.directory.is_dir()
-                names.append(claim.name)
+            with stale_runs.acquire(*directories) as run_lock:
+                assert run_lock.directory.is_dir()
+                names.append(run_lock.name)
                 together.wait(10)
-                assert claim.directory.is_dir()
+                assert run_lock.directory.is_dir()
 
     threads = [threading.Thread(target=start) for _ in range(8)]
     for thread in threads:
@@ -104,10 +120,11 @@ def test_several_processes_may_prepare_the_backend_at_once(tmp_path: Path) -> No
     (backends / "python").mkdir(parents=True)
     (backends / "python" / "libtriton_python.so").write_text("library")
     stub.write_text("program")
-    found = binary.Binary(tmp_path / "tritonserver", backends=backends, bundled=True, stub=stub)
+    found = binaries.Binary(tmp_path / "tritonserver", backends=backends, bundled=True, stub=stub)
     made: set[Path | None] = set()
     threads = [
-        threading.Thread(target=lambda: made.add(binary.prepare(found, tmp_path / "cache"))) for _ in range(8)
+        threading.Thread(target=lambda: made.add(binaries.prepare(found, tmp_path / "cache")))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -153,7 +170,7 @@ def swap(link: Path) -> None:
 
 def test_files_are_read_again_only_when_they_change(link: Path) -> None:
     loads = Loads()
-    watched = wanted.Files([link], loads, [], pytest.fail)
+    watched = desired.EndpointFiles([link], loads, [], pytest.fail)
     watched.endpoints()
     assert loads.count == 0
     swap(link)
@@ -166,7 +183,7 @@ def test_files_that_became_wrong_are_reported_once_and_the_last_good_ones_count(
     loads, told = Loads(), []
     loads.error = ValueError("spec.model: is required")
     last_good: list[api.LLMEndpoint] = []
-    watched = wanted.Files([link], loads, last_good, told.append)
+    watched = desired.EndpointFiles([link], loads, last_good, told.append)
     swap(link)
     assert watched.endpoints() is watched.endpoints() is last_good
     assert len(told) == 1

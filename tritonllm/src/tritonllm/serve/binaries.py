@@ -1,4 +1,4 @@
-"""Finds the tritonserver to run: the container's own, or the one that a wheel brings to a laptop."""
+"""Finds the tritonserver to run: the container's, or the one from the nvidia-pytriton wheel on a laptop."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Binary:
     """A tritonserver that can be started.
 
     Attributes:
-        executable: the program.
-        backends: its backends, or None for its own default.
+        executable: path of the program.
+        backends: its backend directory; None for tritonserver's default.
         libraries: directories for the dynamic linker.
-        bundled: it is the one of the nvidia-pytriton wheel (24.10), which can't work with numpy 2.
-        stub: the program that runs Python models, where it has yet to be put beside its backend.
+        bundled: whether it comes from the nvidia-pytriton wheel (24.10), which does not work with numpy 2.
+        stub: the program that runs Python models, if it still has to be copied next to its backend.
     """
 
     executable: Path
@@ -40,10 +40,10 @@ class Binary:
     stub: Path | None = None
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """The environment for it.
+        """The environment to start it with.
 
         Args:
-            base: the environment of the supervisor.
+            base: the supervisor's environment.
         """
         made = token.without(base)
         if self.libraries:
@@ -51,17 +51,18 @@ class Binary:
                 filter(None, (*self.libraries, base.get("LD_LIBRARY_PATH")))
             )
         if sys.prefix != sys.base_prefix:
-            # The stub ignores PYTHONPATH and finds its packages by the virtual environment's prefix.
+            # The stub ignores PYTHONPATH and locates packages by the prefix of the virtual environment.
             made["VIRTUAL_ENV"] = sys.prefix
             made["PATH"] = os.pathsep.join((str(Path(sys.prefix) / "bin"), base.get("PATH", os.defpath)))
         made.setdefault("LC_ALL", "C.UTF-8")
-        # A cached bytecode file changes the model directory, and Triton would reload the model for it.
+        # A cached bytecode file would change the model directory, which makes Triton reload the model.
+        # workaround: W8
         made["PYTHONDONTWRITEBYTECODE"] = "1"
         return made
 
 
 def find() -> Binary | None:
-    """The tritonserver on PATH, else the NVIDIA container's, else the wheel's; None if there is none."""
+    """Returns the tritonserver on PATH, else the NVIDIA container's, else the wheel's; None if there is none."""
     on_path = shutil.which("tritonserver")
     executable = Path(on_path) if on_path else _CONTAINER
     if executable.exists():
@@ -82,30 +83,29 @@ def find() -> Binary | None:
 
 
 def libpython_directory() -> str | None:
-    """Where the shared library of this Python is: the stub is linked to it."""
-    places = (sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib", *_SYSTEM_LIBRARIES)
-    return next((place for place in places if place and (Path(place) / LIBPYTHON).exists()), None)
+    """The directory of this Python's shared library, which the stub is linked to."""
+    candidates = (sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib", *_SYSTEM_LIBRARIES)
+    return next((found for found in candidates if found and (Path(found) / LIBPYTHON).exists()), None)
 
 
 def prepare(binary: Binary, cache: Path) -> Path | None:
-    """Puts the backend and the stub of this Python side by side, once, as Triton wants them.
+    """Copies the Python backend and the stub of this Python version into one directory, as Triton expects them.
 
-    Several processes may do this at the same time: each makes a directory of its own and renames it, and
-    the first one stays.
+    Safe to run in several processes at once: each fills a directory of its own and renames it; the first rename wins.
 
     Args:
-        binary: what `find` found.
+        binary: the result of `find`.
         cache: the cache directory.
 
     Returns:
-        The directory for `--backend-directory`; None for tritonserver's own default.
+        The value of `--backend-directory`; None for tritonserver's default.
 
     Raises:
-        OSError: the cache directory can't be written.
+        OSError: the cache directory is not writable.
     """
     if binary.stub is None or binary.backends is None:
         return binary.backends
-    # The size and time of the stub tell one release of the wheel from another.
+    # Size and modification time of the stub distinguish releases of the wheel.
     seen = binary.stub.stat()
     target = cache / "backends" / f"python{_PYTHON}-{seen.st_size:x}-{seen.st_mtime_ns:x}"
     if target.is_dir():

@@ -1,4 +1,4 @@
-"""Memory that this process may still take: the machine's, or less where a container has a limit. For preflight."""
+"""Memory that is available to this process: the machine's, or less if a container limits it. Used by preflight."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 _CGROUPS = Path("/sys/fs/cgroup")
-# By the controller in /proc/<pid>/cgroup, which v2 leaves empty. Kernel documentation, cgroup-v2.rst and
+# Keyed by the controller in /proc/<pid>/cgroup, which is empty for v2. Kernel documentation, cgroup-v2.rst and
 # cgroup-v1/memory.rst.
 _FILES = {
     "": ("memory.max", "memory.current", "inactive_file"),
@@ -16,20 +16,20 @@ _FILES = {
 
 
 def available() -> int:
-    """Bytes that can be taken before something is swapped or killed."""
+    """Bytes that can be allocated before the kernel swaps or kills."""
     left = free_in_cgroups(Path("/proc/self/cgroup").read_text(), _CGROUPS)
     return min([psutil.virtual_memory().available, *left])
 
 
 def free_in_cgroups(membership: str, root: Path) -> list[int]:
-    """What the limits above a process leave it, for cgroup v1 and v2.
+    """Free memory under each cgroup limit that applies to a process (v1 and v2).
 
     Args:
-        membership: its `/proc/<pid>/cgroup`.
-        root: where cgroups are mounted. A container may see its own group there, and not under its path.
+        membership: contents of its `/proc/<pid>/cgroup`.
+        root: mount point of cgroups. A container may see its own group there instead of under its path.
 
     Returns:
-        Bytes, one number for each limit; the page cache that the kernel would give up counts as free.
+        Bytes, one number per limit; reclaimable page cache counts as free.
     """
     found: list[int] = []
     for line in membership.splitlines():
@@ -53,5 +53,5 @@ def _free(group: Path, limit_name: str, usage_name: str, cache_name: str) -> int
         cache = next((int(value) for name, value in rows if name == cache_name), 0)
     except (OSError, ValueError):
         return None
-    # A limit of v1 that is none is a number beyond all memory.
+    # cgroup v1 reports 'no limit' as a huge number, which needs no special case.
     return None if limit == "max" else max(0, int(limit) - max(0, used - cache))
