@@ -11,8 +11,8 @@ import pytest
 import typer.core
 import typer.main
 
-from tritonllm import cli, serve
-from tritonllm.runtime import errors, metric_names
+from tritonllm import cli, errors, serve
+from tritonllm.runtime import metric_names
 from tritonllm.weights import failures
 
 ROOT = Path(__file__).parents[3]

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from tritonllm import errors as wire
 from tritonllm import sampling as sampling_module
 from tritonllm.client import errors
-from tritonllm.runtime import errors as wire
 from tritonllm.runtime import requests
 
 Inputs = dict[str, str | bool]

@@ -20,7 +20,7 @@ a streaming model with the same HTTP status; `classify` reads it.
 
 from __future__ import annotations
 
-from tritonllm.runtime import errors as wire
+from tritonllm import errors as wire
 
 
 class TritonLLMError(Exception):

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent import futures
 
-from tritonllm.runtime import errors
+from tritonllm import errors
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from tritonllm.runtime import answer, errors, requests, wire
+from tritonllm import errors
+from tritonllm.runtime import answer, requests, wire
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ import pathlib
 import threading
 from typing import Any
 
+from tritonllm import errors
 from tritonllm.runtime import (
     backend,
     doorbell,
     engine_token,
-    errors,
     logs,
     metric_names,
     metrics,

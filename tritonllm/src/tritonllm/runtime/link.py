@@ -15,7 +15,8 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
-from tritonllm.runtime import backend, doorbell, engine_token, errors, requests, wire
+from tritonllm import errors
+from tritonllm.runtime import backend, doorbell, engine_token, requests, wire
 
 # A response iterator that Python lets go of while Triton still cleans up behind it takes the process
 # down with it (the clean-up frees Python objects without holding the interpreter's lock). So finished

@@ -13,7 +13,8 @@ import threading
 import time
 from typing import Any
 
-from tritonllm.runtime import answer, backend, doorbell, errors, requests, wire
+from tritonllm import errors
+from tritonllm.runtime import answer, backend, doorbell, requests, wire
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import logging
 import time
 from typing import Any
 
+from tritonllm import errors
 from tritonllm.runtime import (
     admission,
     answer,
     call,
-    errors,
     link,
     logs,
     metric_names,

@@ -13,8 +13,7 @@ from typing import Any
 
 import pydantic
 
-from tritonllm import sampling, tensors
-from tritonllm.runtime import errors
+from tritonllm import errors, sampling, tensors
 
 # Twice what a context of a million tokens holds. More would only cost: memory that is shared between Triton
 # and the models, which never shrinks again, and time of everybody else's requests.

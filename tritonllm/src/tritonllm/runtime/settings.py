@@ -6,8 +6,8 @@ import dataclasses
 import json
 from typing import Any
 
-from tritonllm import api, sampling
-from tritonllm.runtime import errors, requests, screening
+from tritonllm import api, errors, sampling
+from tritonllm.runtime import requests, screening
 
 
 @dataclasses.dataclass(frozen=True)

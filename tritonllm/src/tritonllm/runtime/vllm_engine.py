@@ -13,8 +13,8 @@ import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from tritonllm import api, sampling
-from tritonllm.runtime import backend, die_with_parent, errors, prompts, shared_names
+from tritonllm import api, errors, sampling
+from tritonllm.runtime import backend, die_with_parent, prompts, shared_names
 
 # vLLM's names for how a sequence ended; a repetition ends one only where vLLM's own configuration asks for it.
 _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "cancelled", "repetition": "stop"}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
-from tritonllm.runtime import errors
+from tritonllm import errors
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from tritonllm.runtime import admission, errors
+from tritonllm import errors
+from tritonllm.runtime import admission
 
 
 class Load:

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tritonllm.runtime import errors, requests
+from tritonllm import errors
+from tritonllm.runtime import requests
 
 
 def refused(
