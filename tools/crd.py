@@ -16,7 +16,7 @@ from typing import Any
 import status_schema
 import yaml
 
-from tritonllm import api, explain
+from tritonllm import api, validation_errors
 
 TEMPLATES = Path(__file__).parents[1] / "charts" / "operator" / "templates"
 GROUP, VERSION = api.API_VERSION.split("/")
@@ -78,7 +78,7 @@ RULES: dict[str, list[Schema]] = {
 NAMED = [
     rule(
         "self.metadata.name.size() <= 50 && !self.metadata.name.contains('.')",
-        f"metadata.name {explain.PATTERNS['^[a-z0-9]']}",
+        f"metadata.name {validation_errors.PATTERNS['^[a-z0-9]']}",
     ),
     rule(
         "!self.metadata.name.endsWith('-engine') && !self.metadata.name.endsWith('-guardrail')",
@@ -140,7 +140,9 @@ def _text(field: Schema, place: str) -> Schema:
         if start is None:
             raise SystemExit(f"{place}: the pattern {pattern} has no longest match; add it to LONGEST")
         made["maxLength"] = LONGEST[start]
-        made["x-kubernetes-validations"] = [rule(f"self.matches(r'{pattern}')", explain.PATTERNS[start])]
+        made["x-kubernetes-validations"] = [
+            rule(f"self.matches(r'{pattern}')", validation_errors.PATTERNS[start])
+        ]
     if "maxLength" not in made:
         raise SystemExit(f"{place}: a text without an upper bound; give the field a max_length")
     return made
@@ -242,7 +244,7 @@ def resource() -> Schema:
 
 def admission() -> Schema:
     """The policy that refuses, at once and from every client, what the CRD keeps without knowing it."""
-    known = {name: list(explain.fields(getattr(api, name))) for name in KEPT}
+    known = {name: list(validation_errors.fields(getattr(api, name))) for name in KEPT}
     rules = "(has(variables.policy.{0}) && variables.policy.{0} != null ? variables.policy.{0} : [])"
     variables = [
         {"name": "policy", "expression": "object.spec.guardrails"},
@@ -258,7 +260,7 @@ def admission() -> Schema:
         {
             "expression": "variables.policyUnknown.size() == 0",
             "messageExpression": "'spec.guardrails: unknown field `' + variables.policyUnknown.join('`, `') + '`;"
-            f" known here: {', '.join(explain.fields(api.Guardrails))}'",
+            f" known here: {', '.join(validation_errors.fields(api.Guardrails))}'",
         },
         {
             "expression": "variables.empty.size() == 0",

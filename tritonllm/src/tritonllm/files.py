@@ -15,7 +15,7 @@ import pydantic
 import ruamel.yaml
 import ruamel.yaml.error
 
-from tritonllm import api, explain, versions
+from tritonllm import api, validation_errors, versions
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -262,7 +262,7 @@ def _validate(data: Any, model: type[M]) -> tuple[M | None, list[tuple[str, str]
     try:
         return model.model_validate(data), []
     except pydantic.ValidationError as error:
-        return None, explain.problems(error, model)
+        return None, validation_errors.problems(error, model)
 
 
 def _beyond_the_schema(spec: api.Spec, vllm_version: str | None) -> list[tuple[str, str]]:

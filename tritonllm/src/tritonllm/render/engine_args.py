@@ -15,7 +15,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import pydantic
 
-from tritonllm import api, explain, simulated_args
+from tritonllm import api, simulated_args, validation_errors
 
 JsonType = Literal["array", "boolean", "integer", "null", "number", "object", "string"]
 Problem = tuple[str, str]
@@ -151,7 +151,7 @@ def _check_simulated(args: dict[str, Any]) -> list[Problem]:
     try:
         arguments.model_validate({name: value for name, value in args.items() if name not in unknown})
     except pydantic.ValidationError as error:
-        found += explain.problems(error, arguments)
+        found += validation_errors.problems(error, arguments)
     return [(f"spec.engine.args.{name}", message) for name, message in found]
 
 
