@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from tritonllm.client import errors
-
-FinishReason = Literal["stop", "length", "content_filter", "cancelled", "timeout"]
+from tritonllm.finish_reasons import FinishReason
 
 Outputs = Mapping[str, list[Any]]
 """One response of a model: its outputs by name, texts decoded."""

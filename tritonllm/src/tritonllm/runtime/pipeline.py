@@ -12,7 +12,7 @@ import logging
 import time
 from typing import Any
 
-from tritonllm import errors
+from tritonllm import errors, finish_reasons
 from tritonllm.runtime import (
     admission,
     answer,
@@ -31,7 +31,7 @@ from tritonllm.runtime import (
 
 log = logging.getLogger(__name__)
 
-OUTCOMES = ("stop", "length", "content_filter", "cancelled", "timeout", *errors.CODES)
+OUTCOMES = (*finish_reasons.MEANINGS, *errors.CODES)
 
 
 class TritonPythonModel:
