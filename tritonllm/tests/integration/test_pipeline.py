@@ -180,7 +180,7 @@ def test_the_policy_judges_texts_as_a_model_of_its_own(served: server.Served) ->
     [
         ({}, "[invalid_argument] text_input: is missing"),
         ({"text_input": ""}, "[invalid_argument] text_input: is empty"),
-        ({"text_input": "a", "messages": "[]"}, "[invalid_argument] messages: can't go with"),
+        ({"text_input": "a", "messages": "[]"}, "[invalid_argument] messages: cannot be combined with"),
         ({"messages": "nonsense"}, "[invalid_argument] messages: is not JSON"),
         ({"text_input": "a", "max_tokens": 501}, "max_tokens: 501 is over this endpoint's limit of 500"),
         ({"text_input": "a", "max_tokens": "5"}, "[invalid_argument] sampling_parameters.max_tokens"),

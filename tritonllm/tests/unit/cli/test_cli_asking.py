@@ -81,7 +81,7 @@ def test_a_refused_prompt_has_its_own_exit_code(triton: fake_triton.FakeTriton) 
 def test_a_failure_is_one_line(triton: fake_triton.FakeTriton) -> None:
     result = run("generate", "chta", "Hi", "--url", triton.url)
     assert result.exit_code == 1
-    assert result.stderr.startswith("tritonllm: the server has no model `chta`")
+    assert result.stderr.startswith("tritonllm: the server has no loaded model `chta`")
     assert result.stderr.count("\n") == 1
 
 
@@ -93,7 +93,7 @@ def test_a_failure_is_one_line(triton: fake_triton.FakeTriton) -> None:
         (["Hi", "--iterations", "2"], "go with --prompts FILE"),
         (["--prompts", "/nonexistent"], "/nonexistent: No such file or directory"),
         (["Hi", "--url", "ftp://x"], "url: must be like localhost:8001"),
-        (["Hi", "--temperature", "-1"], "sampling_parameters.temperature: should be"),
+        (["Hi", "--temperature", "-1"], "sampling_parameters.temperature: must be"),
         ([""], "text_input: is empty"),
     ],
 )

@@ -94,7 +94,7 @@ def test_every_problem_is_shown_with_file_and_field(endpoint: Path, tmp_path: Pa
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.replace(f"{tmp_path}/", "").splitlines() == [
-        "bad.yaml: spec.pool: must be a text, not 1; put it in quotes",
+        "bad.yaml: spec.pool: must be a string, got 1; put it in quotes",
         "bad.yaml: spec.guardrails: is required",
         "bad.yaml: spec.guardrials: unknown field `guardrials`; did you mean `guardrails`?",
         "none.yaml: can't be read: No such file or directory",
@@ -106,7 +106,7 @@ def test_an_unknown_version_of_the_engine_is_a_warning(tmp_path: Path) -> None:
     path.write_text(ENDPOINT.replace("engine: {type: simulated}", "model: {path: m}"))
     result = run("validate", path, "--vllm-version", "0.0.1")
     assert result.exit_code == 0
-    assert result.stderr.startswith("warning: vLLM 0.0.1 has no table here")
+    assert result.stderr.startswith("warning: there is no table for vLLM 0.0.1")
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:

@@ -191,7 +191,7 @@ def test_a_file_that_is_no_endpoint_is_a_mistake(place: Path, hub: hub_server.Hu
     (place / "endpoints.yaml").write_text(endpoint("chat", "model: {repo: org--x/y}"))
     result = sync(place, hub)
     assert result.exit_code == 2
-    assert "spec.model.repo: must not have `--`" in result.stderr
+    assert "spec.model.repo: must not contain `--`" in result.stderr
     found = told(place)
     assert (found["reason"], found["endpoints"]) == ("InvalidSpec", {})
 
