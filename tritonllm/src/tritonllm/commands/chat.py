@@ -24,11 +24,11 @@ def chat(
     protocol: asking.ProtocolOption = asking.Protocol.grpc,
     timeout: asking.Timeout = 600,
 ) -> None:
-    """Talk with an endpoint.
+    """Chat with an endpoint.
 
         tritonllm chat chat --system "You are a pirate."
 
-    Ctrl-C stops an answer, Ctrl-D leaves.
+    Ctrl-C stops an answer, Ctrl-D exits.
     """
     from tritonllm import client
 
@@ -41,10 +41,10 @@ def chat(
 
 
 def _read() -> str | None:
-    """The next thing the person says; None at the end."""
+    """The next message of the user; None at the end of the input."""
     interactive = sys.stdin.isatty()
     if interactive:
-        # Brings line editing and history to input().
+        # Adds line editing and history to input().
         import readline  # noqa: F401
     while True:
         try:
@@ -52,17 +52,17 @@ def _read() -> str | None:
         except EOFError:
             return None
         except KeyboardInterrupt:
-            typer.echo("\n(Ctrl-D leaves)", err=True)
+            typer.echo("\n(Ctrl-D exits)", err=True)
 
 
 def _turn(
     asker: client.Client, name: str, turns: list[dict[str, Any]], sampling: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Asks for the next answer and shows it.
+    """Requests the next answer and prints it.
 
     Returns:
-        The conversation, with the answer; without the last question if it came to nothing, because what a
-        guardrail refuses once it refuses with every later turn.
+        The conversation with the answer; without the last message if there was none, because a prompt that a
+        guardrail blocks would be blocked again with every later message.
     """
     from tritonllm import client
 

@@ -1,4 +1,4 @@
-"""`tritonllm serve`: what the command line and a terminal add to the supervisor in `tritonllm.serve`."""
+"""`tritonllm serve`: the command line and the terminal output of the supervisor in `tritonllm.serve`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Logs(enum.StrEnum):
-    """Where the server's own output goes."""
+    """Where the output of tritonserver goes."""
 
     file = "file"
     stderr = "stderr"
@@ -32,7 +32,8 @@ def serve(
     endpoints: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", help="The same as an option, as a pod mounts it; or a directory of files."
+            metavar="FILE",
+            help="The same as an option: a file, or a directory of files, such as a mounted ConfigMap.",
         ),
     ] = None,
     weights: Annotated[
@@ -44,39 +45,45 @@ def serve(
             show_default="weights in the user's cache",
         ),
     ] = "",
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")
+    ] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     grpc_port: Annotated[int, typer.Option(min=1, max=65535)] = 8001,
     metrics_port: Annotated[int, typer.Option(min=1, max=65535)] = 8002,
     health_port: Annotated[int, typer.Option(min=1, max=65535, help="/readyz and /livez.")] = 8003,
     drain_seconds: Annotated[
-        float, typer.Option(min=0, help="How long requests may take to end on Ctrl-C.")
+        float, typer.Option(min=0, help="Maximum time for running requests to end after Ctrl-C or SIGTERM.")
     ] = 10,
     allow_direct_engine: Annotated[
         bool,
-        typer.Option("--allow-direct-engine", help="Let clients call the engines, around the guardrails."),
+        typer.Option(
+            "--allow-direct-engine", help="Let clients call the engines, which bypasses the guardrails."
+        ),
     ] = False,
     api_secret_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Holds a secret: without it as a header, Triton loads no model and shows no configuration.",
+            help="File with a secret that callers of Triton's administrative APIs have to send in a header.",
         ),
     ] = None,
-    logs: Annotated[Logs, typer.Option(help="Where the output of tritonserver goes.")] = Logs.file,
+    logs: Annotated[Logs, typer.Option(help="Where to write the output of tritonserver.")] = Logs.file,
 ) -> None:
     """Serve endpoints on this machine, until Ctrl-C.
 
         tritonllm serve chat.yaml
 
-    Weights that are missing are downloaded first, unless HF_HUB_OFFLINE is set. An endpoint that can't be served does
-    not stop the others; if none can, the exit code says why (20 to 29: no weights, see `weights sync`). The files are
-    watched: /readyz waits for what they still ask for.
+    Missing weights are downloaded first, unless HF_HUB_OFFLINE is set. If an endpoint cannot be served, the others still
+    are; if none can, the exit code gives the reason (20 to 29: no weights, see `weights sync`). The files are watched:
+    /readyz only waits for endpoints that are still in them.
     """
     from tritonllm import serve as supervisor
 
     if not files and not endpoints:
-        raise typer.BadParameter("name at least one file with an LLMEndpoint", param_hint="ENDPOINT.yaml")
+        raise typer.BadParameter(
+            "at least one file with an LLMEndpoint is required", param_hint="ENDPOINT.yaml"
+        )
     root = (Path(weights) if weights else places.weights()).absolute()
     given = (*(files or ()), *(endpoints or ()))
     _download(given, root)
@@ -98,9 +105,9 @@ def serve(
 
 
 def _download(paths: Sequence[Path], root: Path) -> None:
-    """Gets what is missing from the Hub, unless this machine is not to ask it.
+    """Downloads missing weights, unless the Hub is disabled.
 
-    Where it comes for some endpoints only, those are served.
+    Endpoints whose weights are complete are served even if the download of others fails.
     """
     from huggingface_hub import constants
 
@@ -130,7 +137,7 @@ def _download(paths: Sequence[Path], root: Path) -> None:
 
 
 def reporter() -> supervisor.Reporter:
-    """Live on a terminal, a plain line an event otherwise."""
+    """Live output on a terminal, one plain line per event otherwise."""
     import rich.console
 
     from tritonllm import serve as supervisor
@@ -140,20 +147,20 @@ def reporter() -> supervisor.Reporter:
 
 
 class Terminal:
-    """What happens now with a spinner, what happened above it. See `serve.Reporter`."""
+    """Shows the current step with a spinner, and past events above it. See `serve.Reporter`."""
 
     def __init__(self, console: rich.console.Console) -> None:
         self._console = console
         self._status = console.status("")
 
     def step(self, text: str) -> None:
-        """Something went as it should, or still goes on."""
+        """Shows a step."""
         self._console.print(text, style="dim", markup=False)
         self._status.update(text.replace("[", "\\["))
         self._status.start()
 
     def ready(self, serving: supervisor.Serving) -> None:
-        """All loading is over and something can be asked."""
+        """Shows the addresses of the endpoints when loading is complete."""
         self._status.stop()
         for name in serving.endpoints:
             self._console.print(
@@ -163,6 +170,6 @@ class Terminal:
             self._console.print(f"Try: {serving.request()}", markup=False, soft_wrap=True)
 
     def problem(self, text: str) -> None:
-        """Something is wrong; the text says what, where and what to do."""
+        """Shows a problem: what is wrong, where, and what to do."""
         self._status.stop()
         self._console.print(text, style="bold red", markup=False)

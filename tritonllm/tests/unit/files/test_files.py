@@ -88,7 +88,7 @@ def test_every_problem_of_every_file_is_told(tmp_path: Path) -> None:
         'and start and end with a letter or digit; got "A"',
         "a.yaml (document 2): spec.pool: must be a string, got 1; put it in quotes",
         "b.yaml: is not UTF-8: bad byte at offset 3",
-        "missing.yaml: can't be read: No such file or directory",
+        "missing.yaml: cannot be read: No such file or directory",
     ]
 
 
@@ -100,21 +100,21 @@ def test_two_files_may_not_use_one_name(tmp_path: Path) -> None:
     (problem,) = caught.value.problems
     assert problem.file == str(tmp_path / "b.yaml")
     assert problem.path == "metadata.name"
-    assert f"already in {tmp_path / 'a.yaml'}" in problem.message
+    assert f"already defined in {tmp_path / 'a.yaml'}" in problem.message
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: 1\na: 2\n", 'line 2, column 1: found duplicate key "a"'),
-        ('{"a": {"b": 1, "b": 2}}', "the key `b` is there twice"),
+        ('{"a": {"b": 1, "b": 2}}', "duplicate key `b`"),
         ("a: [1\n", "line 2, column 1: expected ',' or ']'"),
         ("\ta: 1", "line 1, column 1: found character '\\t'"),
         ("a: !!python/name:os.system x", "could not determine a constructor"),
         ("[" * 3000, "is nested too deeply"),
-        ("a: \x00", "can't be read"),
-        ("", "is empty; an endpoint begins with"),
-        ("# nothing\n---\n", "is empty; an endpoint begins with"),
+        ("a: \x00", "cannot be read"),
+        ("", "is empty; an endpoint starts with"),
+        ("# nothing\n---\n", "is empty; an endpoint starts with"),
         ("hello", 'must be an object, got "hello"'),
     ],
 )
@@ -235,9 +235,9 @@ def test_a_policy_is_a_section_or_a_whole_endpoint(tmp_path: Path, text: str | N
     ("text", "message"),
     [
         ("inptu: []", "inptu: unknown field `inptu`; did you mean `input`?"),
-        ("", "holds 0 documents"),
-        (endpoint("a") + "---\n" + endpoint("b"), "holds 2 documents"),
-        ("kind: List\nitems: []", "holds 0 endpoints"),
+        ("", "contains 0 documents"),
+        (endpoint("a") + "---\n" + endpoint("b"), "contains 2 documents"),
+        ("kind: List\nitems: []", "contains 0 endpoints"),
         (endpoint("A"), "metadata.name: must be"),
         ("a: [", "line 1"),
     ],
@@ -272,7 +272,7 @@ def test_a_directory_stands_for_the_files_in_it(tmp_path: Path) -> None:
 def test_a_directory_without_a_file_says_what_it_should_hold(tmp_path: Path) -> None:
     with pytest.raises(files.Invalid) as caught:
         files.load([tmp_path])
-    assert str(caught.value) == f"{tmp_path}: holds no file that ends in .yaml, .yml, .json"
+    assert str(caught.value) == f"{tmp_path}: contains no .yaml, .yml, .json file"
 
 
 @pytest.mark.parametrize("one_file", [True, False], ids=["a file of it", "the directory"])
