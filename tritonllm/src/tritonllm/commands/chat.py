@@ -33,11 +33,11 @@ def chat(
     from tritonllm import client
 
     sampling = asking.given(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     with client.Client(asking.address(url, protocol), timeout=timeout) as asker:
         while (text := _read()) is not None:
             if text.strip():
-                turns = _turn(asker, name, [*turns, {"role": "user", "content": text}], sampling)
+                messages = _exchange(asker, name, [*messages, {"role": "user", "content": text}], sampling)
 
 
 def _read() -> str | None:
@@ -55,8 +55,8 @@ def _read() -> str | None:
             typer.echo("\n(Ctrl-D exits)", err=True)
 
 
-def _turn(
-    asker: client.Client, name: str, turns: list[dict[str, Any]], sampling: dict[str, Any]
+def _exchange(
+    asker: client.Client, name: str, messages: list[dict[str, Any]], sampling: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Requests the next answer and prints it.
 
@@ -67,7 +67,7 @@ def _turn(
     from tritonllm import client
 
     written: list[str] = []
-    stream = asker.stream(name, messages=turns, **sampling)
+    stream = asker.stream(name, messages=messages, **sampling)
     try:
         with stream:
             for chunk in stream:
@@ -81,4 +81,4 @@ def _turn(
     except client.TritonLLMError as error:
         typer.echo(f"\n{type(error).__name__}: {error}", err=True)
     text = "".join(written)
-    return [*turns, {"role": "assistant", "content": text}] if text else turns[:-1]
+    return [*messages, {"role": "assistant", "content": text}] if text else messages[:-1]
