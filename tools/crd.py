@@ -1,8 +1,8 @@
-"""Writes what charts/operator installs of the API, from the models that read endpoint files: the CRD and its policy.
+"""Generates the CRD and the admission policy in charts/operator from the models that validate endpoint files.
 
-Run `python tools/crd.py` after a change of `tritonllm.api`; `--check` only says whether the files are current, which a
-test asks. An API server can't run Python: rules across fields are here a second time, in CEL, and tests ask a real one
-whether it says the same as the models.
+Run `python tools/crd.py` after a change of `tritonllm.api`; `--check` only checks that the files are current, as a unit
+test does. An API server cannot run Python, so rules across fields are repeated here in CEL; tests with a real API server
+check that both agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import status_schema
 import yaml
 
-from tritonllm import api, explain
+from tritonllm import api, validation_errors
 
 TEMPLATES = Path(__file__).parents[1] / "charts" / "operator" / "templates"
 GROUP, VERSION = api.API_VERSION.split("/")
@@ -24,14 +24,14 @@ PLURAL = "llmendpoints"
 
 Schema = dict[str, Any]
 
-# An API server drops what a schema doesn't know, unless its client asks it not to. In a policy that could be a rule,
-# so there everything is kept, for the admission policy below and for the operator to refuse.
+# An API server prunes unknown fields, unless its client requests strict validation. In a policy such a field could be a
+# rule, so unknown fields are preserved there, for the admission policy below and the operator to refuse.
 KEPT = ("Guardrails", "Rule", "Banned", "Profanity", "Pattern")
 INT64 = 2**63
 
 
 def rule(expression: str, message: str) -> Schema:
-    """A rule in CEL, and what the API server says where it does not hold."""
+    """A validation rule in CEL, and the API server's message if it is violated."""
     return {"rule": expression, "message": message}
 
 
@@ -39,46 +39,50 @@ RULES: dict[str, list[Schema]] = {
     "Spec": [
         rule(
             "has(self.model) || self.engine.type == 'simulated'",
-            "`model` is required, except by engine type simulated",
+            "`model` is required, except for engine type simulated",
         ),
         rule(
             "!has(self.model) || self.engine.type != 'simulated'",
-            "`model` has no meaning for engine type simulated",
+            "`model` is not supported by engine type simulated",
         ),
     ],
     "Model": [
-        rule("has(self.repo) != has(self.path)", "needs exactly one of `repo` and `path`"),
-        rule("!has(self.path) || !self.path.matches('(^|/)[.][.](/|$)')", "`path` must not climb with `..`"),
+        rule("has(self.repo) != has(self.path)", "exactly one of `repo` and `path` is required"),
+        rule(
+            "!has(self.path) || !self.path.matches('(^|/)[.][.](/|$)')",
+            "`path` must not contain a `..` component",
+        ),
         rule("!self.revision.contains('..')", "`revision` must not contain `..`"),
     ],
     "Model.repo": [
         rule(
             f"!self.matches(r'{api.NO_REPO.pattern}')",
-            "must not have `--` or `..`, a part that begins or ends with `-` or `.`, or end in `.git`",
+            "must not contain `--` or `..`, must not have a part that starts or ends with `-` or `.`, and must not"
+            " end in `.git`",
         )
     ],
-    "Prompt": [rule("!has(self.system) || self.format == 'Chat'", "`system` needs `format: Chat`")],
+    "Prompt": [rule("!has(self.system) || self.format == 'Chat'", "`system` requires `format: Chat`")],
     "Sampling": [
         rule(
             "!has(self.defaults) || !has(self.defaults.max_tokens)"
             " || self.defaults.max_tokens <= self.maxTokensLimit",
-            "`defaults.max_tokens` is over `maxTokensLimit`",
+            "`defaults.max_tokens` must not exceed `maxTokensLimit`",
         )
     ],
     "Rule": [
         rule(
             "[has(self.banned), has(self.profanity), has(self.pattern)].filter(kind, kind).size() == 1",
-            "needs exactly one of `banned`, `profanity` and `pattern`",
+            "exactly one of `banned`, `profanity` and `pattern` is required",
         )
     ],
-    # CEL's regular expressions are RE2's, too: one that does not compile fails the rule, with the reason.
-    "Pattern.regex": [rule("!''.matches(self)", "matches the empty text, so it would match everywhere")],
+    # CEL uses RE2 as well: an expression that does not compile fails the rule, with the reason.
+    "Pattern.regex": [rule("!''.matches(self)", "matches the empty string, so it would match everywhere")],
 }
 
 NAMED = [
     rule(
         "self.metadata.name.size() <= 50 && !self.metadata.name.contains('.')",
-        f"metadata.name {explain.PATTERNS['^[a-z0-9]']}",
+        f"metadata.name {validation_errors.PATTERNS['^[a-z0-9]']}",
     ),
     rule(
         "!self.metadata.name.endsWith('-engine') && !self.metadata.name.endsWith('-guardrail')",
@@ -86,20 +90,20 @@ NAMED = [
     ),
 ]
 
-# The most characters that a text of a pattern has; what a rule may cost is estimated from it.
+# Maximum length of a string that matches a pattern; the API server estimates the cost of rules from it.
 LONGEST = {"^[a-z0-9]": 50, "^[0-9A-Za-z_./-]": 128, "^[0-9A-Za-z._-]": 193}
 
 
 def structural(field: Schema, definitions: Schema, place: str) -> Schema:
-    """A schema of pydantic as Kubernetes takes it: one type a field, nothing referred to, everything bounded.
+    """A schema of pydantic as a structural schema of Kubernetes: one type per field, no references, all bounded.
 
     Args:
-        field: what pydantic says of a field, or of an object.
-        definitions: the objects that it refers to.
-        place: what `RULES` calls it.
+        field: pydantic's schema of a field or an object.
+        definitions: the objects that it references.
+        place: its key in `RULES`.
 
     Raises:
-        SystemExit: the models say something that has no form in Kubernetes.
+        SystemExit: the schema has no equivalent in Kubernetes.
     """
     field = dict(field)
     if options := field.pop("anyOf", None):
@@ -140,9 +144,11 @@ def _text(field: Schema, place: str) -> Schema:
         if start is None:
             raise SystemExit(f"{place}: the pattern {pattern} has no longest match; add it to LONGEST")
         made["maxLength"] = LONGEST[start]
-        made["x-kubernetes-validations"] = [rule(f"self.matches(r'{pattern}')", explain.PATTERNS[start])]
+        made["x-kubernetes-validations"] = [
+            rule(f"self.matches(r'{pattern}')", validation_errors.PATTERNS[start])
+        ]
     if "maxLength" not in made:
-        raise SystemExit(f"{place}: a text without an upper bound; give the field a max_length")
+        raise SystemExit(f"{place}: a string without an upper bound; give the field a max_length")
     return made
 
 
@@ -188,7 +194,7 @@ def _object(field: Schema, definitions: Schema, place: str) -> Schema:
         optional = name not in made.get("required", ()) and "default" not in field["properties"][name]
         if optional and any("default" in below for below in inner.get("properties", {}).values()):
             inner["default"] = {}
-        # `input:` with nothing below it would be dropped, and with it what was meant to be there.
+        # An API server would prune an `input:` without a value, and with it a rule that was meant to be there.
         if place == "Guardrails" and inner["type"] == "array":
             inner["nullable"] = True
     return made
@@ -201,7 +207,7 @@ def spec() -> Schema:
 
 
 def resource() -> Schema:
-    """The CRD, but for what Helm adds to its metadata."""
+    """The CRD without the metadata that Helm adds."""
     properties = {
         "apiVersion": {"type": "string", "description": f"`{api.API_VERSION}`."},
         "kind": {"type": "string", "description": f"`{api.KIND}`."},
@@ -241,8 +247,8 @@ def resource() -> Schema:
 
 
 def admission() -> Schema:
-    """The policy that refuses, at once and from every client, what the CRD keeps without knowing it."""
-    known = {name: list(explain.fields(getattr(api, name))) for name in KEPT}
+    """The admission policy that refuses the unknown fields that the CRD preserves, from any client."""
+    known = {name: list(validation_errors.fields(getattr(api, name))) for name in KEPT}
     rules = "(has(variables.policy.{0}) && variables.policy.{0} != null ? variables.policy.{0} : [])"
     variables = [
         {"name": "policy", "expression": "object.spec.guardrails"},
@@ -258,12 +264,11 @@ def admission() -> Schema:
         {
             "expression": "variables.policyUnknown.size() == 0",
             "messageExpression": "'spec.guardrails: unknown field `' + variables.policyUnknown.join('`, `') + '`;"
-            f" known here: {', '.join(explain.fields(api.Guardrails))}'",
+            f" known fields: {', '.join(validation_errors.fields(api.Guardrails))}'",
         },
         {
             "expression": "variables.empty.size() == 0",
-            "messageExpression": "'spec.guardrails.' + variables.empty.join(', ') + ' is empty; give it a value or"
-            " remove it'",
+            "messageExpression": "'spec.guardrails.' + variables.empty.join(', ') + ' is empty; set it or remove it'",
         },
         *_known_below(known),
     ]
@@ -293,12 +298,12 @@ def _known_below(known: dict[str, list[str]]) -> Iterator[Schema]:
         yield {
             "expression": f"!variables.rules.exists(one, {wrong})",
             "messageExpression": f"'spec.guardrails, rule ' + variables.rules.filter(one, {wrong})[0].name +"
-            f" '{where}: unknown field; known here: {', '.join(fields)}'",
+            f" '{where}: unknown field; known fields: {', '.join(fields)}'",
         }
 
 
 HEAD = """\
-{{{{- /* Written by tools/crd.py. */ -}}}}
+{{{{- /* Generated by tools/crd.py. */ -}}}}
 {{{{- if .Values.crd.install }}}}
 apiVersion: {version}
 kind: {kind}
@@ -309,7 +314,7 @@ metadata:
 
 KEEP = """\
   annotations:
-    # `helm uninstall` would take every endpoint of the cluster with it.
+    # Without it, `helm uninstall` would delete every endpoint of the cluster.
     helm.sh/resource-policy: keep
 """
 
@@ -317,7 +322,7 @@ POLICY = "tritonllm-guardrails"
 
 
 class Plain(yaml.SafeDumper):
-    """Writes everything out, even what is there twice."""
+    """Writes repeated objects in full, without aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -326,7 +331,7 @@ class Plain(yaml.SafeDumper):
 def document(version: str, kind: str, name: str, body: Schema, more: str = "") -> str:
     """One document of the chart."""
     dumped = yaml.dump({"spec": body}, Dumper=Plain, sort_keys=False, allow_unicode=True, width=110)
-    # What Helm would take for its own.
+    # Helm would interpret it.
     dumped = dumped.replace("{{", '{{ "{{" }}')
     return HEAD.format(version=version, kind=kind, name=name) + more + dumped + "{{- end }}\n"
 
@@ -349,11 +354,11 @@ def outputs() -> dict[str, str]:
 
 
 def main() -> None:
-    """Writes the files, or says which are not current."""
+    """Writes the files, or lists the stale ones."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is not current")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is stale")
     check = parser.parse_args().check
     made = outputs()
     stale = [
@@ -362,7 +367,7 @@ def main() -> None:
         if not (TEMPLATES / name).is_file() or (TEMPLATES / name).read_text() != found
     ]
     if check and stale:
-        sys.exit(f"not current: {', '.join(stale)}; run `python tools/crd.py`")
+        sys.exit(f"stale: {', '.join(stale)}; run `python tools/crd.py`")
     for name in stale:
         (TEMPLATES / name).write_text(made[name])
         print(f"wrote {TEMPLATES / name}")

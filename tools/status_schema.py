@@ -1,6 +1,6 @@
-"""What the operator says of an endpoint: the schema of `status` and the columns of kubectl, for the CRD and its docs.
+"""The schema of an endpoint's `status` and the columns that kubectl prints, for the CRD and its reference.
 
-Data for `crd.py` and `endpoint_docs.py`; the operator's own status is `tritonllm_operator.status`.
+Data for `crd.py` and `endpoint_docs.py`; `tritonllm_operator.status` computes the status.
 """
 
 from __future__ import annotations
@@ -11,96 +11,96 @@ Schema = dict[str, Any]
 
 
 def text(description: str, longest: int) -> Schema:
-    """The schema of a text."""
+    """The schema of a string."""
     return {"type": "string", "description": description, "maxLength": longest}
 
 
 def whole(description: str) -> Schema:
-    """The schema of a number that is 0 or more."""
+    """The schema of a non-negative integer."""
     return {"type": "integer", "format": "int64", "description": description, "minimum": 0}
 
 
 CONDITION: Schema = {
     "type": "object",
-    "description": "One thing that is so, or is not.",
+    "description": "One aspect of the endpoint's current state.",
     "required": ["type", "status", "reason", "message", "lastTransitionTime"],
     "properties": {
-        "type": text("Accepted, WeightsReady, Loaded or Ready.", 316),
-        "status": text("Whether it is so.", 7) | {"enum": ["True", "False", "Unknown"]},
-        "reason": text("Why, in one word, for programs.", 1024),
-        "message": text("Why, in a sentence that says what to do.", 32768),
+        "type": text("Type of the condition: Accepted, WeightsReady, Loaded or Ready.", 316),
+        "status": text("Status of the condition.", 7) | {"enum": ["True", "False", "Unknown"]},
+        "reason": text("Machine-readable reason for the last transition.", 1024),
+        "message": text("Human-readable details, and what to do.", 32768),
         "lastTransitionTime": {
             "type": "string",
             "format": "date-time",
-            "description": "Since when `status` is what it is.",
+            "description": "Time of the last change of `status`.",
         },
-        "observedGeneration": whole("The `metadata.generation` that it is about."),
+        "observedGeneration": whole("The `metadata.generation` that the condition was set for."),
     },
 }
 
 STATUS: Schema = {
     "type": "object",
-    "description": "What became of it. Written by the operator alone.",
+    "description": "Observed state of the endpoint. Written by the operator.",
     "properties": {
-        "observedGeneration": whole("The `metadata.generation` that the operator has seen."),
+        "observedGeneration": whole("The latest `metadata.generation` that the operator has processed."),
         "conditions": {
             "type": "array",
-            "description": "Accepted: the spec is valid and fits its pool. WeightsReady: the weights are complete."
-            " Loaded: every pod of the pool holds this version. Ready: at least one pod serves it, this version or the"
-            " last good one.",
+            "description": "Conditions of the endpoint. Accepted: the spec is valid and fits the pool. WeightsReady: the weights"
+            " are complete. Loaded: every pod of the pool has loaded this version. Ready: at least one pod serves the"
+            " endpoint, in this version or the last good one.",
             "items": CONDITION,
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],
         },
         "model": {
             "type": "object",
-            "description": "The weights that are served.",
-            "properties": {"commit": text("What `spec.model.revision` was when the Hub was asked.", 40)},
+            "description": "The weights of the endpoint.",
+            "properties": {"commit": text("Commit that `spec.model.revision` was resolved to.", 40)},
         },
         "plan": {
             "type": "object",
-            "description": "The last decision, published before it is carried out.",
+            "description": "The operator's last plan, published before it is executed.",
             "properties": {
                 "action": text(
-                    "None: nothing to do. InPlace: running pods take it over. Roll: pods are replaced. Reject: the"
+                    "None: nothing to do. InPlace: running pods reload the models. Roll: pods are replaced. Reject: the"
                     " last good version keeps serving.",
                     7,
                 )
                 | {"enum": ["None", "InPlace", "Roll", "Reject"]},
                 "models": {
                     "type": "array",
-                    "description": "The Triton models that it is about.",
-                    "items": text("A model of the endpoint.", 63),
+                    "description": "The Triton models that the plan changes.",
+                    "items": text("Name of a model of the endpoint.", 63),
                     "x-kubernetes-list-type": "atomic",
                 },
-                "message": text("Why.", 32768),
+                "message": text("Reason for the plan.", 32768),
                 "disruptive": {
                     "type": "boolean",
-                    "description": "Whether nothing is served for a while.",
+                    "description": "Whether the plan interrupts serving.",
                 },
             },
         },
         "pods": {
             "type": "object",
-            "description": "How far it is.",
+            "description": "Pods of the pool.",
             "properties": {
-                "desired": whole("Pods that the pool wants."),
-                "loaded": whole("Pods that hold this version."),
-                "summary": text("Both, for people: `2/3`.", 32),
+                "desired": whole("Desired number of pods."),
+                "loaded": whole("Number of pods that have loaded this version."),
+                "summary": text("Loaded and desired pods, such as `2/3`.", 32),
             },
         },
-        "url": text("Where clients inside the cluster ask it.", 2048),
+        "url": text("URL of the endpoint inside the cluster.", 2048),
     },
 }
 
 READY = '.status.conditions[?(@.type=="Ready")]'
-# Name, JSONPath, whether only `-o wide` shows it, what it says.
+# Name, JSONPath, whether only `-o wide` shows it, meaning.
 COLUMNS = (
-    ("Ready", f"{READY}.status", False, "whether at least one pod serves it"),
-    ("Reason", f"{READY}.reason", False, "why"),
-    ("Model", ".spec.model.repo", False, "the repository of its weights"),
-    ("Pods", ".status.pods.summary", False, "how many pods hold this version, of how many"),
-    ("Age", ".metadata.creationTimestamp", False, "how old it is"),
-    ("Plan", ".status.plan.action", True, "the operator's last decision"),
-    ("URL", ".status.url", True, "where clients ask it"),
+    ("Ready", f"{READY}.status", False, "whether at least one pod serves the endpoint"),
+    ("Reason", f"{READY}.reason", False, "reason of the condition Ready"),
+    ("Model", ".spec.model.repo", False, "repository of the weights"),
+    ("Pods", ".status.pods.summary", False, "pods that have loaded this version, and desired pods"),
+    ("Age", ".metadata.creationTimestamp", False, "time since the endpoint was created"),
+    ("Plan", ".status.plan.action", True, "action of the operator's last plan"),
+    ("URL", ".status.url", True, "URL of the endpoint inside the cluster"),
 )

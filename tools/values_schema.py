@@ -1,7 +1,7 @@
-"""Puts the schema of an endpoint into that of the pool chart's values, so that Helm refuses what serve would refuse.
+"""Copies the schema of an endpoint into that of the pool chart's values, so that Helm refuses invalid endpoints.
 
-Run `python tools/values_schema.py` after a change of `tritonllm.api`; `--check` only says whether
-charts/triton/values.schema.json is current, which a test asks. All of that file but `$defs` is written by hand.
+Run `python tools/values_schema.py` after a change of `tritonllm.api`; `--check` only checks that
+charts/triton/values.schema.json is current, as a test does. That file is written by hand, except for `$defs`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILE = Path(__file__).parents[1] / "charts" / "triton" / "values.schema.json"
 
 
 def definitions() -> dict[str, Any]:
-    """The schemas that an endpoint's spec is made of; `pool` is known, as it is the release."""
+    """The schemas of an endpoint's spec; `pool` is optional, because it is the release."""
     spec = api.Spec.model_json_schema(by_alias=True)
     parts: dict[str, Any] = spec.pop("$defs")
     spec["required"].remove("pool")
@@ -31,24 +31,22 @@ def definitions() -> dict[str, Any]:
 
 
 def current(text: str) -> str:
-    """What the file should say, given what it says."""
+    """The file's text with the current schemas."""
     return json.dumps(json.loads(text) | {"$defs": definitions()}, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
-    """Writes the file, or says that it is not current."""
+    """Writes the file, or fails if it is stale."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; fail if the file is not current"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if the file is stale")
     check = parser.parse_args().check
     text = FILE.read_text()
     if text == current(text):
         return
     if check:
-        sys.exit(f"{FILE.name} is not current; run `python tools/values_schema.py`")
+        sys.exit(f"{FILE.name} is stale; run `python tools/values_schema.py`")
     FILE.write_text(current(text))
     print(f"wrote {FILE}")
 

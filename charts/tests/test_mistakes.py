@@ -13,12 +13,12 @@ SHARED = {"weights": {"accessMode": "ReadWriteMany"}}
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"image": {"repository": ""}}, "image.repository is empty: build an image"),
-    ({"endpoints": []}, "endpoints is empty, so the pods would have nothing to serve"),
-    ({"endpoints": [chart.endpoint(), chart.endpoint()]}, "endpoints: chat is there twice"),
+    ({"endpoints": []}, "endpoints is empty, so the pods have nothing to serve"),
+    ({"endpoints": [chart.endpoint(), chart.endpoint()]}, "endpoints: chat is a duplicate name"),
     ({"endpoints": [chart.endpoint("chat-engine")]}, "chat-engine must not end in -engine or -guardrail"),
     (
         {"endpoints": [chart.endpoint(pool="other")]},
-        "chat says spec.pool: other, but this release is the pool llm",
+        "chat has spec.pool: other, but this release is the pool llm",
     ),
     (
         {
@@ -33,7 +33,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
                 )
             ]
         },
-        "KiB and a pool may have 768 KiB",
+        "KiB, and the maximum of a pool is 768 KiB",
     ),
     (
         {"gpu": {"count": 2}},
@@ -49,28 +49,28 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"endpoints": [chart.endpoint(), chart.endpoint("code")]},
-        "would take 1.84 of its memory (chat 0.92, code 0.92); lower engine.args.gpu_memory_utilization",
+        "would use 1.84 of its memory (chat 0.92, code 0.92); lower engine.args.gpu_memory_utilization",
     ),
-    ({"resources": {"limits": {"nvidia.com/gpu": 1}}}, "say how many GPUs by gpu.count instead"),
+    ({"resources": {"limits": {"nvidia.com/gpu": 1}}}, "set gpu.count instead"),
     ({"weights": {"enabled": False}}, "chat needs weights, but weights.enabled is false"),
-    ({"weights": {"type": "ExistingClaim"}}, "weights.existingClaim is empty: name the claim"),
+    ({"weights": {"type": "ExistingClaim"}}, "weights.existingClaim is empty: set the name of the claim"),
     ({"weights": {"existingClaim": "mine"}}, "set weights.type: ExistingClaim, or remove the claim"),
     ({"weights": {"type": "Ephemeral", "sync": {"enabled": False}}}, "so the volume would stay empty"),
     ({"weights": {"accessMode": "ReadOnlyMany"}}, "set weights.sync.enabled: false"),
-    ({"weights": {"sync": {"enabled": False, "tokenSecret": {"name": "t"}}}}, "nobody would use the token"),
-    ({"replicas": 2}, "2 pods can't share weights of accessMode ReadWriteOnce"),
+    ({"weights": {"sync": {"enabled": False, "tokenSecret": {"name": "t"}}}}, "so the token is not used"),
+    ({"replicas": 2}, "2 pods cannot share weights with accessMode ReadWriteOnce"),
     (
         {"autoscaling": {"enabled": True}},
-        "4 pods can't share weights of accessMode ReadWriteOnce, which one node can mount: use a storage class with ReadWriteMany",
+        "4 pods cannot share weights with accessMode ReadWriteOnce, which only one node can mount: use a storage class with ReadWriteMany",
     ),
-    ({"rollout": {"maxSurge": 1}}, "so a rollout could wait for ever: set rollout.maxSurge: 0"),
+    ({"rollout": {"maxSurge": 1}}, "so a rollout could block forever: set rollout.maxSurge: 0"),
     (
         SHARED | {"autoscaling": {"enabled": True}, "replicas": 3},
         "replicas is 3, but with autoscaling.enabled",
     ),
     (
         SHARED | {"autoscaling": {"enabled": True, "minReplicas": 9}},
-        "autoscaling.minReplicas 9 is over autoscaling.maxReplicas 4",
+        "autoscaling.minReplicas 9 is greater than autoscaling.maxReplicas 4",
     ),
     (
         SHARED | {"autoscaling": {"enabled": True, "driver": "KEDA"}},
@@ -80,13 +80,13 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         SHARED | {"autoscaling": {"enabled": True, "keda": {"prometheusUrl": "http://p"}}},
         "autoscaling.driver is HPA, which would not use it",
     ),
-    ({"rollout": {"maxUnavailable": 0}}, "are both 0, so a rollout could never begin"),
+    ({"rollout": {"maxUnavailable": 0}}, "are both 0, so a rollout could never start"),
     (SHARED | {"rollout": {"maxSurge": "0%", "maxUnavailable": "0%"}}, "are both 0"),
     (
         {"endpoints": [chart.endpoint(limits={"requestTimeoutSeconds": 300.5})]},
-        "chat lets a request take 300.5 s (limits.requestTimeoutSeconds), but a pod that stops cuts it after drain.seconds 300",
+        "chat allows requests of 300.5 s (limits.requestTimeoutSeconds), but a pod that stops ends them after drain.seconds 300",
     ),
-    ({"drain": {"seconds": 299}}, "chat lets a request take 300 s"),
+    ({"drain": {"seconds": 299}}, "chat allows requests of 300 s"),
     ({"rollout": {"progressDeadlineSeconds": 1800}}, "is not longer than startup.timeoutSeconds 1800"),
     ({"sharedMemory": "16Gi"}, "sharedMemory 16Gi counts against resources.limits.memory 16Gi"),
     ({"sharedMemory": "1.5Gi", "resources": {"limits": {"memory": "1600M"}}}, "would use all of it"),

@@ -1,4 +1,4 @@
-{{/* Mistakes that one value alone doesn't show. Each check writes a line for each mistake: what is wrong, and the way out. */}}
+{{/* Checks across values. Each problem is a line: what is wrong, and what to do. */}}
 
 {{- define "triton.problems" -}}
 {{ include "triton.checkNames" . }}
@@ -13,10 +13,10 @@
 
 {{- define "triton.checkNames" -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$" .Release.Name) }}
-- The release is called {{ .Release.Name }}, and so would be its Service and its pool: use at most 50 lower-case letters, digits and -, with a letter first.
+- The release name {{ .Release.Name }} is also the name of the Service and the pool: use at most 50 lower-case letters, digits and -, starting with a letter.
 {{- end }}
 {{- if not .Values.image.repository }}
-- image.repository is empty: build an image with images/triton/Dockerfile, or images/triton-cpu/Dockerfile for a pool without GPUs, push it, and name it here.
+- image.repository is empty: build an image with images/triton/Dockerfile, or images/triton-cpu/Dockerfile for a pool without GPUs, push it, and set it here.
 {{- end }}
 {{- if and .Values.apiSecret.existingSecret .Values.apiSecret.value }}
 - apiSecret.existingSecret and apiSecret.value are both set: keep one of them.
@@ -25,32 +25,32 @@
 
 {{- define "triton.checkEndpoints" -}}
 {{- if not (or .Values.endpoints .Values.operator.enabled) }}
-- endpoints is empty, so the pods would have nothing to serve: add one, or set operator.enabled=true and create LLMEndpoints later.
+- endpoints is empty, so the pods have nothing to serve: add one, or set operator.enabled=true and create LLMEndpoints later.
 {{- end }}
 {{- $seen := dict }}
 {{- range .Values.endpoints }}
 {{- if hasKey $seen .name }}
-- endpoints: {{ .name }} is there twice; rename one, as clients ask it by its name.
+- endpoints: {{ .name }} is a duplicate name; rename one of them.
 {{- end }}
 {{- $_ := set $seen .name true }}
 {{- if regexMatch "-(engine|guardrail)$" .name }}
-- endpoints: {{ .name }} must not end in -engine or -guardrail, which are the names of an endpoint's parts; rename it.
+- endpoints: {{ .name }} must not end in -engine or -guardrail, which are reserved for the models of an endpoint; rename it.
 {{- end }}
 {{- $pool := dig "pool" $.Release.Name .spec }}
 {{- if ne $pool $.Release.Name }}
-- endpoints: {{ .name }} says spec.pool: {{ $pool }}, but this release is the pool {{ $.Release.Name }}; remove spec.pool, or install the release under that name.
+- endpoints: {{ .name }} has spec.pool: {{ $pool }}, but this release is the pool {{ $.Release.Name }}; remove spec.pool, or install the release under that name.
 {{- end }}
 {{- end }}
 {{- $size := include "triton.endpointsText" . | len }}
 {{- if gt $size 786432 }}
-- endpoints take {{ div $size 1024 }} KiB and a pool may have 768 KiB; shorten the lists of phrases, or make two pools of them.
+- endpoints take {{ div $size 1024 }} KiB, and the maximum of a pool is 768 KiB; shorten the lists of phrases, or use two pools.
 {{- end }}
 {{- end }}
 
 {{- define "triton.checkGpus" -}}
 {{- $count := int .Values.gpu.count }}
 {{- if hasKey (.Values.resources.limits | default dict) .Values.gpu.resourceName }}
-- resources.limits names {{ .Values.gpu.resourceName }}: say how many GPUs by gpu.count instead.
+- resources.limits has {{ .Values.gpu.resourceName }}: set gpu.count instead.
 {{- end }}
 {{- if gt $count 0 }}
 {{- $sum := 0.0 }}
@@ -70,7 +70,7 @@
 {{- end }}
 {{- end }}
 {{- if and (gt (len $engines) 1) (gt $sum 1.0001) }}
-- endpoints share each GPU and would take {{ printf "%.2f" $sum }} of its memory ({{ join ", " $engines }}); lower engine.args.gpu_memory_utilization so that they add up to 1 at most.
+- endpoints share each GPU and would use {{ printf "%.2f" $sum }} of its memory ({{ join ", " $engines }}); lower engine.args.gpu_memory_utilization so that the sum is at most 1.
 {{- end }}
 {{- end }}
 {{- end }}
@@ -86,27 +86,27 @@
 {{- end }}
 {{- else }}
 {{- if and (eq $weights.type "ExistingClaim") (not $weights.existingClaim) }}
-- weights.type is ExistingClaim, but weights.existingClaim is empty: name the claim.
+- weights.type is ExistingClaim, but weights.existingClaim is empty: set the name of the claim.
 {{- end }}
 {{- if and (ne $weights.type "ExistingClaim") $weights.existingClaim }}
 - weights.existingClaim is {{ $weights.existingClaim }}, but weights.type is {{ $weights.type }}: set weights.type: ExistingClaim, or remove the claim.
 {{- end }}
 {{- if and (eq $weights.type "Ephemeral") (not $weights.sync.enabled) }}
-- weights.type is Ephemeral and weights.sync.enabled is false, so the volume would stay empty: sync, or bring an ExistingClaim with the weights.
+- weights.type is Ephemeral and weights.sync.enabled is false, so the volume would stay empty: enable sync, or use an ExistingClaim with the weights.
 {{- end }}
 {{- if and $weights.sync.enabled (eq $weights.accessMode "ReadOnlyMany") }}
 - weights.accessMode is ReadOnlyMany, so nothing can be downloaded into it: set weights.sync.enabled: false.
 {{- end }}
 {{- if and $weights.sync.tokenSecret.name (not $weights.sync.enabled) }}
-- weights.sync.tokenSecret is set, but weights.sync.enabled is false, so nobody would use the token: remove one of them.
+- weights.sync.tokenSecret is set, but weights.sync.enabled is false, so the token is not used: remove the one or enable the other.
 {{- end }}
 {{- if and (ne $weights.type "Ephemeral") (has $weights.accessMode (list "ReadWriteOnce" "ReadWriteOncePod")) }}
 {{- $most := include "triton.mostPods" . | int }}
 {{- if gt $most 1 }}
-- {{ $most }} pods can't share weights of accessMode {{ $weights.accessMode }}, which one node can mount: use a storage class with ReadWriteMany, weights.type: Ephemeral (a download for each pod), or one pod.
+- {{ $most }} pods cannot share weights with accessMode {{ $weights.accessMode }}, which only one node can mount: use a storage class with ReadWriteMany, weights.type: Ephemeral (a download for each pod), or one pod.
 {{- end }}
 {{- if ne (toString .Values.rollout.maxSurge) "0" }}
-- rollout.maxSurge is {{ .Values.rollout.maxSurge }}, but a second pod may not get the weights of accessMode {{ $weights.accessMode }}, so a rollout could wait for ever: set rollout.maxSurge: 0, or use ReadWriteMany or weights.type: Ephemeral.
+- rollout.maxSurge is {{ .Values.rollout.maxSurge }}, but a second pod may be unable to mount weights with accessMode {{ $weights.accessMode }}, so a rollout could block forever: set rollout.maxSurge: 0, or use ReadWriteMany or weights.type: Ephemeral.
 {{- end }}
 {{- end }}
 {{- end }}
@@ -116,20 +116,20 @@
 {{- $scaling := .Values.autoscaling }}
 {{- if $scaling.enabled }}
 {{- if ne (int .Values.replicas) 1 }}
-- replicas is {{ int .Values.replicas }}, but with autoscaling.enabled the number of pods is the autoscaler's: remove replicas, and set autoscaling.minReplicas.
+- replicas is {{ int .Values.replicas }}, but with autoscaling.enabled the autoscaler sets the number of pods: remove replicas, and set autoscaling.minReplicas.
 {{- end }}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) }}
-- autoscaling.minReplicas {{ int $scaling.minReplicas }} is over autoscaling.maxReplicas {{ int $scaling.maxReplicas }}: swap or correct them.
+- autoscaling.minReplicas {{ int $scaling.minReplicas }} is greater than autoscaling.maxReplicas {{ int $scaling.maxReplicas }}: swap or correct them.
 {{- end }}
 {{- if and (eq $scaling.driver "KEDA") (not $scaling.keda.prometheusUrl) }}
-- autoscaling.keda.prometheusUrl is empty: say where KEDA finds Prometheus, such as http://prometheus.monitoring:9090.
+- autoscaling.keda.prometheusUrl is empty: set the URL of Prometheus, such as http://prometheus.monitoring:9090.
 {{- end }}
 {{- if and (eq $scaling.driver "HPA") $scaling.keda.prometheusUrl }}
 - autoscaling.keda.prometheusUrl is set, but autoscaling.driver is HPA, which would not use it: set autoscaling.driver: KEDA, or remove the URL.
 {{- end }}
 {{- end }}
 {{- if and (has (toString .Values.rollout.maxSurge) (list "0" "0%")) (has (toString .Values.rollout.maxUnavailable) (list "0" "0%")) }}
-- rollout.maxSurge and rollout.maxUnavailable are both 0, so a rollout could never begin: set one of them to 1.
+- rollout.maxSurge and rollout.maxUnavailable are both 0, so a rollout could never start: set one of them to 1.
 {{- end }}
 {{- end }}
 
@@ -139,11 +139,11 @@
 {{- /* 300 is the endpoint's own default. */}}
 {{- $timeout := dig "limits" "requestTimeoutSeconds" 300 .spec | float64 }}
 {{- if gt $timeout (float64 $drain) }}
-- endpoints: {{ .name }} lets a request take {{ $timeout }} s (limits.requestTimeoutSeconds), but a pod that stops cuts it after drain.seconds {{ $drain }}: raise drain.seconds, or lower the limit.
+- endpoints: {{ .name }} allows requests of {{ $timeout }} s (limits.requestTimeoutSeconds), but a pod that stops ends them after drain.seconds {{ $drain }}: raise drain.seconds, or lower the limit.
 {{- end }}
 {{- end }}
 {{- if le (int .Values.rollout.progressDeadlineSeconds) (int .Values.startup.timeoutSeconds) }}
-- rollout.progressDeadlineSeconds {{ int .Values.rollout.progressDeadlineSeconds }} is not longer than startup.timeoutSeconds {{ int .Values.startup.timeoutSeconds }}, so a slow start would count as a failed rollout: raise it, with the time of a download on top.
+- rollout.progressDeadlineSeconds {{ int .Values.rollout.progressDeadlineSeconds }} is not longer than startup.timeoutSeconds {{ int .Values.startup.timeoutSeconds }}, so a slow start would be a failed rollout: raise it, and add the time of a download.
 {{- end }}
 {{- end }}
 
@@ -157,10 +157,10 @@
 
 {{- define "triton.checkRoutes" -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
-- ingress.hosts is empty: name at least one host.
+- ingress.hosts is empty: set at least one host.
 {{- end }}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
-- httpRoute.parentRefs is empty: name the Gateway that the route belongs to.
+- httpRoute.parentRefs is empty: set the Gateway of the route.
 {{- end }}
 {{- end }}
 

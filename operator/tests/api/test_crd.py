@@ -83,17 +83,17 @@ def test_takes_the_endpoints_of_every_example_of_a_pool(guarded: httpx.Client, v
         assert answer.is_success, answer.text
 
 
-ONE_KIND = "needs exactly one of `banned`, `profanity` and `pattern`"
+ONE_KIND = "exactly one of `banned`, `profanity` and `pattern` is required"
 NAME = "must be 1 to 50 lower-case letters, digits and `-`"
-NO_REPO = "must not have `--` or `..`, a part that begins or ends with `-` or `.`, or end in `.git`"
+NO_REPO = "must not contain `--` or `..`, must not have a part that starts or ends with `-` or `.`, and must not end in `.git`"
 
 # A spec, the field, and a part of what is said of it. What both say in the same words comes first, then what the
 # server says in its own.
 SAME_WORDS: list[tuple[Spec, str, str]] = [
-    ({"model": {"repo": "a/b", "path": "c"}}, "spec.model", "needs exactly one of `repo` and `path`"),
-    ({"model": {}}, "spec.model", "needs exactly one of `repo` and `path`"),
-    ({"model": {"path": "../x"}}, "spec.model", "`path` must not climb with `..`"),
-    ({"model": {"path": "a/.."}}, "spec.model", "`path` must not climb with `..`"),
+    ({"model": {"repo": "a/b", "path": "c"}}, "spec.model", "exactly one of `repo` and `path` is required"),
+    ({"model": {}}, "spec.model", "exactly one of `repo` and `path` is required"),
+    ({"model": {"path": "../x"}}, "spec.model", "`path` must not contain a `..` component"),
+    ({"model": {"path": "a/.."}}, "spec.model", "`path` must not contain a `..` component"),
     ({"model": {"repo": "a/b", "revision": "a..b"}}, "spec.model", "`revision` must not contain `..`"),
     ({"model": {"repo": "name"}}, "spec.model.repo", "must be `organisation/name`"),
     ({"model": {"repo": "a/b--c"}}, "spec.model.repo", NO_REPO),
@@ -101,15 +101,15 @@ SAME_WORDS: list[tuple[Spec, str, str]] = [
     ({"model": {"repo": "a/b.git"}}, "spec.model.repo", NO_REPO),
     ({"model": {"repo": "a/b", "revision": "x y"}}, "spec.model.revision", "must be 1 to 128 letters, digits"),
     ({"model": MISSING}, "spec", "`model` is required"),
-    ({"engine": SIMULATED, "model": {"repo": "a/b"}}, "spec", "`model` has no meaning for engine type simulated"),
+    ({"engine": SIMULATED, "model": {"repo": "a/b"}}, "spec", "`model` is not supported by engine type simulated"),
     ({"pool": "Big"}, "spec.pool", NAME),
     ({"pool": ""}, "spec.pool", NAME),
-    ({"prompt": {"system": "x"}}, "spec.prompt", "`system` needs `format: Chat`"),
+    ({"prompt": {"system": "x"}}, "spec.prompt", "`system` requires `format: Chat`"),
     (rules({}), "spec.guardrails.output[0]", ONE_KIND),
     (rules({"profanity": {}, "banned": {"phrases": ["a"]}}), "spec.guardrails.output[0]", ONE_KIND),
     (rules({"profanity": None}), "spec.guardrails.output[0]", ONE_KIND),
     (rules({"profanity": {}, "name": "A"}), "spec.guardrails.output[0].name", NAME),
-    (rules({"pattern": {"regex": "x*"}}), "spec.guardrails.output[0].pattern.regex", "matches the empty text"),
+    (rules({"pattern": {"regex": "x*"}}), "spec.guardrails.output[0].pattern.regex", "matches the empty string"),
 ]  # fmt: skip
 OWN_WORDS: list[tuple[Spec, str, str]] = [
     ({"guardrails": MISSING}, "spec.guardrails", "Required value"),
@@ -124,8 +124,8 @@ OWN_WORDS: list[tuple[Spec, str, str]] = [
     ({"engine": {"args": []}}, "spec.engine.args", "must be of type object"),
     ({"prompt": {"format": "Chat", "system": ""}}, "spec.prompt.system", "at least 1 chars"),
     ({"prompt": {"format": "Chat", "system": "x" * 16385}}, "spec.prompt.system", "may not be more than 16384"),
-    ({"sampling": {"defaults": {"max_tokens": 512}, "maxTokensLimit": 256}}, "spec.sampling", "is over `maxTokensLimit`"),
-    ({"sampling": {"defaults": {"max_tokens": 4097}}}, "spec.sampling", "is over `maxTokensLimit`"),
+    ({"sampling": {"defaults": {"max_tokens": 512}, "maxTokensLimit": 256}}, "spec.sampling", "must not exceed `maxTokensLimit`"),
+    ({"sampling": {"defaults": {"max_tokens": 4097}}}, "spec.sampling", "must not exceed `maxTokensLimit`"),
     ({"sampling": {"defaults": {"temperature": 2.5}}}, "spec.sampling.defaults.temperature", "less than or equal to 2"),
     ({"sampling": {"defaults": {"top_p": 0}}}, "spec.sampling.defaults.top_p", "greater than 0"),
     ({"sampling": {"defaults": {"stop": "x"}}}, "spec.sampling.defaults.stop", "must be of type array"),

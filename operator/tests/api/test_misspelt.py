@@ -83,11 +83,11 @@ def test_the_refusal_names_the_key_or_the_rule_and_what_is_known(guarded: httpx.
     def said(policy: dict[str, Any]) -> str:
         return asking.create(guarded, {"guardrails": policy}).json()["message"]
 
-    assert "spec.guardrails: unknown field `inputs`; known here: failurePolicy, input, output" in said(
+    assert "spec.guardrails: unknown field `inputs`; known fields: failurePolicy, input, output" in said(
         {"inputs": []}
     )
     rule = {"name": "a", "action": "Mask", "banned": {"phrases": ["x"], "mtach": "Word"}}
-    assert "spec.guardrails, rule a.banned: unknown field; known here: phrases, match" in said(
+    assert "spec.guardrails, rule a.banned: unknown field; known fields: phrases, match" in said(
         {"input": [{"name": "b", "action": "Mask", "profanity": {}}], "output": [rule]}
     )
     assert "spec.guardrails, rule c: unknown field" in said(

@@ -1,1 +1,1 @@
-"""One YAML, one guarded and streaming LLM endpoint on Triton."""
+"""LLM endpoints with guardrails and streaming on Triton, from one YAML file."""

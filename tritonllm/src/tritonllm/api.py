@@ -1,8 +1,8 @@
 """The LLMEndpoint resource: the only source of its validation, its JSON schema and its documentation.
 
-Everything that reads an endpoint (CLI, renderer, operator, runtime) reads it through these models.
-They are strict on purpose: an unknown field or a value of the wrong type is an error, because a
-misspelling that is skipped could serve a model with a weaker policy than its owner wrote.
+Everything that reads an endpoint (CLI, renderer, operator, runtime) does so through these models.
+They are strict: an unknown field or a value of the wrong type is an error, because ignoring a typo
+could serve a model with a weaker policy than its author wrote.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ GROUP = "tritonllm.io"
 API_VERSION = f"{GROUP}/v1alpha1"
 KIND = "LLMEndpoint"
 
-# vLLM's own default on most devices. It is made explicit so that an endpoint's capacity does not
-# depend on the device it lands on.
+# vLLM's default on most devices, set explicitly so that an endpoint's capacity does not depend on the device.
 DEFAULT_MAX_NUM_SEQS = 256
 
-# No text has this many characters to a token, so a longer prompt can't fit and need not be looked at. Where the
-# arguments leave the context to the model, it is taken for a long one; `max_model_len` says otherwise.
+# No text averages this many characters per token, so a longer prompt cannot fit into the context and is refused
+# without reading it. Without `max_model_len` the context is assumed to be a long one.
 CHARACTERS_PER_TOKEN = 16
 ASSUMED_CONTEXT = 131_072
 
@@ -40,7 +39,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class _Model(pydantic.BaseModel):
-    """Strict, immutable, camelCase outside and snake_case inside."""
+    """Strict and immutable; camelCase in files, snake_case in Python."""
 
     model_config = pydantic.ConfigDict(
         extra="forbid",
@@ -53,13 +52,13 @@ class _Model(pydantic.BaseModel):
 
 
 class Model(_Model):
-    """Which weights to serve."""
+    """The weights to serve."""
 
     repo: Repo | None = pydantic.Field(
-        default=None, description="Hugging Face repository, `organisation/name`."
+        default=None, description="Repository on the Hugging Face Hub, `organisation/name`."
     )
     path: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)] | None = pydantic.Field(
-        default=None, description="Directory of the weights: absolute, or relative to the weights volume."
+        default=None, description="Directory of the weights, absolute or relative to the weights volume."
     )
     revision: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z_./-]{1,128}$")] = (
         pydantic.Field(
@@ -67,12 +66,12 @@ class Model(_Model):
         )
     )
     trust_remote_code: bool = pydantic.Field(
-        default=False, description="Run Python code that comes with the weights. Only for authors you trust."
+        default=False, description="Run Python code from the repository. Only for authors you trust."
     )
     allow_pickle: bool = pydantic.Field(
         default=False,
-        description="Take weights of `repo` in PyTorch's own format where it has no safetensors. They can run code"
-        " when they are loaded. Only for authors you trust.",
+        description="Use weights in PyTorch's pickle format if `repo` has no safetensors. Loading them can run code."
+        " Only for authors you trust.",
     )
 
     @pydantic.field_validator("repo")
@@ -81,78 +80,84 @@ class Model(_Model):
         if value is not None and NO_REPO.search(value):
             raise PydanticCustomError(
                 "bad_repo",
-                "must not have `--` or `..`, a part that begins or ends with `-` or `.`, or end in `.git`",
+                "must not contain `--` or `..`, must not have a part that starts or ends with `-` or `.`, and must not"
+                " end in `.git`",
             )
         return value
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.repo is None) == (self.path is None):
-            raise PydanticCustomError("one_source", "needs exactly one of `repo` and `path`")
+            raise PydanticCustomError("one_source", "exactly one of `repo` and `path` is required")
         if self.path is not None and ".." in self.path.split("/"):
-            raise PydanticCustomError("path_climbs", "`path` must not climb with `..`")
+            raise PydanticCustomError("path_climbs", "`path` must not contain a `..` component")
         if ".." in self.revision:
             raise PydanticCustomError("revision_climbs", "`revision` must not contain `..`")
         return self
 
 
 class Engine(_Model):
-    """What generates the text."""
+    """The engine that generates the text."""
 
     type: Literal["vllm", "simulated"] = pydantic.Field(
-        default="vllm", description="`simulated` needs no weights and no GPU, and invents its answers."
+        default="vllm",
+        description="Type of the engine. `simulated` generates random words, without weights or a GPU.",
     )
     args: dict[str, Any] = pydantic.Field(
-        default_factory=dict, description="Arguments of the engine, under the engine's own names."
+        default_factory=dict, description="Arguments of the engine, under its own names."
     )
 
     @property
     def max_num_seqs(self) -> int:
-        """Sequences the engine works on at once."""
+        """Number of sequences that the engine processes at once."""
         value = self.args.get("max_num_seqs")
         return value if isinstance(value, int) else DEFAULT_MAX_NUM_SEQS
 
 
 class Prompt(_Model):
-    """How `text_input` becomes what the model reads."""
+    """How `text_input` becomes the model's prompt."""
 
     format: Literal["Raw", "Chat"] = pydantic.Field(
         default="Raw",
-        description="Raw: `text_input` untouched. Chat: it is the user's turn of the model's own chat template.",
+        description="Raw: `text_input` as it is. Chat: `text_input` as the user's message in the model's chat template.",
     )
     system: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=16384)] | None = (
         pydantic.Field(
-            default=None, description="System turn of a chat whose request brings none. Needs `format: Chat`."
+            default=None,
+            description="System message of conversations that have none. Requires `format: Chat`.",
         )
     )
 
     @pydantic.model_validator(mode="after")
     def _system_needs_chat(self) -> Self:
         if self.system is not None and self.format != "Chat":
-            raise PydanticCustomError("system_needs_chat", "`system` needs `format: Chat`")
+            raise PydanticCustomError("system_needs_chat", "`system` requires `format: Chat`")
         return self
 
 
 class SamplingDefaults(SamplingParameters):
-    """What a request gets that does not say; names and meanings are vLLM's `SamplingParams`.
+    """Sampling parameters of requests that do not set them; names and meanings are those of vLLM's `SamplingParams`.
 
-    What is not set here either is left to the engine. `stop` is a list, as a field of Kubernetes has one type; a
-    request may also give it as one text.
+    The engine's defaults apply to those that are not set here. `stop` is a list, because a field of Kubernetes has one
+    type; in a request it can also be a string.
     """
 
     stop: list[Text] | None = pydantic.Field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default=None, max_length=64, description="Texts that end the answer."
+        default=None, max_length=64, description="Stop sequences: strings that end the answer."
     )
 
 
 class Sampling(_Model):
-    """What a request gets when it does not say, and what it can't have."""
+    """Defaults and limits of the sampling parameters."""
 
     defaults: SamplingDefaults = pydantic.Field(
-        default_factory=SamplingDefaults, description="Used where a request says nothing."
+        default_factory=SamplingDefaults, description="Sampling parameters of requests that do not set them."
     )
     max_tokens_limit: int = pydantic.Field(
-        default=4096, ge=1, le=1_000_000, description="A request for more `max_tokens` is refused."
+        default=4096,
+        ge=1,
+        le=1_000_000,
+        description="Maximum `max_tokens` of a request; a higher one is refused.",
     )
 
     @pydantic.model_validator(mode="after")
@@ -160,20 +165,18 @@ class Sampling(_Model):
         if (self.defaults.max_tokens or 0) > self.max_tokens_limit:
             raise PydanticCustomError(
                 "over_limit",
-                "`defaults.max_tokens` is {given}, over `maxTokensLimit` {limit}",
+                "`defaults.max_tokens` ({given}) must not exceed `maxTokensLimit` ({limit})",
                 {"given": self.defaults.max_tokens, "limit": self.max_tokens_limit},
             )
         return self
 
 
 class Banned(_Model):
-    """Phrases found whatever their case, width, accents, look-alike letters, leet or spacing."""
+    """Phrases, matched regardless of case, width, accents, look-alike letters, leet and spacing."""
 
-    phrases: list[Phrase] = pydantic.Field(
-        min_length=1, max_length=1000, description="What must not be said."
-    )
+    phrases: list[Phrase] = pydantic.Field(min_length=1, max_length=1000, description="The phrases to match.")
     match: Literal["Word", "Substring"] = pydantic.Field(
-        default="Word", description="Word: only between word boundaries. Substring: also inside a word."
+        default="Word", description="Word: only between word boundaries. Substring: also inside words."
     )
 
 
@@ -183,21 +186,21 @@ class Profanity(_Model):
     allow: list[Phrase] = pydantic.Field(
         default_factory=list,
         max_length=1000,
-        description="Entries of the list to let through, such as `god`.",
+        description="Entries of the list that are allowed, such as `god`.",
     )
 
 
 class Pattern(_Model):
-    """A regular expression of RE2's syntax, matched in linear time on the text as it is."""
+    """A regular expression in RE2's syntax, matched in linear time against the text as it is."""
 
     regex: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)] = pydantic.Field(
-        description="Must compile, and must not match the empty text. `(?i)` in front ignores case."
+        description="The regular expression; must not match the empty string. Start it with `(?i)` to ignore case."
     )
 
     @pydantic.field_validator("regex")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        # Only who writes a pattern pays for it.
+        # Imported here, because few endpoints have patterns.
         import re2
 
         options = re2.Options()
@@ -208,31 +211,33 @@ class Pattern(_Model):
             reason = error.args[0]
             text = reason.decode() if isinstance(reason, bytes) else str(reason)
             raise PydanticCustomError(
-                "bad_regex", "not a regular expression of RE2: {reason}", {"reason": text}
+                "bad_regex", "is not a valid RE2 expression: {reason}", {"reason": text}
             ) from None
         if compiled.search("") is not None:
-            raise PydanticCustomError("empty_match", "matches the empty text, so it would match everywhere")
+            raise PydanticCustomError("empty_match", "matches the empty string, so it would match everywhere")
         return value
 
 
 class Rule(_Model):
-    """One thing to look for in a text, and what to do when it is there."""
+    """What to look for in a text, and what to do if it is found."""
 
-    name: Name = pydantic.Field(description="Shown in verdicts and metrics.")
+    name: Name = pydantic.Field(description="Name of the rule in verdicts and metrics.")
     action: Literal["Block", "Mask", "Flag"] = pydantic.Field(
-        description="Block: refuse the request or cut the answer. Mask: replace what was found. Flag: only report."
+        description="Block: refuse the request, or end the answer. Mask: replace each match. Flag: only report it."
     )
     banned: Banned | None = None
     profanity: Profanity | None = None
     pattern: Pattern | None = None
     replacement: Annotated[str, pydantic.StringConstraints(max_length=64)] = pydantic.Field(
-        default="[REDACTED]", description="What `Mask` puts in place of each match."
+        default="[REDACTED]", description="Replacement for each match, with `action: Mask`."
     )
 
     @pydantic.model_validator(mode="after")
     def _one_kind(self) -> Self:
         if sum(kind is not None for kind in (self.banned, self.profanity, self.pattern)) != 1:
-            raise PydanticCustomError("one_kind", "needs exactly one of `banned`, `profanity` and `pattern`")
+            raise PydanticCustomError(
+                "one_kind", "exactly one of `banned`, `profanity` and `pattern` is required"
+            )
         return self
 
 
@@ -240,14 +245,14 @@ Rules = Annotated[list[Rule], pydantic.Field(max_length=32)]
 
 
 class Guardrails(_Model):
-    """The endpoint's policy."""
+    """The guardrail policy of the endpoint."""
 
     failure_policy: Literal["Closed", "Open"] = pydantic.Field(
         default="Closed",
-        description="What a failure of the guardrail itself does: Closed ends the request, Open lets it pass.",
+        description="What happens if the guardrail itself fails. Closed: the request fails. Open: the text passes unchecked.",
     )
-    input: Rules = pydantic.Field(default_factory=list, description="Rules for what users send.")
-    output: Rules = pydantic.Field(default_factory=list, description="Rules for what the model answers.")
+    input: Rules = pydantic.Field(default_factory=list, description="Rules for prompts.")
+    output: Rules = pydantic.Field(default_factory=list, description="Rules for answers.")
 
     @pydantic.field_validator("input", "output")
     @classmethod
@@ -256,42 +261,45 @@ class Guardrails(_Model):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise PydanticCustomError(
-                "duplicate_rule", "rule names appear twice: {names}", {"names": ", ".join(twice)}
+                "duplicate_rule", "duplicate rule names: {names}", {"names": ", ".join(twice)}
             )
         return rules
 
 
 class Limits(_Model):
-    """How much of the engine one pod gives to this endpoint."""
+    """Limits of the endpoint in each pod."""
 
     max_concurrent_requests: int = pydantic.Field(
-        default=256, ge=1, le=1024, description="Requests served at once."
+        default=256, ge=1, le=1024, description="Maximum number of requests processed at once."
     )
     max_queued_requests: int = pydantic.Field(
-        default=512, ge=0, le=65536, description="Requests that wait; one more is refused."
+        default=512,
+        ge=0,
+        le=65536,
+        description="Maximum number of requests in the queue; further ones are refused.",
     )
     request_timeout_seconds: float = pydantic.Field(
         default=300,
         gt=0,
         le=86400,
-        description="From arrival to the last token; then `finish_reason: timeout`.",
+        description="Maximum time of a request, from its arrival to the last token; then its `finish_reason` is `timeout`.",
     )
 
 
 class Spec(_Model):
-    """What the user wants."""
+    """Specification of the endpoint."""
 
     pool: Name = pydantic.Field(
-        description="Helm release of charts/triton, in this namespace, that serves it."
+        description="Name of the pool that serves the endpoint: a Helm release of charts/triton in the same namespace."
     )
     model: Model | None = pydantic.Field(
-        default=None, description="Required, except by the simulated engine."
+        default=None, description="The weights to serve. Required, except for the simulated engine."
     )
     engine: Engine = pydantic.Field(default_factory=Engine)
     prompt: Prompt = pydantic.Field(default_factory=Prompt)
     sampling: Sampling = pydantic.Field(default_factory=Sampling)
     guardrails: Guardrails = pydantic.Field(
-        description="Required, even if empty, so that a misspelt key can't serve unguarded."
+        description="The guardrail policy. Required, even if empty, so that a typo in this key cannot disable it."
     )
     limits: Limits = pydantic.Field(default_factory=Limits)
 
@@ -299,31 +307,35 @@ class Spec(_Model):
     def _weights_for_real_engines(self) -> Self:
         if self.model is None and self.engine.type != "simulated":
             raise PydanticCustomError(
-                "model_missing", "`model` is required by engine type {type}", {"type": self.engine.type}
+                "model_missing", "`model` is required for engine type {type}", {"type": self.engine.type}
             )
         if self.model is not None and self.engine.type == "simulated":
-            raise PydanticCustomError("model_unused", "`model` has no meaning for engine type simulated")
+            raise PydanticCustomError("model_unused", "`model` is not supported by engine type simulated")
         return self
 
     @property
     def prompt_characters(self) -> int:
-        """Most characters of a prompt that are worth reading."""
+        """Maximum length of a prompt in characters; a longer one cannot fit into the context."""
         context = self.engine.args.get("max_model_len")
         return CHARACTERS_PER_TOKEN * (context if isinstance(context, int) else ASSUMED_CONTEXT)
 
     @property
     def capacity(self) -> int:
-        """Requests that one pod really works on at once."""
+        """Number of requests that one pod processes at once."""
         return min(self.limits.max_concurrent_requests, self.engine.max_num_seqs)
 
 
 class Metadata(_Model):
-    """The part of Kubernetes' ObjectMeta that is read here; the rest is Kubernetes' own."""
+    """Standard metadata of a Kubernetes object. Fields other than these are ignored."""
 
     model_config = pydantic.ConfigDict(extra="ignore")
 
-    name: Name = pydantic.Field(description="Name of the endpoint, and of the Triton model that clients ask.")
-    namespace: str | None = pydantic.Field(default=None, description="Kubernetes namespace; ignored here.")
+    name: Name = pydantic.Field(
+        description="Name of the endpoint, and of the Triton model that clients send requests to."
+    )
+    namespace: str | None = pydantic.Field(
+        default=None, description="Namespace of the object; ignored outside Kubernetes."
+    )
 
     @pydantic.field_validator("name")
     @classmethod
@@ -334,25 +346,23 @@ class Metadata(_Model):
 
 
 class Resolved(_Model):
-    """What the operator found out, so that every pod serves the same. No part of what the user wants."""
+    """What the operator has resolved, so that every pod serves the same weights. Not part of the spec."""
 
-    commit: Commit = pydantic.Field(
-        description="The commit that `spec.model.revision` was, when it was asked."
-    )
+    commit: Commit = pydantic.Field(description="Commit that `spec.model.revision` was resolved to.")
 
 
 class LLMEndpoint(_Model):
-    """An endpoint: one model behind one policy, served by one pool."""
+    """An endpoint: one model behind one guardrail policy, served by one pool."""
 
-    api_version: Literal["tritonllm.io/v1alpha1"] = pydantic.Field(description="The version of this format.")
-    kind: Literal["LLMEndpoint"] = pydantic.Field(description="What this is.")
+    api_version: Literal["tritonllm.io/v1alpha1"] = pydantic.Field(description="API version of the resource.")
+    kind: Literal["LLMEndpoint"] = pydantic.Field(description="Kind of the resource.")
     metadata: Metadata
     spec: Spec
     status: dict[str, Any] | None = pydantic.Field(
-        default=None, exclude=True, description="Written by the operator, ignored here."
+        default=None, exclude=True, description="Written by the operator; ignored on input."
     )
     resolved: Resolved | None = pydantic.Field(
-        default=None, description="Written by the operator into the file that its pods boot from."
+        default=None, description="Written by the operator into the file that its pods read."
     )
 
     @property
@@ -372,7 +382,7 @@ class LLMEndpoint(_Model):
 
     @property
     def commit(self) -> str | None:
-        """The commit of the weights, where it is known without asking anybody."""
+        """The commit of the weights, if it is known without a request to the Hub."""
         model = self.spec.model
         if model is None or model.repo is None:
             return None
@@ -381,18 +391,18 @@ class LLMEndpoint(_Model):
         return self.resolved and self.resolved.commit
 
     def at(self, commit: str) -> Self:
-        """The same endpoint with weights of this commit."""
+        """A copy of the endpoint with its weights at this commit."""
         return self.model_copy(update={"resolved": Resolved(commit=commit)})
 
     def directory(self, weights: str) -> str | None:
-        """Where the engine finds the weights: `tritonllm.weights.layout` says how they are kept there.
+        """The directory of the weights; `tritonllm.weights.layout` defines its structure.
 
         Args:
             weights: root of the weights volume, an absolute path.
 
         Returns:
-            A directory; None where the engine needs none. As long as nobody knows the commit, the revision stands
-            in its place.
+            A directory; None if the engine needs no weights. While the commit is unknown, the revision takes its
+            place.
         """
         model = self.spec.model
         if model is None:

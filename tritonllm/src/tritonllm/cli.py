@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and how every failure becomes a sentence and an exit code.
+"""The command line: combines the commands, and turns failures into messages and exit codes.
 
 Entry point of `tritonllm` and `python -m tritonllm`. The commands are in `tritonllm.commands`.
 """
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
 
-# Other packages add commands by entry points of this group.
+# Other packages add commands as entry points of this group.
 _COMMANDS = "tritonllm.commands"
 
 
 class _Group(typer.core.TyperGroup):
-    """Turns expected errors of commands into a line on stderr and an exit code, and finds other packages' commands."""
+    """Turns expected errors of commands into a message and an exit code, and finds commands of other packages."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*super().list_commands(ctx), *sorted(_added().names)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        # Looking for them takes time, which the commands from here need not pay.
+        # Other packages are only searched for unknown commands, because that takes time.
         return super().get_command(ctx, cmd_name) or _command(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except typer.Exit:
-            # Not to be looked up among the errors: that imports everything.
+            # Before the lookup among the errors, which imports everything.
             raise
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # Whoever read our output has seen enough; Python would complain once more when it flushes at exit.
+            # The reader of our output closed it. Without this Python would report it again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
         except Exception as error:
@@ -71,7 +71,7 @@ def _command(name: str) -> Any:
 
 
 def exit_code(error: Exception) -> int | None:
-    """The exit code for an error of the user's or the world's; None for a bug."""
+    """The exit code for an expected error; None for a bug."""
     from tritonllm import client, files, serve
     from tritonllm.weights import failures
 
@@ -93,7 +93,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings=_SETTINGS,
-    epilog="Exit codes: 0 done, 1 failed, 2 a mistake in the input, 3 stopped by a guardrail, 20 to 29 no weights"
+    epilog="Exit codes: 0 success, 1 failure, 2 invalid input, 3 blocked by a guardrail, 20 to 29 no weights"
     " (see `weights sync`), 130 interrupted.",
 )
 app.command()(validate.validate)
@@ -105,8 +105,8 @@ app.command()(guard.guard)
 app.add_typer(weights.app, name="weights")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         import importlib.metadata
 
         typer.echo(f"tritonllm {importlib.metadata.version('tritonllm')}")
@@ -116,13 +116,13 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _tritonllm(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Show the version."
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    """One YAML, one guarded and streaming LLM endpoint on Triton.
+    """LLM endpoints with guardrails and streaming on Triton, from one YAML file.
 
-    Write an endpoint, check it (`validate`), serve it (`serve`), ask it (`generate`, `chat`), try its
-    guardrails without any server (`guard`), look after the weights (`weights`).
+    Validate an endpoint (`validate`), serve it (`serve`), send prompts to it (`generate`, `chat`), test its guardrails
+    without a server (`guard`), and manage its weights (`weights`).
     """
 
 

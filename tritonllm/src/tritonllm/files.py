@@ -1,6 +1,6 @@
-"""Endpoint and policy files: YAML or JSON in, validated resources out, with every problem of every file at once.
+"""Reads and validates endpoint and policy files, YAML or JSON, and reports every problem of every file at once.
 
-Used by each command that takes a file, by `serve` while it watches its files, and by the operator (`resource`).
+Used by the commands that take files, by `serve` when its files change, and by the operator (`resource`).
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import pydantic
 import ruamel.yaml
 import ruamel.yaml.error
 
-from tritonllm import api, explain, versions
+from tritonllm import api, validation_errors, versions
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 NEEDED = f"{api.GROUP}/needed"
-"""Annotation of a `List`: endpoints without which whoever serves the list is of no use, separated by commas."""
+"""Annotation of a `List`: comma-separated endpoints without which the server of the list must not be ready."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to correct.
+    """A problem in a file.
 
     Attributes:
-        file: which file, and which of its documents where there are several.
-        path: the field, such as `spec.guardrails.input[0].action`; empty where the whole document is meant.
+        file: the file, and the number of the document if there are several.
+        path: the field, such as `spec.guardrails.input[0].action`; empty for the whole document.
         message: what is wrong and what to do.
     """
 
@@ -43,7 +43,7 @@ class Problem:
 
 
 class Invalid(ValueError):
-    """Files that can't be used; its text has a line for each problem."""
+    """Files that are invalid; the text has a line for each problem."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -58,14 +58,14 @@ def load(
     Args:
         paths: files with one or many YAML documents, a Kubernetes `List`, or the same as JSON; or directories
             of such files.
-        vllm_version: the vLLM whose arguments `engine.args` are checked against; None for the installed one.
-        deep: check arguments and rules, too, which takes longer than all else together.
+        vllm_version: version of vLLM to check `engine.args` against; None for the installed one.
+        deep: also check engine arguments and compile rules, which takes most of the time.
 
     Returns:
-        The endpoints in the order of the files. Their names are unique.
+        The endpoints in the order of the files, with unique names.
 
     Raises:
-        Invalid: something is wrong; it carries all problems of all files.
+        Invalid: any file is invalid; it has all problems of all files.
     """
     endpoints: list[api.LLMEndpoint] = []
     problems: list[Problem] = []
@@ -79,7 +79,7 @@ def load(
         problems += more
         for endpoint in found:
             if endpoint.name in homes:
-                message = f"an endpoint `{endpoint.name}` is already in {homes[endpoint.name]}; give it another name"
+                message = f"an endpoint `{endpoint.name}` is already defined in {homes[endpoint.name]}; rename one of them"
                 problems.append(Problem(str(path), "metadata.name", message))
             homes.setdefault(endpoint.name, str(path))
         endpoints += found
@@ -89,7 +89,7 @@ def load(
 
 
 def needed(paths: Iterable[Path | str]) -> frozenset[str]:
-    """Names of the endpoints that files call needed, see `NEEDED`; none where a file can't be read.
+    """Names of the endpoints in the `NEEDED` annotations of files; files that cannot be read are skipped.
 
     Args:
         paths: as for `load`.
@@ -98,7 +98,7 @@ def needed(paths: Iterable[Path | str]) -> frozenset[str]:
     for path in expand(paths):
         try:
             text = _read(path)
-            # What a person has written is YAML, takes long to read, and says nothing of the kind.
+            # Only files of the operator have it; parsing the YAML of others would take long.
             documents = _documents(text) if NEEDED in text else []
         except (ruamel.yaml.error.YAMLError, ValueError, RecursionError):
             continue
@@ -108,7 +108,7 @@ def needed(paths: Iterable[Path | str]) -> frozenset[str]:
 
 
 def needed_of(document: Any) -> list[str]:
-    """The same of one document that was read."""
+    """Names of the endpoints in the `NEEDED` annotation of one document."""
     try:
         return [name for name in document["metadata"]["annotations"][NEEDED].split(",") if name]
     except (KeyError, TypeError, AttributeError):
@@ -118,16 +118,16 @@ def needed_of(document: Any) -> list[str]:
 def parse(
     text: str, source: str, *, vllm_version: str | None = None, deep: bool = True
 ) -> tuple[list[api.LLMEndpoint], list[Problem]]:
-    """Reads endpoints from a text; pure.
+    """Reads endpoints from a string; pure.
 
     Args:
         text: YAML or JSON.
-        source: where it comes from, for the messages.
-        vllm_version: the vLLM whose arguments `engine.args` are checked against; None for the newest known.
-        deep: check arguments and rules, too.
+        source: name of the source, for the problems.
+        vllm_version: version of vLLM to check `engine.args` against; None for the newest known.
+        deep: also check engine arguments and compile rules.
 
     Returns:
-        The endpoints that are valid, and the problems of the others.
+        The valid endpoints, and the problems of the others.
     """
     endpoints: list[api.LLMEndpoint] = []
     problems: list[Problem] = []
@@ -137,7 +137,7 @@ def parse(
         return [], [Problem(source, "", _syntax(error))]
     if not documents:
         problems.append(
-            Problem(source, "", f"is empty; an endpoint begins with `apiVersion: {api.API_VERSION}`")
+            Problem(source, "", f"is empty; an endpoint starts with `apiVersion: {api.API_VERSION}`")
         )
     for file, prefix, data in _resources(documents, source):
         endpoint, found = resource(data, vllm_version=vllm_version, deep=deep)
@@ -152,15 +152,15 @@ def parse(
 def resource(
     data: Any, *, vllm_version: str | None = None, deep: bool = True
 ) -> tuple[api.LLMEndpoint | None, list[tuple[str, str]]]:
-    """Validates one LLMEndpoint, as it was read from a file or from the API server; pure.
+    """Validates one LLMEndpoint from a file or from the API server; pure.
 
     Args:
         data: the resource.
-        vllm_version: the vLLM whose arguments `engine.args` are checked against; None for the newest known.
-        deep: check arguments and rules, too.
+        vllm_version: version of vLLM to check `engine.args` against; None for the newest known.
+        deep: also check engine arguments and compile rules.
 
     Returns:
-        The endpoint, or None and its problems: the path of a field each, and what is wrong with it.
+        The endpoint, or None and its problems: pairs of a field's path and what is wrong with it.
     """
     endpoint, found = _validate(data, api.LLMEndpoint)
     if endpoint is not None and deep:
@@ -169,10 +169,10 @@ def resource(
 
 
 def load_policy(path: Path | str) -> api.Guardrails:
-    """Reads a policy: a file with the `guardrails` section of an endpoint alone, or with a whole endpoint.
+    """Reads a policy: a file with the `guardrails` section of an endpoint, or with a whole endpoint.
 
     Raises:
-        Invalid: something is wrong; it carries all problems.
+        Invalid: the file is invalid; it has all problems.
     """
     text, source = _read(path), str(path)
     try:
@@ -180,13 +180,11 @@ def load_policy(path: Path | str) -> api.Guardrails:
     except (ruamel.yaml.error.YAMLError, ValueError, RecursionError) as error:
         raise Invalid([Problem(source, "", _syntax(error))]) from None
     if len(documents) != 1:
-        raise Invalid([Problem(source, "", f"holds {len(documents)} documents; a policy is exactly one")])
+        raise Invalid([Problem(source, "", f"contains {len(documents)} documents; expected exactly one")])
     if isinstance(documents[0], dict) and "kind" in documents[0]:
         endpoints, problems = parse(text, source)
         if not problems and len(endpoints) != 1:
-            problems = [
-                Problem(source, "", f"holds {len(endpoints)} endpoints; a policy is that of exactly one")
-            ]
+            problems = [Problem(source, "", f"contains {len(endpoints)} endpoints; expected exactly one")]
         policy = endpoints[0].spec.guardrails if not problems else None
     else:
         policy, found = _validate(documents[0], api.Guardrails)
@@ -199,14 +197,14 @@ def load_policy(path: Path | str) -> api.Guardrails:
 
 
 def expand(paths: Iterable[Path | str]) -> list[Path]:
-    """Endpoint files, with each directory replaced by what it holds, by name.
+    """Endpoint files, with each directory replaced by its files, sorted by name.
 
     Args:
         paths: files and directories. In a mounted ConfigMap each key is a file; the hidden directories beside
-            them, where Kubernetes keeps their contents, do not count.
+            them, in which Kubernetes stores their contents, are skipped.
 
     Returns:
-        The files. A directory without any stays as it is, and can't be read.
+        The files. A directory without any is kept, and reading it fails.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -217,19 +215,19 @@ def expand(paths: Iterable[Path | str]) -> list[Path]:
 
 def _read(path: Path | str) -> str:
     if Path(path).is_dir():
-        raise Invalid([Problem(str(path), "", f"holds no file that ends in {', '.join(_SUFFIXES)}")])
+        raise Invalid([Problem(str(path), "", f"contains no {', '.join(_SUFFIXES)} file")])
     try:
-        # Editors on Windows put a byte order mark in front.
+        # Editors on Windows write a byte order mark.
         return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise Invalid([Problem(str(path), "", f"can't be read: {error.strerror}")]) from None
+        raise Invalid([Problem(str(path), "", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise Invalid([Problem(str(path), "", f"is not UTF-8: bad byte at offset {error.start}")]) from None
 
 
 def _documents(text: str) -> list[Any]:
     if text.lstrip()[:1] in ("{", "["):
-        # What the operator writes is JSON and can be long; it is also YAML, but read 50 times faster this way.
+        # Files of the operator are JSON and can be long: as JSON they are read 50 times faster than as YAML.
         try:
             return [json.loads(text, object_pairs_hook=_unique)]
         except json.JSONDecodeError:
@@ -243,12 +241,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key `{twice}` is there twice in one object; keep one")
+        raise ValueError(f"duplicate key `{twice}`")
     return found
 
 
 def _resources(documents: list[Any], source: str) -> Iterator[tuple[str, str, Any]]:
-    """Each resource with the name of its document and its path inside that."""
+    """Each resource, with the name of its document and its path in it."""
     for number, data in enumerate(documents, start=1):
         file = source if len(documents) == 1 else f"{source} (document {number})"
         if isinstance(data, dict) and data.get("kind") == "List" and isinstance(data.get("items"), list):
@@ -262,7 +260,7 @@ def _validate(data: Any, model: type[M]) -> tuple[M | None, list[tuple[str, str]
     try:
         return model.model_validate(data), []
     except pydantic.ValidationError as error:
-        return None, explain.problems(error, model)
+        return None, validation_errors.problems(error, model)
 
 
 def _beyond_the_schema(spec: api.Spec, vllm_version: str | None) -> list[tuple[str, str]]:
@@ -289,6 +287,6 @@ def _syntax(error: Exception) -> str:
         return "is nested too deeply"
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return f"can't be read: {str(error).splitlines()[0]}"
+        return f"cannot be read: {str(error).splitlines()[0]}"
     place = f"line {mark.line + 1}, column {mark.column + 1}"
     return f"{place}: {getattr(error, 'problem', None) or error}"

@@ -1,4 +1,4 @@
-"""Where tritonllm keeps things on this machine, when nobody says otherwise."""
+"""Default directories on this machine."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def cache() -> Path:
-    """What can be made again."""
+    """Directory of files that can be created again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tritonllm"
 
 
 def weights() -> Path:
-    """Weights of models."""
+    """Root of the weights."""
     return cache() / "weights"

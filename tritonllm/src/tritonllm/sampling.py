@@ -1,4 +1,4 @@
-"""The sampling parameters that an endpoint accepts: one list for its defaults and for every request."""
+"""The sampling parameters of a request, and of an endpoint's defaults."""
 
 from __future__ import annotations
 
@@ -9,77 +9,89 @@ import pydantic
 Text = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=256)]
 Token = Annotated[int, pydantic.Field(ge=0, lt=2**31)]
 
-# Where neither the request nor the endpoint says: enough for an answer, where vLLM's own 16 cuts it short.
+# If neither the request nor the endpoint sets it. vLLM's default of 16 cuts most answers short.
 DEFAULT_MAX_TOKENS = 256
 
 
 class SamplingParameters(pydantic.BaseModel):
-    """What a caller may ask of the sampler; names and meanings are vLLM's `SamplingParams`.
+    """The sampling parameters; names and meanings are those of vLLM's `SamplingParams`.
 
-    Every field is optional: what is not set is left to the endpoint's defaults, then to the engine.
-    What is missing here is missing on purpose: `prompt_logprobs` would show the prompt after the policy
-    had changed it, and the rest of vLLM's fields are internal to its own server.
+    Every field is optional: the endpoint's defaults apply first, then those of the engine. Fields of vLLM
+    that are not here are excluded on purpose: `prompt_logprobs` would show the prompt as masked by the policy,
+    and the others are internal to vLLM's server.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    n: int | None = pydantic.Field(default=None, ge=1, le=16, description="Number of answers to the prompt.")
+    n: int | None = pydantic.Field(default=None, ge=1, le=16, description="Number of answers to generate.")
     max_tokens: int | None = pydantic.Field(
         default=None,
         ge=1,
         lt=2**31,
-        description=f"Most tokens of an answer; {DEFAULT_MAX_TOKENS} where nobody says.",
+        description=f"Maximum number of tokens to generate (default: {DEFAULT_MAX_TOKENS}).",
     )
     min_tokens: int | None = pydantic.Field(
-        default=None, ge=0, lt=2**31, description="Fewest tokens of an answer."
+        default=None, ge=0, lt=2**31, description="Minimum number of tokens to generate."
     )
     temperature: float | None = pydantic.Field(
-        default=None, ge=0, le=2, description="0 takes the likeliest token."
+        default=None, ge=0, le=2, description="Randomness of sampling; 0 always takes the most likely token."
     )
     top_p: float | None = pydantic.Field(
-        default=None, gt=0, le=1, description="Probability mass to sample from."
+        default=None, gt=0, le=1, description="Cumulative probability of the tokens to sample from."
     )
     top_k: int | None = pydantic.Field(
-        default=None, ge=-1, lt=2**31, description="Tokens to sample from; 0 or -1: all."
+        default=None, ge=-1, lt=2**31, description="Number of tokens to sample from; 0 or -1 for all."
     )
     min_p: float | None = pydantic.Field(
-        default=None, ge=0, le=1, description="Least probability beside the likeliest."
+        default=None, ge=0, le=1, description="Minimum probability relative to the most likely token."
     )
     presence_penalty: float | None = pydantic.Field(
-        default=None, ge=-2, le=2, description="Above 0: against tokens that the answer has already."
+        default=None, ge=-2, le=2, description="Above 0, penalizes tokens that are already in the answer."
     )
     frequency_penalty: float | None = pydantic.Field(
-        default=None, ge=-2, le=2, description="The same, more for each time that it has them."
+        default=None,
+        ge=-2,
+        le=2,
+        description="Above 0, penalizes tokens by how often they are in the answer.",
     )
     repetition_penalty: float | None = pydantic.Field(
-        default=None, gt=0, le=10, description="Above 1: against tokens of prompt and answer."
+        default=None,
+        gt=0,
+        le=10,
+        description="Above 1, penalizes tokens that are in the prompt or the answer.",
     )
     seed: int | None = pydantic.Field(
-        default=None, ge=-(2**63), lt=2**63, description="Same seed, same answer, on one engine."
+        default=None,
+        ge=-(2**63),
+        lt=2**63,
+        description="Seed of the random numbers, for reproducible answers of one engine.",
     )
-    stop: Text | list[Text] | None = pydantic.Field(default=None, description="Texts that end the answer.")
+    stop: Text | list[Text] | None = pydantic.Field(
+        default=None, description="Stop sequences: strings that end the answer."
+    )
     stop_token_ids: list[Token] | None = pydantic.Field(
-        default=None, max_length=64, description="Tokens that end the answer."
+        default=None, max_length=64, description="Ids of tokens that end the answer."
     )
     include_stop_str_in_output: bool | None = pydantic.Field(
-        default=None, description="Keep the text that ended the answer."
+        default=None, description="Include the stop sequence in the answer."
     )
     ignore_eos: bool | None = pydantic.Field(
-        default=None, description="Go on past the end of the answer; for tests."
+        default=None, description="Continue after the end-of-sequence token; for tests."
     )
     skip_special_tokens: bool | None = pydantic.Field(
-        default=None, description="false: write tokens such as the end of a turn, too."
+        default=None,
+        description="If false, special tokens, such as the end of a turn, are part of the answer.",
     )
     logprobs: int | None = pydantic.Field(
-        default=None, ge=0, le=20, description="Log probabilities per token."
+        default=None, ge=0, le=20, description="Number of log probabilities to return per token."
     )
     logit_bias: dict[str, float] | None = pydantic.Field(
-        default=None, max_length=1024, description="Token id to what is added to its logit."
+        default=None, max_length=1024, description="Maps token ids to a bias added to their logits."
     )
     bad_words: list[Text] | None = pydantic.Field(
-        default=None, max_length=256, description="Words that the sampler may not finish."
+        default=None, max_length=256, description="Words that must not be generated."
     )
 
     def given(self) -> dict[str, Any]:
-        """The parameters that were set, as plain data."""
+        """The parameters that are set, as plain data."""
         return self.model_dump(exclude_none=True)

@@ -1,4 +1,4 @@
-"""The arguments of the simulated engine: what `render` checks them against and what the engine runs with."""
+"""The arguments of the simulated engine, for the renderer that validates them and the engine that runs with them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ class SimulatedArgs(pydantic.BaseModel):
 
     reply: Literal["words", "echo"] = pydantic.Field(
         default="words",
-        description="words: invented ones. echo: the prompt, or the last turn of a conversation.",
+        description="words: random words. echo: the prompt, or the last message of a conversation.",
     )
-    seed: int = pydantic.Field(default=0, description="Other words for another seed.")
+    seed: int = pydantic.Field(default=0, description="Seed of the random words.")
     time_to_first_token_seconds: float = pydantic.Field(
-        default=0, ge=0, le=3600, description="How long the first token takes."
+        default=0, ge=0, le=3600, description="Time to the first token."
     )
     inter_token_seconds: float = pydantic.Field(
-        default=0, ge=0, le=3600, description="How long every other token takes."
+        default=0, ge=0, le=3600, description="Time between two tokens."
     )
     max_num_seqs: int = pydantic.Field(
-        default=api.DEFAULT_MAX_NUM_SEQS, ge=1, description="Answers made at once."
+        default=api.DEFAULT_MAX_NUM_SEQS, ge=1, description="Maximum number of requests processed at once."
     )
-    max_model_len: int = pydantic.Field(default=4096, ge=1, description="Most tokens of prompt and answer.")
+    max_model_len: int = pydantic.Field(
+        default=4096, ge=1, description="Maximum number of tokens of prompt and answer together."
+    )
     fail_on: str = pydantic.Field(
-        default="", description="A prompt with this text in it fails after a few tokens."
+        default="", description="Requests whose prompt contains this string fail after a few tokens."
     )
-    load_seconds: float = pydantic.Field(default=0, ge=0, description="How long loading takes.")
-    fail_to_load: str = pydantic.Field(default="", description="The engine can't be loaded, for this reason.")
+    fail_to_load: str = pydantic.Field(
+        default="", description="If set, loading the engine fails with this message."
+    )
+    load_seconds: float = pydantic.Field(default=0, ge=0, description="Duration of loading the engine.")

@@ -1,4 +1,4 @@
-"""The tensors of the three models of an endpoint: the one table behind configs, runtime and clients.
+"""The tensors of an endpoint's three models, for their configurations, the runtime and the clients.
 
 The engine's tensors are those of Triton's official vLLM backend (`src/model.py` of
 triton-inference-server/vllm_backend) plus `messages`; the pipeline adds `guardrail`. No model but the
@@ -17,7 +17,7 @@ class Tensor(NamedTuple):
         name: name on the wire.
         type: Triton data type without its `TYPE_` prefix.
         dims: shape without batch dimension; -1 is one entry per choice (`n` of the sampling parameters).
-        optional: whether an input may be left out.
+        optional: whether an input can be omitted.
     """
 
     name: str

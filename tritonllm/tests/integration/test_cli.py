@@ -64,7 +64,7 @@ def test_a_file_of_prompts_becomes_a_file_of_results(served: server.Served, tmp_
     assert found[9]["error"]["type"] == "EngineFailed"
     assert found[7]["finish_reason"] == "content_filter"
     assert found[79]["text"] == "number 39"
-    assert "78 ok (2 of them stopped by a guardrail), 2 failed" in result.stderr
+    assert "78 ok (2 of them blocked by a guardrail), 2 failed" in result.stderr
 
 
 def test_a_conversation_is_held(served: server.Served) -> None:

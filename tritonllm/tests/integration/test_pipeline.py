@@ -180,9 +180,9 @@ def test_the_policy_judges_texts_as_a_model_of_its_own(served: server.Served) ->
     [
         ({}, "[invalid_argument] text_input: is missing"),
         ({"text_input": ""}, "[invalid_argument] text_input: is empty"),
-        ({"text_input": "a", "messages": "[]"}, "[invalid_argument] messages: can't go with"),
+        ({"text_input": "a", "messages": "[]"}, "[invalid_argument] messages: cannot be combined with"),
         ({"messages": "nonsense"}, "[invalid_argument] messages: is not JSON"),
-        ({"text_input": "a", "max_tokens": 501}, "max_tokens: 501 is over this endpoint's limit of 500"),
+        ({"text_input": "a", "max_tokens": 501}, "max_tokens: must be at most 500 at this endpoint, got 501"),
         ({"text_input": "a", "max_tokens": "5"}, "[invalid_argument] sampling_parameters.max_tokens"),
         ({"text_input": "a", "temprature": 1}, "did you mean `temperature`?"),
         (
@@ -191,7 +191,7 @@ def test_the_policy_judges_texts_as_a_model_of_its_own(served: server.Served) ->
         ),
         (
             {"text_input": "x" * 1_000_000},
-            "[invalid_argument] text_input: has 1000000 characters; this endpoint reads 32000 at most",
+            "[invalid_argument] text_input: has 1000000 characters; the maximum of this endpoint is 32000",
         ),
     ],
     ids=lambda value: str(value)[:40],

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 import models
-from tritonllm import sampling, versions
-from tritonllm.runtime import backend, errors, vllm_engine
+from tritonllm import errors, sampling, versions
+from tritonllm.runtime import backend, vllm_engine
 
 pytestmark = [
     pytest.mark.skipif(versions.installed_version() is None, reason="vLLM is not installed"),

@@ -150,7 +150,7 @@ def test_a_signal_ends_it_at_once_and_the_next_start_goes_on(
         # An open connection would be waited for 30 s.
         _, errors = process.communicate(timeout=15)
     assert process.returncode == code
-    assert errors.splitlines()[-1] == "stopped; what is downloaded stays and is not fetched again"
+    assert errors.splitlines()[-1] == "stopped; downloaded files are kept and not downloaded again"
     assert told(place)["reason"] == "Interrupted"
     assert told(place)["endpoints"]["locked"]["reason"] == "GatedRepo"
     assert not list(home.glob("*/.complete.json"))
@@ -259,6 +259,6 @@ def test_serve_downloads_first_and_its_engine_gets_a_directory_and_no_token(
         )
         with tritonllm(*cleaning, hub=hub) as gc:
             output, errors = gc.communicate(timeout=60)
-        assert f"{published}: stays: somebody uses it at this moment" in output, errors
+        assert f"{published}: kept: somebody uses it at this moment" in output, errors
         process.terminate()
         assert process.wait(60) == 0

@@ -70,7 +70,7 @@ class Requests(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 5))
     def engine_fails(self, at: int) -> None:
-        from tritonllm.runtime import errors
+        from tritonllm import errors
 
         live = self.submitted()
         if live:

@@ -1,7 +1,8 @@
-"""What the documents promise exists: files behind links, commands, options, and codes in tables."""
+"""The documents agree with the code: links, commands, options, tables of codes, and numbers."""
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ import pytest
 import typer.core
 import typer.main
 
-from tritonllm import cli, serve
-from tritonllm.runtime import errors, metric_names
-from tritonllm.weights import failures
+from tritonllm import cli, errors, finish_reasons, serve
+from tritonllm.client import errors as client_errors
+from tritonllm.guardrails import patterns, reading
+from tritonllm.runtime import metric_names
+from tritonllm.serve import triton, watch
+from tritonllm.weights import failures, report
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -95,10 +99,31 @@ def test_every_reason_why_there_are_no_weights_is_explained() -> None:
         assert f"| `{kind.reason}` | {kind.exit_code} |" in text
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
-def test_every_error_code_is_explained(page: str) -> None:
-    rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / page).read_text(), re.MULTILINE))
-    assert set(errors.CODES) <= rows
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the table whose first column has this heading, without the heading itself."""
+    _, _, table = (ROOT / page).read_text().partition(f"\n| {heading} |")
+    lines = table.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines]
+
+
+def test_the_readme_says_of_every_error_what_it_means_and_whether_a_retry_helps() -> None:
+    expected = [[f"`{code}`", errors.TABLE[code].meaning, errors.TABLE[code].retry] for code in errors.CODES]
+    assert rows("README.md", "code") == expected
+
+
+def test_the_operations_page_says_of_every_error_what_it_means_and_how_the_client_raises_it() -> None:
+    expected = [
+        [f"`{code}`", f"`{client_errors.CLASSES[code].__name__}`", errors.TABLE[code].meaning]
+        for code in errors.CODES
+    ]
+    assert [row[:3] for row in rows("docs/operations.md", "code")] == expected
+
+
+def test_every_finish_reason_is_explained() -> None:
+    expected = [[f"`{reason}`", meaning] for reason, meaning in finish_reasons.MEANINGS.items()]
+    assert [row[:2] for row in rows("docs/operations.md", "`finish_reason`")] == expected
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"`{reason}`" in readme for reason in finish_reasons.MEANINGS)
 
 
 def test_every_metric_is_explained() -> None:
@@ -127,7 +152,27 @@ def test_decisions_are_numbered_without_a_gap_and_fit_a_page() -> None:
         assert len(record.read_text().splitlines()) <= 40
 
 
-def test_the_time_to_stop_is_the_one_that_the_code_keeps() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
-    assert f"Allow {serve.STOP_SECONDS:.0f} s more than `--drain-seconds`" in text
-    assert f"sleep + `--drain-seconds` + {serve.STOP_SECONDS:.0f}." in text
+LONGEST_CONNECTION = triton.CONNECTION_AGE_SECONDS * (1 + triton.CONNECTION_AGE_VARIES)
+RESTARTS = inspect.signature(watch.RestartBudget).parameters
+RESTART_MINUTES = RESTARTS["window"].default / 60
+
+# Numbers in the documents that are constants in the code: a page, and the sentence as it has to be.
+SENTENCES = (
+    ("architecture", f"at most {RESTARTS['limit'].default} times in {RESTART_MINUTES:.0f} minutes, with growing"),
+    ("architecture", f"connections are closed every {triton.CONNECTION_AGE_SECONDS:.0f} s"),
+    ("architecture", f"the last {patterns.LONGEST} characters are held back"),
+    ("architecture", f"A match of a pattern has at most {patterns.LONGEST} characters"),
+    ("architecture", f"invisible characters (up to {reading.LONGEST_INVISIBLE} in a row)"),
+    ("architecture", f"up to {reading.LONGEST_GAP} spaces, hyphens, quotes"),
+    ("operations", f"Allow {serve.STOP_SECONDS:.0f} s more than `--drain-seconds`"),
+    ("operations", f"sleep + `--drain-seconds` + {serve.STOP_SECONDS:.0f}."),
+    ("operations", f"are told every {triton.CONNECTION_AGE_SECONDS:.0f} s to reconnect"),
+    ("operations", f"waits for that up to {LONGEST_CONNECTION:.0f} s"),
+    ("operations", f"restarted {RESTARTS["limit"].default} times within {RESTART_MINUTES:.0f} minutes"),
+    ("operations", f"in at most {report.MOST_BYTES} bytes"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "sentence"), SENTENCES)
+def test_a_number_in_a_document_is_that_of_the_code(page: str, sentence: str) -> None:
+    assert sentence in " ".join((ROOT / "docs" / f"{page}.md").read_text().split())

@@ -93,7 +93,7 @@ def test_a_stale_resource_is_told_and_left_alone(
 @pytest.mark.parametrize(
     ("field", "said"),
     [
-        ({"type": "string"}, "a text without an upper bound"),
+        ({"type": "string"}, "a string without an upper bound"),
         ({"type": "string", "pattern": "^x*$"}, "has no longest match"),
         ({"type": "array", "items": {"type": "string", "maxLength": 9}}, "a list without an upper bound"),
         ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, "a field of Kubernetes has one"),

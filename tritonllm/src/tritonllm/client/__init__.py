@@ -1,4 +1,4 @@
-"""The client library: ask an endpoint from Python, over gRPC or HTTP, whole or in pieces.
+"""The client library: answers of an endpoint in Python, over gRPC or HTTP, whole or streamed.
 
     from tritonllm.client import Client
 
@@ -7,7 +7,7 @@
         for chunk in client.stream("chat", messages=[{"role": "user", "content": "Tell me a story."}]):
             print(chunk.text, end="", flush=True)
 
-`AsyncClient` is the same for asyncio.
+`AsyncClient` is the equivalent for asyncio.
 """
 
 from __future__ import annotations

@@ -1,29 +1,28 @@
-"""What callers get back, and how it is put together from the server's responses. Pure."""
+"""Answers, and how they are assembled from the server's responses. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from tritonllm.client import errors
-
-FinishReason = Literal["stop", "length", "content_filter", "cancelled", "timeout"]
+from tritonllm.finish_reasons import FinishReason
 
 Outputs = Mapping[str, list[Any]]
-"""One response of a model: its outputs by name, texts decoded."""
+"""One response of a model: its outputs by name, with strings decoded."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one guardrail rule found, never the text that it found.
+    """The matches of one guardrail rule, without the matched text.
 
     Attributes:
         rule: name of the rule.
-        action: what was done: `Block`, `Mask` or `Flag`.
+        action: the rule's action: `Block`, `Mask` or `Flag`.
         direction: `input` (the prompt) or `output` (the answer).
-        count: how often it was found.
+        count: number of matches.
     """
 
     rule: str
@@ -37,10 +36,10 @@ class Choice:
     """One of the `n` answers to a prompt.
 
     Attributes:
-        text: what the model wrote, after the guardrails.
-        finish_reason: why it ended; `content_filter` is a guardrail's Block.
-        output_tokens: tokens generated.
-        logprobs: the engine's log probabilities, an entry per token, where the sampling parameter asks for them.
+        text: the generated text, after the guardrails.
+        finish_reason: why the answer ended; see `tritonllm.finish_reasons`.
+        output_tokens: number of generated tokens.
+        logprobs: the engine's log probabilities, one entry per token, if the sampling parameter requests them.
     """
 
     text: str
@@ -54,9 +53,9 @@ class Answer:
     """The whole answer to a request.
 
     Attributes:
-        choices: one entry, or `n` where the request asked for more.
-        input_tokens: tokens of the prompt; 0 where it was refused before the engine saw it.
-        verdicts: what the guardrails found, on the way in and out.
+        choices: one entry, or `n` of them.
+        input_tokens: number of tokens of the prompt; 0 if a rule blocked it before it reached the engine.
+        verdicts: the matches of guardrail rules in the prompt and the answer.
     """
 
     choices: tuple[Choice, ...]
@@ -75,7 +74,7 @@ class Answer:
 
     @property
     def output_tokens(self) -> int:
-        """Tokens generated, all choices together."""
+        """Number of generated tokens of all choices."""
         return sum(choice.output_tokens for choice in self.choices)
 
 
@@ -94,12 +93,12 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Moderation:
-    """What a policy makes of a text.
+    """The result of checking a text against a policy.
 
     Attributes:
-        text: the text with what had to be masked masked; empty when it is blocked.
-        blocked: whether a Block rule found something.
-        verdicts: what was found.
+        text: the masked text; empty if it is blocked.
+        blocked: whether a Block rule matched.
+        verdicts: the matches.
     """
 
     text: str
@@ -107,8 +106,8 @@ class Moderation:
     verdicts: tuple[Verdict, ...]
 
 
-class Growing:
-    """An answer that is still coming in."""
+class AnswerBuilder:
+    """Assembles an answer from responses."""
 
     def __init__(self) -> None:
         self.answer: Answer | None = None
@@ -116,7 +115,7 @@ class Growing:
         self._logprobs: list[list[Any]] = []
 
     def add(self, outputs: Outputs) -> list[Chunk]:
-        """Takes the next response; returns what it adds. The last one completes `answer`."""
+        """Adds a response and returns its text; the last response completes `answer`."""
         texts = _get(outputs, "text_output")
         while len(self._texts) < len(texts):
             self._texts.append([])
@@ -125,7 +124,7 @@ class Growing:
             self._texts[index].append(text)
         for index, entries in enumerate(outputs.get("logprobs", [])):
             self._logprobs[index] += json.loads(entries)
-        # Only the last response counts the tokens, unless the caller asks for more, which this client never does.
+        # Only the last response has the token counts, unless a request asks for them in each, which this client does not.
         if "num_output_tokens" in outputs:
             self.answer = self._complete(outputs)
         return [Chunk(text, index) for index, text in enumerate(texts) if text]
@@ -161,6 +160,6 @@ _VERDICT = tuple(field.name for field in dataclasses.fields(Verdict))
 def _get(outputs: Outputs, name: str) -> list[Any]:
     if name not in outputs:
         raise errors.ServerFailed(
-            f"the response lacks the output `{name}`; was the request sent to an endpoint?"
+            f"the response has no output `{name}`; was the request sent to an endpoint?"
         )
     return outputs[name]

@@ -1,4 +1,4 @@
-"""From a caller's arguments to a model's input tensors, checked before anything is sent. Pure."""
+"""Validates a caller's arguments and turns them into input tensors. Pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from tritonllm import errors as request_errors
 from tritonllm import sampling as sampling_module
 from tritonllm.client import errors
-from tritonllm.runtime import errors as wire
 from tritonllm.runtime import requests
 
 Inputs = dict[str, str | bool]
 """Input tensors by name; each has one element."""
 
 Messages = Sequence[Mapping[str, Any]]
-"""A conversation: `{"role": …, "content": …}` turns."""
+"""A conversation: `{"role": …, "content": …}` messages."""
 
 
 def generate(
@@ -29,12 +29,12 @@ def generate(
     """The inputs of an endpoint.
 
     Raises:
-        InvalidRequest: as the server would say it.
+        InvalidRequest: with the message that the server would send.
     """
     if sampling is not None and parameters:
         names = ", ".join(sorted(parameters))
         raise errors.InvalidRequest(
-            f"has a `sampling` object beside it; put it in there: {names}", field=names
+            f"cannot be combined with the `sampling` argument; set it there: {names}", field=names
         )
     values: Inputs = {"stream": stream}
     if prompt is not None:
@@ -50,7 +50,7 @@ def generate(
         values["return_logprobs"] = True
     try:
         requests.parse(values, {})
-    except wire.RequestError as error:
+    except request_errors.RequestError as error:
         raise errors.InvalidRequest(error.message, field=error.field) from None
     return _encodable(values)
 
@@ -59,10 +59,10 @@ def check(text: str, direction: Literal["input", "output"]) -> Inputs:
     """The inputs of a guardrail model.
 
     Raises:
-        InvalidRequest: as the server would say it.
+        InvalidRequest: the direction is unknown, or the text is not valid Unicode.
     """
     if direction not in ("input", "output"):
-        raise errors.InvalidRequest(f'must be "input" or "output", not {direction!r}', field="direction")
+        raise errors.InvalidRequest(f'must be "input" or "output", got {direction!r}', field="direction")
     return _encodable({"text_input": text, "direction": direction})
 
 
@@ -70,7 +70,7 @@ def _dumps(field: str, value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise errors.InvalidRequest(f"can't be written as JSON: {error}", field=field) from None
+        raise errors.InvalidRequest(f"cannot be encoded as JSON: {error}", field=field) from None
 
 
 def _encodable(values: Inputs) -> Inputs:
@@ -78,6 +78,6 @@ def _encodable(values: Inputs) -> Inputs:
         try:
             str(value).encode()
         except UnicodeEncodeError as error:
-            message = f"has half a surrogate pair at character {error.start}; send whole characters"
+            message = f"has a lone surrogate at character {error.start}"
             raise errors.InvalidRequest(message, field=name) from None
     return values

@@ -1,4 +1,4 @@
-"""The client for asyncio. The synchronous one runs on top of it."""
+"""The client for asyncio, on which the synchronous client is built."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from urllib.parse import urlsplit
 from tritonllm import sampling as sampling_module
 from tritonllm.client import answers, ask, errors, exchange
 
-# More than the 300 s after which an endpoint ends a request itself, by default, and sends what it has.
+# More than an endpoint's default request timeout of 300 s, after which it sends the text so far.
 DEFAULT_TIMEOUT = 600.0
 
 
 class AsyncClient:
-    """Asks the endpoints of one server; for use in one event loop, by any number of tasks at once.
+    """A client of one server, for any number of concurrent tasks of one event loop.
 
     Args:
         url: `host:port` or `grpc://host:port` for gRPC (Triton's port 8001), `http://host:port` for HTTP (8000);
-            `grpcs` and `https` with TLS.
-        timeout: seconds that a request may take as a whole, where a call does not say.
+            `grpcs` and `https` for TLS.
+        timeout: default timeout of a whole request, in seconds.
 
     Raises:
-        InvalidRequest: the URL is none.
+        InvalidRequest: the URL is invalid.
     """
 
     def __init__(self, url: str = "localhost:8001", *, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -42,24 +42,24 @@ class AsyncClient:
         *,
         messages: ask.Messages | None = None,
         sampling: sampling_module.SamplingParameters | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  # as in `stream`, where no block of the caller's could be it
+        timeout: float | None = None,  # noqa: ASYNC109  # as in `stream`, which a timeout of the caller's could not cover
         **parameters: Any,
     ) -> answers.Answer:
-        """Asks for a whole answer.
+        """Generates a whole answer.
 
         Args:
             model: name of the endpoint.
-            prompt: a text; or
-            messages: a conversation of `{"role", "content"}` turns.
-            sampling: the sampling parameters; or
-            **parameters: the same as keywords, such as `max_tokens=64, temperature=0`.
-            timeout: seconds for the whole request; None for the client's.
+            prompt: the prompt; exclusive with `messages`.
+            messages: a conversation of `{"role", "content"}` messages.
+            sampling: the sampling parameters.
+            timeout: timeout of the whole request, in seconds; None for the client's.
+            **parameters: sampling parameters as keywords, such as `max_tokens=64`; exclusive with `sampling`.
 
         Returns:
-            The answer. One that a guardrail cut has the finish reason `content_filter`; it is no exception.
+            The answer. If a guardrail blocked it, its finish reason is `content_filter`; no exception is raised.
 
         Raises:
-            TritonLLMError: as the tree in `tritonllm.client.errors`.
+            TritonLLMError: a subclass of it; see `tritonllm.client.errors`.
         """
         inputs = ask.generate(prompt, messages, sampling, parameters, stream=False)
         async with AsyncStream(self._ask(model, inputs, timeout)) as stream:
@@ -77,10 +77,10 @@ class AsyncClient:
         timeout: float | None = None,
         **parameters: Any,
     ) -> AsyncStream:
-        """Asks for an answer in pieces; the request is sent when the first is read.
+        """Streams an answer; the request is sent when the first chunk is read.
 
-        Leaving the loop early, closing the stream or cancelling the task ends the request at the server.
-        Arguments and errors are those of `generate`.
+        Closing the stream, leaving its `async with` block, or cancelling the task cancels the request on the server.
+        Arguments and exceptions are those of `generate`.
         """
         inputs = ask.generate(prompt, messages, sampling, parameters, stream=True)
         return AsyncStream(self._ask(model, inputs, timeout))
@@ -93,16 +93,16 @@ class AsyncClient:
         direction: Literal["input", "output"] = "input",
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> answers.Moderation:
-        """Asks what an endpoint's guardrails make of a text; no text is generated.
+        """Checks a text against an endpoint's guardrails, without generating anything.
 
         Args:
             model: name of the endpoint.
-            text: what to look at, whole.
-            direction: the rules for what users send, or for what the model answers.
-            timeout: seconds; None for the client's.
+            text: the whole text to check.
+            direction: `input` for the rules for prompts, `output` for the rules for answers.
+            timeout: timeout in seconds; None for the client's.
 
         Raises:
-            TritonLLMError: as the tree in `tritonllm.client.errors`.
+            TritonLLMError: a subclass of it; see `tritonllm.client.errors`.
         """
         inputs = ask.check(text, direction)
         asked = self._exchange(lambda: self._connect().infer(f"{model}-guardrail", inputs), timeout)
@@ -112,7 +112,7 @@ class AsyncClient:
             await asked.close()
 
     async def aclose(self) -> None:
-        """Ends the connection and every request that is under way."""
+        """Closes the connection and cancels every request on it."""
         self._closed = True
         for asked in list(self._under_way):
             await asked.close()
@@ -140,7 +140,7 @@ class AsyncClient:
     def _connect(self) -> exchange.Transport:
         if self._closed:
             raise RuntimeError("the client is closed")
-        # Inside the event loop that the connection belongs to; and each of the two takes half a second to import.
+        # Inside the event loop that the connection belongs to. Each transport takes half a second to import.
         if self._transport is None:
             if self._scheme.startswith("grpc"):
                 from tritonllm.client import grpc_transport
@@ -154,23 +154,23 @@ class AsyncClient:
 
 
 class AsyncStream:
-    """The pieces of an answer, then the answer: an asynchronous iterator, and a context manager that closes it."""
+    """A streamed answer: an asynchronous iterator of chunks, and a context manager that closes it."""
 
     def __init__(self, asked: exchange.Exchange) -> None:
         self._asked = asked
-        self._growing = answers.Growing()
+        self._builder = answers.AnswerBuilder()
         self._ready: collections.deque[answers.Chunk] = collections.deque()
 
     @property
     def answer(self) -> answers.Answer:
-        """The whole answer, once the last piece was read.
+        """The whole answer, after the last chunk.
 
         Raises:
-            RuntimeError: the stream is not at its end yet.
+            RuntimeError: the stream has not been read to its end.
         """
-        if self._growing.answer is None or self._ready:
-            raise RuntimeError("the answer is there when the stream has been read to its end")
-        return self._growing.answer
+        if self._builder.answer is None or self._ready:
+            raise RuntimeError("the answer is available after the stream has been read to its end")
+        return self._builder.answer
 
     def __aiter__(self) -> Self:
         return self
@@ -179,14 +179,14 @@ class AsyncStream:
         while not self._ready:
             outputs = await self._asked.next()
             if outputs is None:
-                if self._growing.answer is None:
-                    raise errors.StreamBroken("the server ended the stream before the answer was whole")
+                if self._builder.answer is None:
+                    raise errors.StreamBroken("the server closed the stream before the answer was complete")
                 raise StopAsyncIteration
-            self._ready.extend(self._growing.add(outputs))
+            self._ready.extend(self._builder.add(outputs))
         return self._ready.popleft()
 
     async def aclose(self) -> None:
-        """Ends the request at the server if it is not over."""
+        """Cancels the request on the server, unless it has ended."""
         await self._asked.close()
 
     async def __aenter__(self) -> Self:
@@ -199,10 +199,10 @@ class AsyncStream:
 
 
 def parse_url(url: str) -> tuple[str, str]:
-    """Scheme and address of a URL; without a scheme it is gRPC."""
+    """Splits a URL into scheme and address; the default scheme is grpc."""
     parts = urlsplit(url if "://" in url else f"grpc://{url}")
     if parts.scheme not in ("grpc", "grpcs", "http", "https") or not parts.netloc or parts.path.strip("/"):
         raise errors.InvalidRequest(
-            f"must be like localhost:8001 or http://localhost:8000, not {url!r}", field="url"
+            f"must be like localhost:8001 or http://localhost:8000, got {url!r}", field="url"
         )
     return parts.scheme, parts.netloc

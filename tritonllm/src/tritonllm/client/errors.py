@@ -1,35 +1,40 @@
-"""What can go wrong for a caller of an endpoint.
+"""The exceptions of the client, one class per error code.
 
     TritonLLMError
-    ├── InvalidRequest          the request is wrong; `field` says where. Sending it again changes nothing
-    ├── ModelNotFound           no such endpoint on this server
-    ├── PermissionDenied        not for callers, such as an engine behind its guardrails
-    ├── Unavailable             not now: try again later
-    │   ├── QueueFull           as many requests wait as the endpoint allows
-    │   └── ServerUnreachable   nobody answers at this address
-    ├── GuardrailFailed         the guardrail itself failed, and the endpoint's policy is to let nothing pass then
-    ├── EngineFailed            the engine failed at this request
-    ├── ServerFailed            anything else on the server's side
-    ├── Timeout                 no whole answer in the time the caller gave
-    ├── StreamBroken            the connection ended in the middle of an answer
-    └── Cancelled               the request was ended by the server, or by closing the client
+    ├── InvalidRequest          invalid_argument
+    ├── ModelNotFound           model_not_found
+    ├── PermissionDenied        permission_denied
+    ├── Unavailable             unavailable
+    │   ├── QueueFull           queue_full
+    │   └── ServerUnreachable   server_unreachable
+    ├── GuardrailFailed         guardrail_failure
+    ├── EngineFailed            engine_failure
+    ├── ServerFailed            internal
+    ├── Timeout                 timeout
+    ├── StreamBroken            stream_broken
+    └── Cancelled               cancelled
 
-The server's own errors say in their text what they are (`[queue_full] …`), because Triton answers every error of
-a streaming model with the same HTTP status; `classify` reads it.
+`tritonllm.errors.TABLE` has what each code means, its HTTP status, and whether a retry helps. The server's own errors
+carry their code in their text (`[queue_full] …`), because Triton answers every error of a streaming model with the
+same HTTP status; `classify` reads it.
 """
 
 from __future__ import annotations
 
-from tritonllm.runtime import errors as wire
+from typing import ClassVar
+
+from tritonllm import errors
 
 
 class TritonLLMError(Exception):
-    """Base of everything that the client raises on purpose.
+    """Base class of the client's exceptions.
 
     Args:
         message: what is wrong and what to do.
-        field: the input to blame, such as `sampling_parameters.max_tokens`; empty for none.
+        field: the input at fault, such as `sampling_parameters.max_tokens`; empty if there is none.
     """
+
+    code: ClassVar[errors.Code] = "internal"
 
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(f"{field}: {message}" if field else message)
@@ -38,62 +43,93 @@ class TritonLLMError(Exception):
 
 
 class InvalidRequest(TritonLLMError):
-    """The request is wrong; `field` says where."""
+    """The request is invalid; the field says where."""
+
+    code = "invalid_argument"
 
 
 class ModelNotFound(TritonLLMError):
-    """No such endpoint on this server, or it is not loaded."""
+    """The server has no endpoint of this name, or has not loaded it."""
+
+    code = "model_not_found"
 
 
 class PermissionDenied(TritonLLMError):
-    """The model is not for callers."""
+    """This model does not accept requests from clients; send them to the endpoint."""
+
+    code = "permission_denied"
 
 
 class Unavailable(TritonLLMError):
-    """The server can't take the request now; it may later."""
+    """The endpoint is not available at the moment."""
+
+    code = "unavailable"
 
 
 class QueueFull(Unavailable):
-    """As many requests wait as the endpoint allows."""
+    """The endpoint's queue is full."""
+
+    code = "queue_full"
 
 
 class ServerUnreachable(Unavailable):
-    """Nobody answers at this address."""
+    """No server answers at this address."""
+
+    code = "server_unreachable"
 
 
 class GuardrailFailed(TritonLLMError):
-    """The guardrail failed, and the endpoint's failure policy is Closed."""
+    """The guardrail itself failed, and the endpoint's `failurePolicy` is `Closed`."""
+
+    code = "guardrail_failure"
 
 
 class EngineFailed(TritonLLMError):
-    """The engine failed at this request."""
+    """The engine failed while it processed the request."""
+
+    code = "engine_failure"
 
 
 class ServerFailed(TritonLLMError):
-    """Something else failed on the server's side."""
+    """The server failed unexpectedly."""
+
+    code = "internal"
 
 
 class Timeout(TritonLLMError):
-    """There was no whole answer in the time the caller gave; the server was told to stop."""
+    """The answer was not complete within the caller's timeout."""
+
+    code = "timeout"
 
 
 class StreamBroken(TritonLLMError):
-    """The connection ended in the middle of an answer."""
+    """The connection broke before the answer was complete."""
+
+    code = "stream_broken"
 
 
 class Cancelled(TritonLLMError):
-    """The request was ended before its answer was whole."""
+    """The request was cancelled before its answer was complete."""
+
+    code = "cancelled"
 
 
-_BY_CODE: dict[wire.Code, type[TritonLLMError]] = {
-    "invalid_argument": InvalidRequest,
-    "permission_denied": PermissionDenied,
-    "queue_full": QueueFull,
-    "unavailable": Unavailable,
-    "guardrail_failure": GuardrailFailed,
-    "engine_failure": EngineFailed,
-    "cancelled": Cancelled,
-    "internal": ServerFailed,
+CLASSES: dict[errors.Code, type[TritonLLMError]] = {
+    kind.code: kind
+    for kind in (
+        InvalidRequest,
+        ModelNotFound,
+        PermissionDenied,
+        Unavailable,
+        QueueFull,
+        ServerUnreachable,
+        GuardrailFailed,
+        EngineFailed,
+        ServerFailed,
+        Timeout,
+        StreamBroken,
+        Cancelled,
+    )
 }
 
 
@@ -101,19 +137,17 @@ def classify(text: str, model: str) -> TritonLLMError:
     """The exception for an error that the server sent.
 
     Args:
-        text: `[code] field: message` of our models, or whatever Triton itself says.
-        model: who was asked.
+        text: `[code] field: message` from a model of tritonllm, or a message of Triton itself.
+        model: the model that the request was sent to.
     """
-    problem = wire.parse(text)
+    problem = errors.parse(text)
     if problem.message != text:
-        return _BY_CODE[problem.code](problem.message, field=problem.field)
+        return CLASSES[problem.code](problem.message, field=problem.field)
     # From Triton itself: `src/grpc/` and `src/http_server.cc` of triton-inference-server/server.
     if "unknown model" in text or "is not found" in text:
-        return ModelNotFound(f"the server has no model `{model}` that is loaded ({text})")
+        return ModelNotFound(f"the server has no loaded model `{model}` ({text})")
     if "is not at ready state" in text or "is not ready" in text:
         return Unavailable(f"`{model}` is not ready yet; try again later ({text})")
     if "inference input" in text or "inference request" in text:
-        return InvalidRequest(
-            f"`{model}` does not take this request; is it the name of an endpoint? ({text})"
-        )
+        return InvalidRequest(f"`{model}` does not accept this request; is it an endpoint? ({text})")
     return ServerFailed(f"`{model}` failed: {text}")

@@ -1,4 +1,4 @@
-"""One request and its responses: a deadline over all of them, and an end on every way out."""
+"""One request and its responses, with one deadline for all of them; closing it cancels the request."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from tritonllm.client import answers, ask, errors
 
 
 class Transport(Protocol):
-    """A way to reach a server. Leaving one of its generators cancels the request."""
+    """A protocol to reach a server. Closing one of its generators cancels the request."""
 
     def responses(self, model: str, inputs: ask.Inputs) -> AsyncGenerator[answers.Outputs, None]:
-        """Asks a streaming model."""
+        """Sends a request to a decoupled model."""
         ...
 
     def infer(self, model: str, inputs: ask.Inputs) -> AsyncGenerator[answers.Outputs, None]:
-        """Asks a batching model."""
+        """Sends a request to a batched model."""
         ...
 
     async def close(self) -> None:
-        """Ends everything."""
+        """Closes all connections."""
         ...
 
 
 class Exchange:
-    """A request that is sent when its first response is asked for.
+    """A request that is sent when its first response is read.
 
     Args:
-        send: sends the request; called inside the event loop. Gives a transport's generator.
-        timeout: seconds from the first `next` to the last response.
+        send: sends the request and returns a transport's generator; called in the event loop.
+        timeout: maximum time from the first `next` to the last response, in seconds.
     """
 
     def __init__(self, send: Callable[[], AsyncGenerator[answers.Outputs, None]], timeout: float) -> None:
@@ -41,14 +41,14 @@ class Exchange:
         self._begun = False
         self._closed = False
         self._scope: asyncio.Timeout | None = None
-        # A generator can't be closed while another task waits in it.
+        # A generator cannot be closed while another task waits in it.
         self._lock = asyncio.Lock()
 
     async def next(self) -> answers.Outputs | None:
         """The next response; None after the last.
 
         Raises:
-            TritonLLMError: as the tree in `errors`.
+            TritonLLMError: a subclass of it; see `errors`.
         """
         async with self._lock:
             if self._closed:
@@ -62,11 +62,11 @@ class Exchange:
             except TimeoutError:
                 if self._closed:
                     raise _closed() from None
-                raise errors.Timeout(f"no whole answer within {self._timeout:g} s") from None
+                raise errors.Timeout(f"the answer was not complete within {self._timeout:g} s") from None
             except errors.ServerUnreachable as error:
                 if self._begun:
                     raise errors.StreamBroken(
-                        f"the connection broke in the middle of an answer: {error}"
+                        f"the connection broke before the answer was complete: {error}"
                     ) from None
                 raise
             finally:
@@ -75,7 +75,7 @@ class Exchange:
             return outputs
 
     async def close(self) -> None:
-        """Ends the request at the server if it is not over; a task that waits in `next` gets Cancelled."""
+        """Cancels the request on the server, unless it has ended; `next` raises Cancelled in a task that waits there."""
         self._closed = True
         if self._scope is not None:
             self._scope.reschedule(0)
@@ -85,4 +85,4 @@ class Exchange:
 
 
 def _closed() -> errors.Cancelled:
-    return errors.Cancelled("the client or its stream was closed")
+    return errors.Cancelled("the client or the stream was closed")

@@ -1,7 +1,7 @@
-"""Triton's gRPC: a bidirectional stream for each request, all of them over one connection.
+"""Triton's gRPC API: one bidirectional stream per request, all over one connection.
 
-tritonclient's own client keeps one stream per object and answers through a callback; its generated stub gives
-plain iterators that can be cancelled one by one.
+tritonclient's client has one stream per object and delivers responses to a callback. Its generated stub provides
+iterators that can be cancelled one by one.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tritonllm.client import answers, ask, errors
 
-# Its messages are made when it is imported, where type checkers cannot see them.
+# Its messages are created at import, invisible to type checkers.
 _pb: Any = service_pb2
 
 _OPTIONS = [
-    # A long prompt, or the answers to many, are more than gRPC's 4 MB; -1 is no limit.
+    # Long prompts and answers exceed gRPC's limit of 4 MB; -1 is no limit.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Finds a server that vanished without a word. Triton drops a connection that is pinged more often than each
-    # 300 s (`--grpc-http2-min-recv-ping-interval-without-data`).
+    # Detects a server that vanished without closing the connection. Triton drops connections that are pinged more
+    # often than every 300 s (`--grpc-http2-min-recv-ping-interval-without-data`).
     ("grpc.keepalive_time_ms", 330_000),
     ("grpc.http2.max_pings_without_data", 0),
-    # A server that is back is found after seconds, where the default backs off to two minutes.
+    # A restarted server is found within seconds; the default back-off grows to two minutes.
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
 
@@ -37,7 +37,7 @@ class Transport:
 
     Args:
         address: host and port.
-        secure: whether it is TLS.
+        secure: whether to use TLS.
     """
 
     def __init__(self, address: str, *, secure: bool) -> None:
@@ -49,7 +49,7 @@ class Transport:
         self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def responses(self, model: str, inputs: ask.Inputs) -> AsyncGenerator[answers.Outputs, None]:
-        """Sends a request to a streaming model; leaving the generator cancels it at the server."""
+        """Sends a request to a decoupled model; closing the generator cancels it on the server."""
         call = self._stub.ModelStreamInfer([request(model, inputs)])
         try:
             async for reply in call:
@@ -63,14 +63,14 @@ class Transport:
             call.cancel()
 
     async def infer(self, model: str, inputs: ask.Inputs) -> AsyncGenerator[answers.Outputs, None]:
-        """Sends a request to a batching model, which gives one response."""
+        """Sends a request to a batched model, which sends one response."""
         try:
             yield outputs(await self._stub.ModelInfer(request(model, inputs, batch=(1,))))
         except grpc.aio.AioRpcError as error:
             raise self._problem(error, model) from None
 
     async def close(self) -> None:
-        """Ends the connection and all requests on it."""
+        """Closes the connection and cancels all requests on it."""
         await self._channel.close()
 
     def _problem(self, error: grpc.aio.AioRpcError, model: str) -> errors.TritonLLMError:
@@ -78,10 +78,10 @@ class Transport:
         if error.code() is grpc.StatusCode.CANCELLED:
             return errors.Cancelled(f"the connection to {self._address} was closed ({details})")
         problem = errors.classify(details, model)
-        # Triton has texts of its own for what it calls unavailable; any other comes from the connection.
+        # `classify` knows the messages of Triton itself with this code; any other comes from the connection.
         if error.code() is grpc.StatusCode.UNAVAILABLE and type(problem) is errors.ServerFailed:
             return errors.ServerUnreachable(
-                f"no Triton answers gRPC at {self._address}; does it run, and is this its gRPC port? ({details})"
+                f"cannot reach Triton over gRPC at {self._address}; is it running, and is this its gRPC port? ({details})"
             )
         return problem
 
@@ -90,9 +90,9 @@ def request(model: str, inputs: ask.Inputs, batch: tuple[int, ...] = ()) -> Any:
     """A request as protobuf.
 
     Args:
-        model: whom to ask.
+        model: name of the model.
         inputs: tensors of one element each.
-        batch: the batch dimension of models that have one.
+        batch: the batch dimension, for models that have one.
     """
     message = _pb.ModelInferRequest(model_name=model)
     for name, value in inputs.items():
@@ -107,7 +107,7 @@ def request(model: str, inputs: ask.Inputs, batch: tuple[int, ...] = ()) -> Any:
 
 
 def outputs(response: Any) -> answers.Outputs:
-    """The outputs of a response, from the raw form in which Triton sends them."""
+    """The outputs of a response, decoded from Triton's raw format."""
     return {
         tensor.name: _DECODE[tensor.datatype](raw)
         for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True)

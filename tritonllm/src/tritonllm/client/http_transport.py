@@ -1,4 +1,4 @@
-"""Triton's HTTP: the generate extension, with server-sent events for streams."""
+"""Triton's HTTP API: the generate extension, with server-sent events for streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _JSON = {"Content-Type": "application/json"}
 
 
 class Transport:
-    """A pool of connections, one for each request that is under way.
+    """A pool of connections, one for each open request.
 
     Args:
         url: scheme, host and port.
@@ -30,15 +30,15 @@ class Transport:
         )
 
     async def responses(self, model: str, inputs: ask.Inputs) -> AsyncGenerator[answers.Outputs, None]:
-        """Sends a request to a streaming model; leaving the generator cancels it at the server."""
-        # A stream also for who wants the whole answer: Triton learns that a client left when it writes to it.
+        """Sends a request to a decoupled model; closing the generator cancels it on the server."""
+        # Streamed even if the caller wants a whole answer: Triton notices a disconnected client only when it writes.
         asked = inputs | {"stream": True}
         async with contextlib.aclosing(self._post(model, "generate_stream", asked)) as bodies:
             async for body in bodies:
                 yield {name: value if isinstance(value, list) else [value] for name, value in body.items()}
 
     async def infer(self, model: str, inputs: ask.Inputs) -> AsyncGenerator[answers.Outputs, None]:
-        """Sends a request of texts to a batching model, which gives one response."""
+        """Sends a request of strings to a batched model, which sends one response."""
         tensors = [
             {"name": name, "datatype": "BYTES", "shape": [1, 1], "data": [value]}
             for name, value in inputs.items()
@@ -48,18 +48,17 @@ class Transport:
                 yield {tensor["name"]: tensor["data"] for tensor in body["outputs"]}
 
     async def close(self) -> None:
-        """Ends the connections and all requests on them."""
+        """Closes the connections and cancels all requests on them."""
         await self._session.close()
 
     async def _post(
         self, model: str, verb: str, body: dict[str, Any]
     ) -> AsyncGenerator[dict[str, Any], None]:
         url = f"{self._url}/v2/models/{quote(model, safe='')}/{verb}"
-        # A file, because aiohttp would send bytes in one go and warn about it where they are many.
+        # A file, because aiohttp would send long bytes in one write and warn about it.
         content = io.BytesIO(json.dumps(body).encode())
         try:
-            # Leaving this block before the whole body was read closes the connection: that is how Triton learns
-            # that nobody waits any more.
+            # Leaving this block before the whole body was read closes the connection, which cancels the request.
             async with self._session.post(url, data=content, headers=_JSON) as reply:
                 if reply.content_type == "text/event-stream":
                     async for event in events(reply.content.iter_any()):
@@ -69,12 +68,12 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise errors.ServerUnreachable(
-                f"no Triton answers HTTP at {self._url}; does it run, and is this its HTTP port? ({reason})"
+                f"cannot reach Triton over HTTP at {self._url}; is it running, and is this its HTTP port? ({reason})"
             ) from None
 
 
 async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The data of server-sent events, however the network cuts them."""
+    """The data of server-sent events, from chunks that can end anywhere."""
     rest = b""
     async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
@@ -93,6 +92,6 @@ def _object(text: bytes, model: str, reply: aiohttp.ClientResponse) -> dict[str,
     if not isinstance(found, dict) or reply.status != 200:
         start = text[:200].decode(errors="replace").strip()
         raise errors.ServerFailed(
-            f"{reply.url} answers HTTP {reply.status} {start!r}; is this Triton's HTTP port?"
+            f"{reply.url} returned HTTP {reply.status} {start!r}; is this Triton's HTTP port?"
         )
     return found

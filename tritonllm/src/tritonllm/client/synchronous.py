@@ -1,7 +1,7 @@
-"""The client for everybody else: the asynchronous one, run in a thread.
+"""The synchronous client: the asynchronous one, run in a background thread.
 
-So deadlines, errors and cancellation are those of the asynchronous client to the letter. One thread with one
-event loop serves all clients of the process, however many threads use them.
+Timeouts, exceptions and cancellation are those of the asynchronous client. One thread with one event loop serves all
+clients of the process, in whatever threads they are used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _started() -> asyncio.AbstractEventLoop:
     return loop
 
 
-# A forked process has no threads but its own.
+# After a fork the child has no other threads.
 os.register_at_fork(after_in_child=_started.cache_clear)
 
 
@@ -44,20 +44,20 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return future.result()
     finally:
-        # Ctrl-C while waiting: the request must not live on.
+        # On Ctrl-C while waiting, the request must not continue.
         future.cancel()
 
 
 class Client:
-    """Asks the endpoints of one server; any number of threads may share it.
+    """A client of one server, which any number of threads can share.
 
     Args:
         url: `host:port` or `grpc://host:port` for gRPC (Triton's port 8001), `http://host:port` for HTTP (8000);
-            `grpcs` and `https` with TLS.
-        timeout: seconds that a request may take as a whole, where a call does not say.
+            `grpcs` and `https` for TLS.
+        timeout: default timeout of a whole request, in seconds.
 
     Raises:
-        InvalidRequest: the URL is none.
+        InvalidRequest: the URL is invalid.
     """
 
     def __init__(self, url: str = "localhost:8001", *, timeout: float = asynchronous.DEFAULT_TIMEOUT) -> None:
@@ -73,7 +73,7 @@ class Client:
         timeout: float | None = None,
         **parameters: Any,
     ) -> answers.Answer:
-        """Asks for a whole answer; see `AsyncClient.generate`."""
+        """Generates a whole answer; see `AsyncClient.generate`."""
         return _run(
             self._client.generate(
                 model, prompt, messages=messages, sampling=sampling, timeout=timeout, **parameters
@@ -90,7 +90,7 @@ class Client:
         timeout: float | None = None,
         **parameters: Any,
     ) -> Stream:
-        """Asks for an answer in pieces; see `AsyncClient.stream`."""
+        """Streams an answer; see `AsyncClient.stream`."""
         return Stream(
             self._client.stream(
                 model, prompt, messages=messages, sampling=sampling, timeout=timeout, **parameters
@@ -105,11 +105,11 @@ class Client:
         direction: Literal["input", "output"] = "input",
         timeout: float | None = None,
     ) -> answers.Moderation:
-        """Asks what an endpoint's guardrails make of a text; see `AsyncClient.check`."""
+        """Checks a text against an endpoint's guardrails; see `AsyncClient.check`."""
         return _run(self._client.check(model, text, direction=direction, timeout=timeout))
 
     def close(self) -> None:
-        """Ends the connection and every request that is under way, in whatever thread."""
+        """Closes the connection and cancels every request on it, in any thread."""
         _run(self._client.aclose())
 
     def __enter__(self) -> Self:
@@ -122,17 +122,17 @@ class Client:
 
 
 class Stream:
-    """The pieces of an answer, then the answer. Any thread may close it."""
+    """A streamed answer: an iterator of chunks. Any thread can close it."""
 
     def __init__(self, stream: asynchronous.AsyncStream) -> None:
         self._stream = stream
 
     @property
     def answer(self) -> answers.Answer:
-        """The whole answer, once the last piece was read.
+        """The whole answer, after the last chunk.
 
         Raises:
-            RuntimeError: the stream is not at its end yet.
+            RuntimeError: the stream has not been read to its end.
         """
         return self._stream.answer
 
@@ -149,7 +149,7 @@ class Stream:
         return await anext(self._stream, None)
 
     def close(self) -> None:
-        """Ends the request at the server if it is not over."""
+        """Cancels the request on the server, unless it has ended."""
         _run(self._stream.aclose())
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The commands of `tritonllm`, a module each; `cli` puts them together.
+"""The commands of `tritonllm`, one module each; `cli` combines them.
 
-They import what is heavy inside their functions, so that `tritonllm --help` comes at once.
+Heavy imports are inside the functions, so that `tritonllm --help` is fast.
 """

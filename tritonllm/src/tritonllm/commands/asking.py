@@ -1,4 +1,4 @@
-"""The options that every command shares that asks a server."""
+"""Options shared by the commands that send requests to a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 class Protocol(enum.StrEnum):
-    """How to reach Triton."""
+    """Protocol of the connection to Triton."""
 
     grpc = "grpc"
     http = "http"
@@ -20,25 +20,28 @@ _DEFAULTS = {Protocol.grpc: "localhost:8001", Protocol.http: "localhost:8000"}
 Url = Annotated[
     str | None,
     typer.Option(
-        help="Where Triton listens: `host:port`, or with a scheme (grpc, grpcs, http, https).",
+        help="Address of Triton: `host:port`, or a URL with a scheme (grpc, grpcs, http, https).",
         show_default="localhost:8001, or localhost:8000 for http",
     ),
 ]
-ProtocolOption = Annotated[Protocol, typer.Option(help="How to ask, where the URL has no scheme.")]
-Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that one answer may take as a whole.")]
+ProtocolOption = Annotated[Protocol, typer.Option(help="Protocol, if the URL has no scheme.")]
+Timeout = Annotated[float, typer.Option(min=0.001, help="Timeout of a whole answer, in seconds.")]
 MaxTokens = Annotated[
-    int | None, typer.Option(min=1, help="Most tokens of an answer.", show_default="the endpoint's")
+    int | None,
+    typer.Option(min=1, help="Maximum number of tokens to generate.", show_default="the endpoint's"),
 ]
 Temperature = Annotated[
-    float | None, typer.Option(help="0 takes the likeliest token.", show_default="the endpoint's")
+    float | None,
+    typer.Option(
+        help="Randomness of sampling; 0 always takes the most likely token.", show_default="the endpoint's"
+    ),
 ]
 TopP = Annotated[
-    float | None, typer.Option(help="Probability mass to sample from.", show_default="the endpoint's")
+    float | None,
+    typer.Option(help="Cumulative probability of the tokens to sample from.", show_default="the endpoint's"),
 ]
-Seed = Annotated[int | None, typer.Option(help="Same seed, same answer.", show_default="none")]
-System = Annotated[
-    str | None, typer.Option(help="System turn to put in front.", show_default="the endpoint's")
-]
+Seed = Annotated[int | None, typer.Option(help="Seed, for reproducible answers.", show_default="none")]
+System = Annotated[str | None, typer.Option(help="System message.", show_default="the endpoint's")]
 
 
 def address(url: str | None, protocol: Protocol) -> str:
@@ -48,12 +51,12 @@ def address(url: str | None, protocol: Protocol) -> str:
 
 
 def given(**parameters: Any) -> dict[str, Any]:
-    """The sampling parameters that were set."""
+    """The sampling parameters that are set."""
     return {name: value for name, value in parameters.items() if value is not None and value != []}
 
 
 def question(prompt: str, system: str | None) -> dict[str, Any]:
-    """The arguments of a client for a prompt with or without a system turn."""
+    """The client's arguments for a prompt, with or without a system message."""
     if system is None:
         return {"prompt": prompt}
     return {"messages": [{"role": "system", "content": system}, {"role": "user", "content": prompt}]}

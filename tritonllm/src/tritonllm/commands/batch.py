@@ -1,4 +1,4 @@
-"""Many prompts for `tritonllm generate`: read one by one, asked side by side, written in their order."""
+"""Batches of `tritonllm generate`: prompts are read one by one, sent concurrently, and written in their order."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Job:
     """One prompt.
 
     Attributes:
-        line: its number in the file, from 1.
-        arguments: what to call the client with.
-        problem: why it can't be asked; empty if it can.
+        line: line number in the file, from 1.
+        arguments: arguments of the client.
+        problem: why the line is invalid; empty if it is valid.
     """
 
     line: int
@@ -35,10 +35,10 @@ def jobs(source: BinaryIO, *, jsonl: bool, system: str | None, sampling: dict[st
     """The prompts of a file.
 
     Args:
-        source: a prompt a line; empty lines are none.
-        jsonl: whether the lines are objects with `prompt` (or `text_input`) or `messages`, and `sampling`.
-        system: system turn for prompts that are texts.
-        sampling: for all prompts; an object's own go before.
+        source: one prompt per line; empty lines are skipped.
+        jsonl: whether the lines are JSON objects with `prompt` (or `text_input`) or `messages`, and `sampling`.
+        system: system message for prompts that are strings.
+        sampling: for all prompts; an object's own parameters take precedence.
     """
     for number, line in enumerate(source, start=1):
         try:
@@ -66,7 +66,7 @@ def _object(text: str, system: str | None) -> tuple[dict[str, Any], dict[str, An
             raise ValueError('must be {"prompt": "…"} or {"messages": […]}, with or without "sampling": {…}')
     chosen = rest.pop("sampling", {})
     if rest or not isinstance(chosen, dict):
-        raise ValueError(f"has what is not known: {', '.join(rest) or 'sampling that is no object'}")
+        raise ValueError(f"has unknown fields: {', '.join(rest)}" if rest else "`sampling` must be an object")
     return asked, chosen
 
 
@@ -80,10 +80,10 @@ async def run(
     *,
     verbose: bool,
 ) -> int:
-    """Asks all prompts and writes a result for each.
+    """Sends all prompts and writes a result for each.
 
     Returns:
-        The exit code: 1 if any failed.
+        The exit code: 1 if any request failed.
     """
     counts: collections.Counter[str] = collections.Counter()
     begun = time.monotonic()
@@ -98,7 +98,7 @@ async def run(
                 typer.echo(_line(result), err=True)
     seconds = time.monotonic() - begun
     typer.echo(
-        f"{counts['ok']} ok ({counts['blocked']} of them stopped by a guardrail), {counts['failed']} failed; "
+        f"{counts['ok']} ok ({counts['blocked']} of them blocked by a guardrail), {counts['failed']} failed; "
         f"{counts['tokens']} tokens in {seconds:.1f} s, {counts['tokens'] / seconds:.1f} tok/s",
         err=True,
     )
@@ -106,7 +106,7 @@ async def run(
 
 
 def _repeated(asked: Iterable[Job], iterations: int) -> Iterator[tuple[int, Job]]:
-    # Kept only where they are needed again: a file may be longer than memory.
+    # Kept in memory only if they are repeated: a file can be larger than memory.
     kept = asked if iterations == 1 else list(asked)
     return ((iteration, job) for iteration in range(iterations) for job in kept)
 

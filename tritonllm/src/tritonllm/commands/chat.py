@@ -24,27 +24,27 @@ def chat(
     protocol: asking.ProtocolOption = asking.Protocol.grpc,
     timeout: asking.Timeout = 600,
 ) -> None:
-    """Talk with an endpoint.
+    """Chat with an endpoint.
 
         tritonllm chat chat --system "You are a pirate."
 
-    Ctrl-C stops an answer, Ctrl-D leaves.
+    Ctrl-C stops an answer, Ctrl-D exits.
     """
     from tritonllm import client
 
     sampling = asking.given(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     with client.Client(asking.address(url, protocol), timeout=timeout) as asker:
         while (text := _read()) is not None:
             if text.strip():
-                turns = _turn(asker, name, [*turns, {"role": "user", "content": text}], sampling)
+                messages = _exchange(asker, name, [*messages, {"role": "user", "content": text}], sampling)
 
 
 def _read() -> str | None:
-    """The next thing the person says; None at the end."""
+    """The next message of the user; None at the end of the input."""
     interactive = sys.stdin.isatty()
     if interactive:
-        # Brings line editing and history to input().
+        # Adds line editing and history to input().
         import readline  # noqa: F401
     while True:
         try:
@@ -52,22 +52,22 @@ def _read() -> str | None:
         except EOFError:
             return None
         except KeyboardInterrupt:
-            typer.echo("\n(Ctrl-D leaves)", err=True)
+            typer.echo("\n(Ctrl-D exits)", err=True)
 
 
-def _turn(
-    asker: client.Client, name: str, turns: list[dict[str, Any]], sampling: dict[str, Any]
+def _exchange(
+    asker: client.Client, name: str, messages: list[dict[str, Any]], sampling: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Asks for the next answer and shows it.
+    """Requests the next answer and prints it.
 
     Returns:
-        The conversation, with the answer; without the last question if it came to nothing, because what a
-        guardrail refuses once it refuses with every later turn.
+        The conversation with the answer; without the last message if there was none, because a prompt that a
+        guardrail blocks would be blocked again with every later message.
     """
     from tritonllm import client
 
     written: list[str] = []
-    stream = asker.stream(name, messages=turns, **sampling)
+    stream = asker.stream(name, messages=messages, **sampling)
     try:
         with stream:
             for chunk in stream:
@@ -81,4 +81,4 @@ def _turn(
     except client.TritonLLMError as error:
         typer.echo(f"\n{type(error).__name__}: {error}", err=True)
     text = "".join(written)
-    return [*turns, {"role": "assistant", "content": text}] if text else turns[:-1]
+    return [*messages, {"role": "assistant", "content": text}] if text else messages[:-1]

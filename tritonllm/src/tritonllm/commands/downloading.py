@@ -1,6 +1,6 @@
-"""Downloads of weights as a person or a pod's log sees them: progress, results, and an end at any time.
+"""Downloads of weights on the command line: progress, results, and signals.
 
-For `tritonllm weights sync`, and for `tritonllm serve`, which does the same first.
+Used by `tritonllm weights sync`, and by `tritonllm serve`, which downloads missing weights first.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from tritonllm.weights.hub import Hub
 
 _PERIOD_SECONDS = 10.0
-_STOPPED = "stopped; what is downloaded stays and is not fetched again"
+_STOPPED = "stopped; downloaded files are kept and not downloaded again"
 
 
 class Display(Protocol):
-    """Told how far a download is; called from several threads."""
+    """Shows the progress of a download; called from several threads."""
 
     def show(self, state: progress.State) -> None:
-        """How far it is, about once a second."""
+        """Shows the progress; called about once a second."""
         ...
 
     def say(self, sentence: str) -> None:
-        """Something happened."""
+        """Prints a message."""
         ...
 
     def close(self) -> None:
-        """Leaves the terminal as it was, until there is something to show again."""
+        """Restores the terminal until the next call of `show`."""
         ...
 
 
 class Lines:
-    """Plain lines, for logs: one every ten seconds while bytes come."""
+    """Plain lines, for logs: at most one every ten seconds."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -59,7 +59,7 @@ class Lines:
 
     def say(self, sentence: str) -> None:
         """See Display."""
-        # A log that is gone is no reason to stop.
+        # A closed log must not end the download.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(f"{sentence}\n")
             self._stream.flush()
@@ -69,7 +69,7 @@ class Lines:
 
 
 class Terminal:
-    """A bar that moves, sentences above it."""
+    """A progress bar with messages above it."""
 
     def __init__(self) -> None:
         import rich.console
@@ -117,22 +117,24 @@ class Terminal:
 
 
 def display() -> Display:
-    """What fits standard error."""
+    """The display that suits standard error."""
     return Terminal() if sys.stderr.isatty() else Lines(sys.stderr)
 
 
 def described(state: progress.State) -> str:
-    """How far a download is, as one line."""
+    """The progress of a download, as one line."""
+    from tritonllm.weights import sizes
+
     share = 100 * state.bytes_done // state.bytes_total
     parts = [
-        f"{state.repo}: {_size(state.bytes_done)} of {_size(state.bytes_total)} ({share} %)",
+        f"{state.repo}: {sizes.readable(state.bytes_done)} of {sizes.readable(state.bytes_total)} ({share} %)",
         f"{state.files_done} of {state.files_total} files",
     ]
     if state.message:
         parts.append(state.message)
     elif state.bytes_per_second > 0:
         left = (state.bytes_total - state.bytes_done) / state.bytes_per_second
-        parts += [f"{_size(state.bytes_per_second)}/s", f"{_duration(left)} left"]
+        parts += [f"{sizes.readable(state.bytes_per_second)}/s", f"{_duration(left)} left"]
     return ", ".join(parts)
 
 
@@ -148,18 +150,18 @@ def sync(
     results: list[report.Result],
     done: Callable[[report.Result], None],
 ) -> None:
-    """Makes the weights of endpoints complete.
+    """Downloads the missing weights of endpoints.
 
     Args:
-        endpoints: who wants them.
-        cache: where they shall be.
-        refresh: ask again which commit a branch or tag is.
-        max_wait_seconds: how long to go on while nothing comes.
-        token_file: holds the Hub's token.
-        endpoint_url: of the Hub; None for its own.
-        shown: told how far it is.
-        results: gets what became of each endpoint.
-        done: told of each result as well.
+        endpoints: the endpoints.
+        cache: root of the weights.
+        refresh: resolve branches and tags again.
+        max_wait_seconds: how long to retry without progress.
+        token_file: file with the Hub's token.
+        endpoint_url: URL of the Hub or a mirror; None for the default.
+        shown: shows the progress.
+        results: the list to which each endpoint's result is added.
+        done: called with each result.
     """
     from tritonllm.weights import endpoints as weights_of
     from tritonllm.weights import layout
@@ -184,14 +186,14 @@ def sync(
 
 @contextlib.contextmanager
 def stoppable(shown: Display, last: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Ends the process at once when it is told to, inside the block.
+    """Ends the process at once on SIGTERM or SIGINT, inside the block.
 
-    Nothing has to be put in order: a download that ends anywhere goes on there the next time. As the first process of
-    a container it would not even see SIGTERM without a handler.
+    No clean-up is needed: an interrupted download is resumed by the next one. Without a handler, the first process of
+    a container would ignore SIGTERM.
 
     Args:
-        shown: what to close.
-        last: what to do before.
+        shown: the display to close.
+        last: called before the process ends.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -211,14 +213,10 @@ def stoppable(shown: Display, last: Callable[[], None] = lambda: None) -> Iterat
 
 
 def stopped() -> report.Problem:
-    """What the termination message says of a process that was told to stop."""
+    """The problem for the termination message of a stopped process."""
     from tritonllm.weights import report
 
     return report.Problem("Interrupted", _STOPPED, 128 + signal.SIGTERM)
-
-
-def _size(number: float) -> str:
-    return f"{number / 1e9:.2f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`tritonllm generate`: one prompt to the terminal, or a file of them to a file of results."""
+"""`tritonllm generate`: one prompt, answered on the terminal, or a file of prompts."""
 
 from __future__ import annotations
 
@@ -20,22 +20,28 @@ BLOCKED = 3
 def generate(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the endpoint.")],
     prompt: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="What to ask.", show_default=False)
+        str | None, typer.Argument(metavar="[PROMPT]", help="The prompt.", show_default=False)
     ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A prompt a line; in a *.jsonl file an object a line: `prompt` or `messages`, and `sampling`.",
+            help="File with one prompt per line; a *.jsonl file has an object per line, with `prompt` or `messages`, and `sampling`.",
             show_default=False,
         ),
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where results go, JSON a line.", show_default="stdout"),
+        typer.Option(
+            metavar="FILE", help="File for the results, one JSON object per line.", show_default="stdout"
+        ),
     ] = None,
-    iterations: Annotated[int, typer.Option(min=1, metavar="N", help="Ask all prompts so many times.")] = 1,
-    concurrency: Annotated[int, typer.Option(min=1, metavar="N", help="Requests under way at once.")] = 16,
+    iterations: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of times to send all prompts.")
+    ] = 1,
+    concurrency: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Maximum number of concurrent requests.")
+    ] = 16,
     system: asking.System = None,
     max_tokens: asking.MaxTokens = None,
     temperature: asking.Temperature = None,
@@ -43,30 +49,28 @@ def generate(
     seed: asking.Seed = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(help="A text that ends the answer; may be repeated.", show_default="none"),
+        typer.Option(help="Stop sequence; can be repeated.", show_default="none"),
     ] = None,
     url: asking.Url = None,
     protocol: asking.ProtocolOption = asking.Protocol.grpc,
     timeout: asking.Timeout = 600,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also show how each answer ended.")
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print how each answer ended.")] = False,
 ) -> None:
-    """Ask an endpoint. The answer appears as it is written; exit code 3 says that a guardrail stopped it.
+    """Send a prompt to an endpoint and stream the answer. The exit code is 3 if a guardrail blocked it.
 
         tritonllm generate chat "What is the capital of France?" --max-tokens 16
 
-    Many prompts run side by side. Their results are in the order of the prompts, failures among them; the exit
-    code is 1 if there are any.
+    The prompts of a file are sent concurrently. The results, including failures, are in the order of the prompts; the
+    exit code is 1 if any request failed.
 
         tritonllm generate chat --prompts in.txt --results out.jsonl
     """
     from tritonllm import client
 
     if (prompt is None) == (prompts is None):
-        raise typer.BadParameter("give either a prompt or --prompts FILE", param_hint="PROMPT")
+        raise typer.BadParameter("either a prompt or --prompts FILE is required", param_hint="PROMPT")
     if prompts is None and (results is not None or iterations != 1):
-        raise typer.BadParameter("--results and --iterations go with --prompts FILE", param_hint="--prompts")
+        raise typer.BadParameter("--results and --iterations require --prompts FILE", param_hint="--prompts")
     sampling = asking.given(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop)
     address = asking.address(url, protocol)
     if prompt is not None:
@@ -100,7 +104,7 @@ def _one(
 
 
 def ending(answer: client.Answer) -> str:
-    """How an answer ended, in one line."""
+    """A line about how an answer ended."""
     parts = [
         f"finish reason {answer.finish_reason}",
         f"{answer.input_tokens} tokens in, {answer.output_tokens} out",

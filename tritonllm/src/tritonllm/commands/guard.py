@@ -1,4 +1,4 @@
-"""`tritonllm guard`: an endpoint's guardrails alone, without a server: to try a policy, or to filter files."""
+"""`tritonllm guard`: an endpoint's guardrails without a server, to test a policy or to filter files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _READ = 65536
 
 
 class Direction(enum.StrEnum):
-    """Which of a policy's two lists of rules."""
+    """Which list of a policy's rules to apply."""
 
     input = "input"
     output = "output"
@@ -29,34 +29,38 @@ class Direction(enum.StrEnum):
 def guard(
     policy: Annotated[
         Path,
-        typer.Option(metavar="POLICY.yaml", help="A `guardrails` section, or an LLMEndpoint that has one."),
+        typer.Option(metavar="POLICY.yaml", help="File with a `guardrails` section or an LLMEndpoint."),
     ],
     direction: Annotated[
-        Direction, typer.Option(help="Rules for what users send, or for what the model answers.")
+        Direction, typer.Option(help="Rules for prompts (input) or for answers (output).")
     ] = Direction.input,
     chunk: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Feed N characters at a time.", show_default="as they come"),
+        typer.Option(
+            min=1, metavar="N", help="Process N characters at a time.", show_default="as they arrive"
+        ),
     ] = None,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="A JSON record a line in, one a line out.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Read and write one JSON object per line.")] = False,
 ) -> None:
     """Apply a policy's rules to standard input.
 
         tritonllm guard --policy chat.yaml < question.txt
 
-    What may pass is printed as soon as it is decided; each verdict follows on standard error as
-    `{"rule", "action", "start", "end"}`, with offsets in characters of the original. Exit code 3 says that a
-    Block rule ended the text.
+    Text is printed as soon as no rule can match it any more. The verdicts follow on standard error, each as
+    `{"rule", "action", "start", "end"}` with character offsets in the original. The exit code is 3 if a Block rule
+    matched.
 
         tritonllm guard --policy chat.yaml --jsonl < records.jsonl
 
-    Each line is `{"text": "…"}` or `{"chunks": ["…", "…"]}` and becomes `{"text", "blocked", "verdicts"}`. A
-    line that is wrong becomes `{"error", "line"}`, and the exit code 1.
+    Each line is `{"text": "…"}` or `{"chunks": ["…", "…"]}`, and the result is `{"text", "blocked", "verdicts"}`. For
+    an invalid line it is `{"error", "line"}`, and the exit code is 1.
     """
     from tritonllm import files, guardrails
 
     if jsonl and chunk is not None:
-        raise typer.BadParameter("does not go with --jsonl; give the record `chunks`", param_hint="--chunk")
+        raise typer.BadParameter(
+            "cannot be combined with --jsonl; use `chunks` in the JSON objects", param_hint="--chunk"
+        )
     rules = getattr(files.load_policy(policy), direction.value)
     compiled = guardrails.compile(rules)
     if jsonl:
@@ -78,10 +82,10 @@ def _text(policy: guardrails.Policy, source: BinaryIO, size: int | None) -> int:
 
 
 def pieces(source: BinaryIO, size: int | None) -> Iterator[str]:
-    """A text in UTF-8, in pieces as they come or of a size.
+    """Decodes UTF-8 and yields it in chunks, as they arrive or of a fixed size.
 
     Raises:
-        typer.BadParameter: it is not UTF-8.
+        typer.BadParameter: the input is not UTF-8.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     read = getattr(source, "read1", source.read)
@@ -114,10 +118,10 @@ def _records(policy: guardrails.Policy, source: BinaryIO) -> int:
 
 
 def record(policy: guardrails.Policy, line: bytes) -> dict[str, Any]:
-    """One line of `--jsonl`.
+    """Applies the rules to one line of `--jsonl`.
 
     Raises:
-        ValueError: the line is wrong; says how.
+        ValueError: the line is invalid.
     """
     try:
         given = json.loads(line.decode())
@@ -149,12 +153,12 @@ def _json(value: Any) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # JSON can name half a surrogate pair, UTF-8 can't.
+        # JSON can escape a lone surrogate, UTF-8 cannot encode it.
         return json.dumps(value)
     return text
 
 
 def _write(text: str) -> None:
-    # Not the text layer, which would encode as the locale says and translate line ends.
+    # Not through the text layer, which uses the locale's encoding and translates line ends.
     sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()

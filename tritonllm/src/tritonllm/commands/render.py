@@ -13,23 +13,25 @@ if TYPE_CHECKING:
     from tritonllm import render as renderer
 
 Files = Annotated[list[Path], typer.Argument(metavar="ENDPOINT.yaml", help="Files with LLMEndpoints.")]
-Weights = Annotated[str, typer.Option(metavar="DIR", help="Root of the weights, as the engine will see it.")]
+Weights = Annotated[str, typer.Option(metavar="DIR", help="Root of the weights in the engine's file system.")]
 VllmVersion = Annotated[
     str | None,
-    typer.Option(metavar="V", help="vLLM to check `engine.args` against.", show_default="the installed one"),
+    typer.Option(
+        metavar="V", help="Version of vLLM to check `engine.args` against.", show_default="the installed one"
+    ),
 ]
 
 
 def render(
     endpoints: Files,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Output directory.")],
     weights: Weights = "/weights",
     vllm_version: VllmVersion = None,
 ) -> None:
-    """Write the model repository that Triton serves for these endpoints.
+    """Write Triton's model repository for these endpoints.
 
-    The same endpoints give the same bytes. A repository that was rendered before is replaced as a whole; any
-    other directory that holds something is left alone.
+    The output is reproducible, byte for byte. A rendered repository is replaced as a whole; any other directory must
+    be empty.
 
         tritonllm render chat.yaml -o repository
     """
@@ -39,7 +41,7 @@ def render(
     repository = renderer.repository(files.load(endpoints, vllm_version=vllm_version), weights=weights)
     if not replaceable(output):
         raise typer.BadParameter(
-            f"{output} holds something else than a rendered repository; name another directory, or empty it",
+            f"{output} is neither empty nor a rendered repository; choose another directory",
             param_hint="--output",
         )
     write(repository, output)
@@ -47,7 +49,7 @@ def render(
 
 
 def replaceable(directory: Path) -> bool:
-    """Whether nothing is lost when a repository takes this place: all that is there was rendered."""
+    """Whether a directory can be replaced without losing anything: it is empty, or a rendered repository."""
     if not directory.exists():
         return True
     return directory.is_dir() and all(_rendered(entry / "config.pbtxt") for entry in directory.iterdir())
@@ -58,7 +60,7 @@ def _rendered(config: Path) -> bool:
 
 
 def write(repository: renderer.Repository, directory: Path) -> None:
-    """Writes a repository beside its place and then puts it there, so that nobody reads half of one."""
+    """Writes a repository into a temporary directory and renames it, so that no reader sees half of it."""
     directory = directory.absolute()
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as work:

@@ -73,7 +73,7 @@ def serve(
             help="Contains a secret that callers must send as a header to load models or read configurations.",
         ),
     ] = None,
-    logs: Annotated[Logs, typer.Option(help="Where the output of tritonserver goes.")] = Logs.file,
+    logs: Annotated[Logs, typer.Option(help="Where to write the output of tritonserver.")] = Logs.file,
 ) -> None:
     """Serve endpoints on this machine, until Ctrl-C.
 

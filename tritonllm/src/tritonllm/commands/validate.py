@@ -1,4 +1,4 @@
-"""`tritonllm validate`: says what is wrong with endpoint files, before a cluster or a GPU is involved."""
+"""`tritonllm validate`: validates endpoint files, without a cluster or a GPU."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tritonllm.commands import render
 
 
 def validate(endpoints: render.Files, vllm_version: render.VllmVersion = None) -> None:
-    """Check endpoints; every problem of every file is shown at once.
+    """Validate endpoints; reports every problem of every file at once.
 
         tritonllm validate examples/*.yaml
 
-    A problem is shown as `file: field: what is wrong`, and the exit code is 2.
+    A problem is reported as `file: field: message`, and the exit code is 2.
     """
     from tritonllm import files, versions
     from tritonllm.render import engine_args

@@ -1,4 +1,4 @@
-"""`tritonllm weights`: the cache of weights, filled from the Hub before anything is served, and looked after."""
+"""`tritonllm weights`: downloads weights into the cache, and manages it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tritonllm.commands.downloading import Display
     from tritonllm.weights import check, collect, inventory, report
 
-app = typer.Typer(no_args_is_help=True, help="Fill, check and clean the cache of weights.")
+app = typer.Typer(no_args_is_help=True, help="Download weights, and manage the cache.")
 
 Cache = Annotated[
     Path,
@@ -38,33 +38,33 @@ Cache = Annotated[
 def sync(
     cache: Cache,
     endpoints: Annotated[
-        list[Path], typer.Option(metavar="FILE", help="Files with LLMEndpoints; may be given several times.")
+        list[Path], typer.Option(metavar="FILE", help="File with LLMEndpoints; can be repeated.")
     ],
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Ask the Hub again which commit a branch or tag is.")
-    ] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Resolve branches and tags again.")] = False,
     max_wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long to go on while nothing comes.")
+        float, typer.Option(min=0, metavar="SECONDS", help="How long to retry without progress.")
     ] = 300,
     token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Holds the Hub's token.", show_default="the variable HF_TOKEN"),
+        typer.Option(metavar="FILE", help="File with the Hub's token.", show_default="the variable HF_TOKEN"),
     ] = None,
     endpoint_url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Of the Hub or a mirror.", show_default="HF_ENDPOINT, or the Hub"),
+        typer.Option(
+            metavar="URL", help="URL of the Hub or a mirror.", show_default="HF_ENDPOINT, or the Hub"
+        ),
     ] = None,
     termination_message: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Gets the result as one line of JSON.", show_default="none"),
+        typer.Option(metavar="PATH", help="File for the result, as one line of JSON.", show_default="none"),
     ] = None,
 ) -> None:
-    """Download what endpoints need: once, verified, pinned to a commit.
+    """Download the weights that endpoints need, verified and pinned to a commit.
 
         tritonllm weights sync --endpoints chat.yaml
 
-    What is complete is not asked for again. What was interrupted goes on. The exit code says what failed first: 20
-    GatedRepo, 21 RepositoryNotFound, 22 RevisionNotFound, 23 Unauthorized, 24 RateLimited, 25 HubUnreachable, 26
+    Complete weights cause no request, and interrupted downloads are resumed. The exit code is that of the first
+    failure: 20 GatedRepo, 21 RepositoryNotFound, 22 RevisionNotFound, 23 Unauthorized, 24 RateLimited, 25 HubUnreachable, 26
     DiskFull, 27 NotWritable, 28 Corrupt, 29 NoSafetensors.
     """
     from tritonllm.commands import downloading
@@ -112,7 +112,7 @@ def _sync(
     from tritonllm.weights import endpoints as weights_of
     from tritonllm.weights import layout, report
 
-    # A start that finds all complete is to take no time; what is to be downloaded is looked at closely before.
+    # Validation in full takes seconds, which a start with complete weights must not cost.
     endpoints = files.load(paths, deep=False)
     if any(weights_of.missing(layout.Cache(cache), endpoint) for endpoint in endpoints):
         endpoints = files.load(paths)
@@ -127,7 +127,7 @@ def _sync(
 
 
 def _problem(error: Exception) -> report.Problem:
-    """What the command as a whole ended with."""
+    """The problem with which the whole command ended."""
     from tritonllm import files
     from tritonllm.weights import report
 
@@ -139,27 +139,26 @@ def _problem(error: Exception) -> report.Problem:
 
 def _write(path: Path, text: str) -> None:
     try:
-        # In place: a container's termination log is a mount, which nothing can be renamed over.
+        # In place: a container's termination log is a mount point, which cannot be replaced by a rename.
         path.write_text(text + "\n")
     except OSError as error:
-        typer.echo(f"the termination message {path} can't be written: {error.strerror}", err=True)
+        typer.echo(f"cannot write the termination message {path}: {error.strerror}", err=True)
 
 
 @app.command()
 def verify(
     cache: Cache,
     repos: Annotated[
-        list[str] | None, typer.Argument(metavar="ORG/NAME", help="Only these.", show_default="all")
+        list[str] | None,
+        typer.Argument(metavar="ORG/NAME", help="Repositories to check.", show_default="all"),
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Read every byte and compare its SHA-256, not only sizes.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Compare SHA-256 digests, not only sizes.")] = False,
 ) -> None:
-    """Check that published weights are what they were.
+    """Check that weights have not changed since their download.
 
         tritonllm weights verify --full
 
-    The exit code is 1 where they are not.
+    The exit code is 1 if any have.
     """
     from tritonllm.weights import check, layout
 
@@ -183,13 +182,13 @@ def _checked(checked: check.Checked) -> str:
 @app.command("list")
 def list_(
     cache: Cache,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON list.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """Show what the cache holds.
+    """List the weights in the cache.
 
         tritonllm weights list --json
 
-    Only what is complete is ever served.
+    Only complete weights are served.
     """
     from tritonllm.weights import inventory, layout
 
@@ -210,21 +209,23 @@ def _table(entries: Sequence[inventory.Entry]) -> None:
     import rich.console
     import rich.table
 
+    from tritonllm.weights import sizes
+
     table = rich.table.Table(box=None, pad_edge=False)
     for column in ("repository", "commit", "revisions", "state", "size", "files", "last used"):
         table.add_column(column, justify="right" if column in ("size", "files") else "left", overflow="fold")
     for entry in entries:
         table.add_row(
             entry.repo,
-            # In full only where a program reads it, which has --json.
+            # The full commit is in the output of --json.
             entry.commit[:12],
             ", ".join(entry.revisions),
             _state(entry),
-            f"{entry.size / 1e9:.2f} GB",
+            sizes.readable(entry.size),
             str(entry.files),
             f"{entry.used:%Y-%m-%d %H:%M}",
         )
-    # Into a file or a pipe it goes as wide as it is.
+    # In a file or a pipe, lines are not wrapped.
     width = None if sys.stdout.isatty() else 200
     rich.console.Console(highlight=False, markup=False, width=width).print(table)
 
@@ -239,24 +240,25 @@ def _state(entry: inventory.Entry) -> str:
 def gc(
     cache: Cache,
     keep: Annotated[
-        list[Path], typer.Option(metavar="FILE", help="Files with LLMEndpoints whose weights stay.")
+        list[Path],
+        typer.Option(metavar="FILE", help="File with LLMEndpoints whose weights to keep; can be repeated."),
     ],
     grace: Annotated[
-        float, typer.Option(min=0, metavar="DAYS", help="Keep what was used within this time.")
+        float, typer.Option(min=0, metavar="DAYS", help="Keep weights that were used within this time.")
     ] = 7,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be removed.")] = False,
 ) -> None:
-    """Remove weights that no endpoint needs and nobody has used lately.
+    """Remove weights that no endpoint needs and that were not used recently.
 
         tritonllm weights gc --keep chat.yaml --keep other.yaml --dry-run
 
-    What is being served or downloaded stays.
+    Weights that are being served or downloaded are kept.
     """
     from tritonllm import files
-    from tritonllm.weights import collect, layout, retention
+    from tritonllm.weights import collect, layout, retention, sizes
     from tritonllm.weights import endpoints as weights_of
 
-    # One by one: the same endpoint may be in several files, as it was and as it is.
+    # One by one, because several files can have different versions of an endpoint.
     endpoints = [endpoint for file in files.expand(keep) for endpoint in files.load([file])]
     place = layout.Cache(cache)
     sources = [wants for endpoint in endpoints if (wants := weights_of.source(endpoint)) is not None]
@@ -271,23 +273,27 @@ def gc(
         typer.echo(_judged(verdict, dry_run=dry_run))
     for problem in collected.problems:
         typer.echo(problem, err=True)
-    typer.echo(f"{collected.size / 1e9:.2f} GB {'would be ' if dry_run else ''}removed")
+    typer.echo(f"{sizes.readable(collected.size)} {'would be ' if dry_run else ''}removed")
     failed = collected.problems or any(verdict.problem for verdict in collected.verdicts)
     raise typer.Exit(1 if failed else 0)
 
 
 def _judged(verdict: collect.Verdict, *, dry_run: bool) -> str:
-    fate = ("would be removed" if dry_run else "removed") if verdict.goes else "stays"
+    fate = ("would be removed" if dry_run else "removed") if verdict.goes else "kept"
     return f"{verdict.place.path}: {fate}: {verdict.problem or verdict.why.value}"
 
 
 @app.command("import")
 def import_(
     cache: Cache,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Holds the files of one commit.")],
-    repo: Annotated[str, typer.Option(metavar="ORG/NAME", help="What the endpoints call it.")],
-    commit: Annotated[str, typer.Option(metavar="SHA", help="40 hexadecimal digits.")],
-    revision: Annotated[str, typer.Option(help="Branch or tag that endpoints use for it.")] = "main",
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory with the files of one commit.")],
+    repo: Annotated[
+        str, typer.Option(metavar="ORG/NAME", help="Repository, as in `spec.model.repo` of the endpoints.")
+    ],
+    commit: Annotated[str, typer.Option(metavar="SHA", help="Commit hash, 40 hexadecimal digits.")],
+    revision: Annotated[
+        str, typer.Option(help="Branch or tag, as in `spec.model.revision` of the endpoints.")
+    ] = "main",
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="For endpoints that set `allowPickle`.")
     ] = False,
@@ -295,11 +301,11 @@ def import_(
         bool, typer.Option("--trust-remote-code", help="For endpoints that set `trustRemoteCode`.")
     ] = False,
 ) -> None:
-    """Take over a directory that was filled by other means, where the Hub can't be reached.
+    """Import a directory of weights that was not downloaded by `sync`, such as on a machine without access to the Hub.
 
         tritonllm weights import ./model --repo org/name --commit 0123456789abcdef0123456789abcdef01234567
 
-    The files are copied, or marked in place where they are in the cache already.
+    The files are copied, unless they are in the cache already.
     """
     import pydantic
 

@@ -1,7 +1,7 @@
-"""Endpoint in, Triton model repository out: the one function that every part of the system shares.
+"""Renders Triton's model repository of an endpoint.
 
-The CLI and the container run what it returns, the operator compares it with what a pod reports. It is
-pure: no clock, no environment, no I/O, and byte for byte the same for the same endpoint.
+The CLI and the container serve the result; the operator compares it with what a pod reports. The function is pure: no
+clock, no environment, no I/O, and the output for the same endpoint is the same, byte for byte.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tritonllm import api
 from tritonllm.render import canonical
 
 if TYPE_CHECKING:
-    # Triton's schema takes a fifth of a second to import, and who only checks a file needs none of it.
+    # Triton's schema takes 0.2 s to import, and validating a file does not need it.
     from tritonllm.render import config
 
 Repository = dict[str, dict[str, bytes]]
@@ -31,10 +31,10 @@ def repository(endpoints: Iterable[api.LLMEndpoint], *, weights: str) -> Reposit
 
     Args:
         endpoints: validated endpoints with unique names.
-        weights: root of the weights volume as the pod sees it, an absolute path.
+        weights: root of the weights volume in the pod, an absolute path.
 
     Returns:
-        Three models an endpoint: its pipeline, guardrail and engine.
+        Three models per endpoint: its pipeline, guardrail and engine.
     """
     from tritonllm.render import config
 
@@ -56,7 +56,7 @@ def config_text(model: config.ModelConfig) -> bytes:
 
 
 def engine_arguments(endpoint: api.LLMEndpoint, weights: str) -> dict[str, object]:
-    """What the engine is started with: `1/model.json`, as in Triton's own vLLM backend."""
+    """The arguments of the engine: `1/model.json`, as in Triton's vLLM backend."""
     arguments: dict[str, object] = {"max_num_seqs": endpoint.spec.engine.max_num_seqs}
     model = endpoint.spec.model
     if model is not None:

@@ -1,4 +1,4 @@
-"""One byte string per meaning: what hashes, configs and golden files are made of."""
+"""Canonical JSON, for hashes, configurations and golden files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import json
 import zlib
 from typing import Any
 
-# Part of every hash: raised when the hashed slice of the spec changes its shape, so that hashes of
-# different schemas are known to be incomparable.
+# Part of every hash. Increased when the structure of the hashed part of the spec changes, because hashes of different
+# schemas cannot be compared.
 HASH_SCHEMA = "v1"
 
 
@@ -19,22 +19,22 @@ def dumps(value: Any) -> str:
 
 
 def pretty(value: Any) -> bytes:
-    """The same for files that people read."""
+    """Canonical JSON with indentation, for files."""
     return (json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, indent=2) + "\n").encode()
 
 
 def digest(value: Any) -> str:
-    """The `spec_hash` of a slice of the spec."""
+    """The `spec_hash` of a part of the spec."""
     return f"{HASH_SCHEMA}:{hashlib.sha256(dumps(value).encode()).hexdigest()[:32]}"
 
 
 def pack(value: Any) -> str:
-    """JSON, compressed, as text: how a policy travels in a model's config."""
+    """Compressed JSON as a string, for the policy in a model's configuration."""
     return base64.b64encode(zlib.compress(dumps(value).encode(), 9)).decode()
 
 
 def unpack(text: str) -> Any:
-    """The value that was packed."""
+    """Reverses `pack`."""
     return json.loads(zlib.decompress(base64.b64decode(text)))
 
 

@@ -1,4 +1,4 @@
-"""The three model configurations of an endpoint, built with Triton's own schema, never from templates."""
+"""The configurations of an endpoint's three models, built with Triton's protobuf schema."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tritonclient.grpc import model_config_pb2
 from tritonllm import api, tensors
 from tritonllm.render import canonical
 
-# Its classes are made at import, where no type checker sees them.
+# Its classes are created at import, invisible to type checkers.
 schema: Any = model_config_pb2
 ModelConfig = Any
 
-# Raised when the same spec renders differently. It is reported, never acted on: which code serves is
-# decided by the image, and an upgrade of the operator alone must not touch a running pod.
+# Increased when the output for the same spec changes. A difference is reported, but causes no change: the image decides
+# which code serves, and an upgrade of the operator alone must not change a running pod.
 RENDERER = "1"
 
 
 def models(endpoint: api.LLMEndpoint) -> list[ModelConfig]:
-    """The endpoint's models in the order in which they are loaded: engine, guardrail, pipeline."""
+    """The endpoint's models, in loading order: engine, guardrail, pipeline."""
     return [_engine(endpoint), _guardrail(endpoint), _pipeline(endpoint)]
 
 
@@ -42,7 +42,7 @@ def _engine(endpoint: api.LLMEndpoint) -> ModelConfig:
         endpoint.engine_name, "engine", hashed, {"endpoint": endpoint.name, "engine": spec.engine.type}
     )
     model.model_transaction_policy.decoupled = True
-    # The engine, not Triton, chooses its devices: a model may span several GPUs.
+    # The engine, not Triton, chooses its devices, because a model can span several GPUs.
     model.instance_group.add(count=1, kind=schema.ModelInstanceGroup.KIND_MODEL)
     _tensors(model, tensors.GENERATE_INPUTS, tensors.ENGINE_OUTPUTS)
     return model
@@ -83,10 +83,10 @@ def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
 
 
 def _given(part: pydantic.BaseModel) -> dict[str, Any]:
-    """The part of the spec without what is at its default.
+    """A part of the spec without fields that have their default value.
 
-    Both spellings of a default then hash the same, and a later version that adds a field leaves the hash
-    of every older spec alone.
+    So an explicit default does not change the hash, and a new field in a later version does not change the hash of
+    existing specs.
     """
     return part.model_dump(mode="json", exclude_defaults=True)
 

@@ -1,12 +1,11 @@
-"""Are an endpoint's engine arguments what its engine takes? Asked before anything takes a GPU.
+"""Checks engine arguments by name and type, before an engine takes a GPU.
 
-The command line and the operator call `check` with the version of vLLM that will run. The tables are made
-from vLLM's own sources by `tools/vllm_args.py`. Pure.
+The command line and the operator call `check` with the version of vLLM that will run. The tables are generated
+from vLLM's sources by `tools/vllm_args.py`. Pure.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib.resources
 import json
 import math
@@ -15,15 +14,15 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import pydantic
 
-from tritonllm import api, explain, simulated_args
+from tritonllm import api, simulated_args, validation_errors
 
 JsonType = Literal["array", "boolean", "integer", "null", "number", "object", "string"]
 Problem = tuple[str, str]
-"""Where it is, such as `spec.engine.args.max_model_len`, and what is wrong with it."""
+"""The path of a field, such as `spec.engine.args.max_model_len`, and what is wrong with it."""
 
 
 class Argument(TypedDict):
-    """What an engine argument may be; no types: anything."""
+    """The values that an engine argument takes; without types, any."""
 
     types: list[JsonType]
     enum: NotRequired[list[str | int]]
@@ -47,14 +46,14 @@ def _load() -> dict[tuple[int, ...], Table]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The numbers of a version's release, without what follows as in `0.25.1rc2+cu130`."""
+    """The release numbers of a version: (0, 25, 1) of `0.25.1rc2+cu130`."""
     found = re.match(r"\d+(?:\.\d+)*", version)
     release = [int(part) for part in found[0].split(".")] if found else []
     return (*release, 0, 0, 0)[:3]
 
 
-def _place(numbers: tuple[int, ...]) -> int:
-    """Where a version stands in the row of all versions."""
+def _ordinal(numbers: tuple[int, ...]) -> int:
+    """A number by which versions are compared, for the distance between two of them."""
     major, minor, patch = numbers
     return (major * 1000 + minor) * 1000 + patch
 
@@ -64,32 +63,32 @@ _TABLES = _load()
 _WORDS: dict[JsonType, str] = {
     "array": "a list",
     "boolean": "true or false",
-    "integer": "a whole number",
+    "integer": "an integer",
     "null": "null",
     "number": "a number",
-    "object": "a mapping",
-    "string": "a text",
+    "object": "an object",
+    "string": "a string",
 }
 
-# Arguments that the system sets itself or that would break a promise it makes, and what to do instead.
+# Arguments that are set from elsewhere, or that would break a promise of the endpoint, and what to use instead.
 _REFUSED = {
-    "model": "is set from `spec.model`; write `spec.model.repo` or `spec.model.path`",
-    "model_weights": "is set from `spec.model`; write `spec.model.repo` or `spec.model.path`",
-    "revision": "is set from `spec.model`; write `spec.model.revision`",
-    "code_revision": "can't differ from the weights' own; write `spec.model.revision`",
-    "tokenizer_revision": "can't differ from the weights' own; write `spec.model.revision`",
-    "served_model_name": "is the endpoint's name; write `metadata.name`",
-    "download_dir": "has no effect: weights are there before the engine starts; remove it",
-    "hf_token": "has no effect: an engine downloads nothing; give the token to the download of the weights",
-    "disable_log_stats": "would blind the metrics and the autoscaling; remove it",
-    "enable_log_requests": "would write prompts to the log; remove it",
-    "max_num_queued_reqs": "is the pipeline's to limit; write `spec.limits.maxQueuedRequests`",
-    "max_num_queued_tokens": "is the pipeline's to limit; write `spec.limits.maxQueuedRequests`",
-    "skip_tokenizer_init": "would leave nothing to turn text into tokens; remove it",
-    "tokens_only": "would leave nothing to turn tokens into text; remove it",
-    "reasoning_parser_plugin": "runs a file of Python code, and is of no use here; remove it",
+    "model": "is set from `spec.model`; use `spec.model.repo` or `spec.model.path`",
+    "model_weights": "is set from `spec.model`; use `spec.model.repo` or `spec.model.path`",
+    "revision": "is set from `spec.model`; use `spec.model.revision`",
+    "code_revision": "must be that of the weights; use `spec.model.revision`",
+    "tokenizer_revision": "must be that of the weights; use `spec.model.revision`",
+    "served_model_name": "is the endpoint's name; use `metadata.name`",
+    "download_dir": "has no effect: the weights are on the volume before the engine starts; remove it",
+    "hf_token": "has no effect: the engine runs offline; give the token to the download of the weights",
+    "disable_log_stats": "would disable the metrics that autoscaling needs; remove it",
+    "enable_log_requests": "would log prompts; remove it",
+    "max_num_queued_reqs": "is limited by the pipeline; use `spec.limits.maxQueuedRequests`",
+    "max_num_queued_tokens": "is limited by the pipeline; use `spec.limits.maxQueuedRequests`",
+    "skip_tokenizer_init": "would leave the engine without a tokenizer; remove it",
+    "tokens_only": "would leave the engine without a detokenizer; remove it",
+    "reasoning_parser_plugin": "runs Python code from a file, and has no effect here; remove it",
 }
-# Where vLLM would also take the name of a repository, which it could not download.
+# vLLM also takes the name of a repository here, which the engine, being offline, could not download.
 _PATHS = ("tokenizer", "hf_config_path")
 _AT_LEAST_ONE = (
     "data_parallel_size",
@@ -102,15 +101,15 @@ _AT_LEAST_ONE = (
 
 
 def check(engine: api.Engine, model: api.Model | None, version: str | None) -> list[Problem]:
-    """What is wrong with an endpoint's engine arguments.
+    """Checks an endpoint's engine arguments.
 
     Args:
         engine: the engine and its arguments.
-        model: the weights; None where the engine has none.
-        version: of the vLLM that will run, such as `0.32.0`; None where nobody knows.
+        model: the weights; None if the engine has none.
+        version: the version of vLLM that will run, such as `0.32.0`; None if it is unknown.
 
     Returns:
-        Problems in the order of the arguments; none if the engine takes them.
+        Problems in the order of the arguments; empty if the engine accepts them.
     """
     if engine.type == "simulated":
         return _check_simulated(engine.args)
@@ -120,27 +119,27 @@ def check(engine: api.Engine, model: api.Model | None, version: str | None) -> l
 
 
 def table(version: str | None) -> tuple[Table, str | None]:
-    """The table to check a vLLM's arguments against.
+    """The table of arguments for a version of vLLM.
 
     Args:
-        version: of vLLM; None where nobody knows.
+        version: the version of vLLM; None if it is unknown.
 
     Returns:
-        Its own table and None, or the nearest one (the newest for None) and a warning to show.
+        The table of that version and None, or the nearest one (the newest for None) and a warning.
     """
     if version is None:
         newest = _TABLES[max(_TABLES)]
         return (
             newest,
-            f"the version of vLLM is not known; its arguments were checked as those of {newest['version']}",
+            f"the version of vLLM is unknown; its arguments were checked as those of {newest['version']}",
         )
-    wanted = _numbers(version)
-    if wanted in _TABLES:
-        return _TABLES[wanted], None
-    nearest = _TABLES[min(_TABLES, key=lambda has: abs(_place(has) - _place(wanted)))]
+    requested = _numbers(version)
+    if requested in _TABLES:
+        return _TABLES[requested], None
+    nearest = _TABLES[min(_TABLES, key=lambda known: abs(_ordinal(known) - _ordinal(requested)))]
     return (
         nearest,
-        f"vLLM {version} has no table here; its arguments were checked as those of {nearest['version']}",
+        f"there is no table for vLLM {version}; its arguments were checked as those of {nearest['version']}",
     )
 
 
@@ -151,7 +150,7 @@ def _check_simulated(args: dict[str, Any]) -> list[Problem]:
     try:
         arguments.model_validate({name: value for name, value in args.items() if name not in unknown})
     except pydantic.ValidationError as error:
-        found += explain.problems(error, arguments)
+        found += validation_errors.problems(error, arguments)
     return [(f"spec.engine.args.{name}", message) for name, message in found]
 
 
@@ -160,7 +159,7 @@ def _problem(name: str, value: Any, known: Table, model: api.Model | None) -> st
         return _REFUSED[name]
     if name == "trust_remote_code":
         agreed = model is not None and model.trust_remote_code and value is True
-        return None if agreed else "is set from `spec.model`; write `spec.model.trustRemoteCode`"
+        return None if agreed else "is set from `spec.model`; use `spec.model.trustRemoteCode`"
     if name not in known["arguments"] or name.startswith("_"):
         public = [
             other for other in known["arguments"] if not other.startswith("_") and other not in _REFUSED
@@ -170,8 +169,7 @@ def _problem(name: str, value: Any, known: Table, model: api.Model | None) -> st
 
 
 def _unknown(name: str, engine: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"{engine} has no argument `{name}`" + (f"; did you mean `{near[0]}`?" if near else "")
+    return f"{engine} has no argument `{name}`{validation_errors.suggestion(name, known)}"
 
 
 def _mismatch(argument: Argument, value: Any) -> str | None:
@@ -179,14 +177,14 @@ def _mismatch(argument: Argument, value: Any) -> str | None:
     kind = _type(value)
     if types and kind not in types and not (kind == "integer" and "number" in types):
         words = " or ".join(_WORDS[option] for option in types if option != "null" or types == ["null"])
-        return f"must be {words}, not {_show(value)}"
+        return f"must be {words}, got {validation_errors.show(value)}"
     if enum is not None and value is not None and value not in enum:
-        return f"must be one of {', '.join(map(str, enum))}; not {_show(value)}"
+        return f"must be one of {', '.join(map(str, enum))}; got {validation_errors.show(value)}"
     return None
 
 
 def _type(value: Any) -> JsonType | None:
-    """The JSON type of a value from YAML; None for what JSON can't say, such as a date or a NaN."""
+    """The JSON type of a value from YAML; None for what JSON cannot express, such as a date or a NaN."""
     match value:
         case None:
             return "null"
@@ -207,18 +205,15 @@ def _type(value: Any) -> JsonType | None:
 
 def _out_of_bounds(name: str, value: Any) -> str | None:
     if name == "gpu_memory_utilization" and not 0 < value <= 1:
-        return f"must be more than 0 and at most 1, not {_show(value)}"
+        return f"must be more than 0 and at most 1, got {validation_errors.show(value)}"
     if name == "max_num_seqs" and value is None:
-        return f"must be a whole number, not null; remove it for the default of {api.DEFAULT_MAX_NUM_SEQS}"
+        return f"must be an integer, got null; remove it for the default of {api.DEFAULT_MAX_NUM_SEQS}"
     if name in _AT_LEAST_ONE and value is not None and value < 1:
-        return f"must be at least 1, not {_show(value)}"
+        return f"must be at least 1, got {validation_errors.show(value)}"
     if name in _PATHS and value is not None and not value.startswith("/"):
-        return f"must be an absolute path, because an engine downloads nothing; not {_show(value)}"
+        return (
+            f"must be an absolute path, because the engine runs offline; got {validation_errors.show(value)}"
+        )
     if name == "runner" and value not in ("auto", "generate"):
-        return f"must be auto or generate, because an endpoint generates text; not {_show(value)}"
+        return f"must be auto or generate, because an endpoint generates text; got {validation_errors.show(value)}"
     return None
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from tritonllm.runtime import errors
+from tritonllm import errors
 
 T = TypeVar("T", bound=Hashable)
 

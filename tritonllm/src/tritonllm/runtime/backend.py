@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tritonllm import sampling
-from tritonllm.runtime import errors
+from tritonllm import errors, sampling
 
 
 @dataclass(frozen=True, slots=True)

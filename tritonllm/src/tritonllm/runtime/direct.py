@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tritonllm import api
+from tritonllm import api, errors
 from tritonllm.runtime import dispatcher as dispatchers
-from tritonllm.runtime import errors, requests, threads, wire
+from tritonllm.runtime import requests, threads, wire
 
 _UNLIMITED = 1_000_000
 

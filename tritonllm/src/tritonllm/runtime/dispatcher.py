@@ -17,12 +17,11 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
-from tritonllm import api
+from tritonllm import api, errors
 from tritonllm.runtime import (
     admission,
     backend,
     engine_client,
-    errors,
     request_context,
     requests,
     screening,

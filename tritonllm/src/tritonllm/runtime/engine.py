@@ -13,13 +13,13 @@ import pathlib
 import time
 from typing import Any
 
+from tritonllm import errors
 from tritonllm.runtime import (
     backend,
     direct,
     engine_leases,
     engine_server,
     engine_token,
-    errors,
     leases,
     logs,
     metric_names,

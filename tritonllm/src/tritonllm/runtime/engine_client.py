@@ -15,7 +15,8 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from tritonllm.runtime import backend, channel, engine_token, errors, requests
+from tritonllm import errors
+from tritonllm.runtime import backend, channel, engine_token, requests
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tritonllm import sampling
-from tritonllm.runtime import backend, channel, engine_token, errors
+from tritonllm import errors, sampling
+from tritonllm.runtime import backend, channel, engine_token
 
 DIRECTORY = "TRITONLLM_RUN_DIRECTORY"
 """Names a private directory that outlives this process; without it the engine makes one of its own."""

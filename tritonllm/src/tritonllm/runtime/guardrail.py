@@ -6,8 +6,8 @@ import json
 import logging
 from typing import Any
 
-from tritonllm import guardrails
-from tritonllm.runtime import errors, logs, screening, wire
+from tritonllm import errors, guardrails
+from tritonllm.runtime import logs, screening, wire
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
-from tritonllm.runtime import engine_token, errors, wire
+from tritonllm import errors
+from tritonllm.runtime import engine_token, wire
 
 TOKEN = "token"
 LEASE = "lease"

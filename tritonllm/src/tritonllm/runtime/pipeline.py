@@ -10,9 +10,9 @@ import sys
 import time
 from typing import Any
 
+from tritonllm import errors, finish_reasons
 from tritonllm.runtime import (
     dispatcher,
-    errors,
     leases,
     logs,
     metric_names,
@@ -26,7 +26,7 @@ from tritonllm.runtime import (
     wire,
 )
 
-OUTCOMES = ("stop", "length", "content_filter", "cancelled", "timeout", *errors.CODES)
+OUTCOMES = (*finish_reasons.MEANINGS, *errors.CODES)
 
 # How long a thread that computes can keep the dispatcher from running.
 _SWITCH_SECONDS = 0.001

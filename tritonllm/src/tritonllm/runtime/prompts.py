@@ -9,7 +9,7 @@ import asyncio
 import concurrent.futures
 from typing import Any
 
-from tritonllm.runtime import errors
+from tritonllm import errors
 
 # A thread switch costs more than the work on anything shorter.
 _INLINE_CHARACTERS = 2000

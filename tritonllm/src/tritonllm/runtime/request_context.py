@@ -10,7 +10,8 @@ import dataclasses
 import json
 from typing import Any
 
-from tritonllm.runtime import answer, backend, errors, requests, screening
+from tritonllm import errors
+from tritonllm.runtime import answer, backend, requests, screening
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

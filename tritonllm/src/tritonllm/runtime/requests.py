@@ -1,25 +1,24 @@
-"""What a caller asked, checked before anything is done: shared by the pipeline and the engine.
+"""Validation of a request, shared by the pipeline, the engine and the client.
 
-Pure: tensors arrive as plain Python values, mistakes leave as `RequestError`s that name their field.
+Pure: input tensors come as plain Python values, and an invalid one raises a `RequestError` that names its field.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import pydantic
 
-from tritonllm import sampling, tensors
-from tritonllm.runtime import errors
+from tritonllm import errors, sampling, tensors, validation_errors
 
-# Twice what a context of a million tokens holds. More would only cost: memory that is shared between Triton
-# and the models, which never shrinks again, and time of everybody else's requests.
+# Twice what a context of a million tokens holds. Longer inputs would only cost shared memory of Triton and the
+# models, which never shrinks again, and delay other requests.
 LONGEST_CHARACTERS = 8 << 20
-_SHOWN_PROBLEMS = 5
+# Describing a problem takes time that other requests wait for.
+_MAX_PROBLEMS = 5
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -43,12 +42,12 @@ class Request:
 
     @property
     def stream(self) -> bool:
-        """Whether the caller wants the answer in pieces."""
+        """Whether the caller asked for a streamed answer."""
         return self.flags.get("stream", False)
 
     @property
     def echo(self) -> bool:
-        """Whether the caller explicitly wants the prompt in front of the answer."""
+        """Whether the caller asked for the prompt in front of the answer."""
         return self.flags.get("exclude_input_in_output") is False
 
     def wants(self, output: str) -> bool:
@@ -61,17 +60,17 @@ def parse(values: Mapping[str, str | bool], parameters: Mapping[str, Any]) -> Re
 
     Args:
         values: the input tensors that were sent, by name.
-        parameters: the request's parameters; without a `sampling_parameters` tensor they are the sampling
+        parameters: the request's parameters. If there is no `sampling_parameters` tensor, these are the sampling
             parameters, as in Triton's vLLM backend.
 
     Raises:
-        RequestError: `invalid_argument`, with the field and what is wrong with it.
+        RequestError: `invalid_argument`, with the field that is invalid and why.
     """
     text, messages = values.get("text_input"), values.get("messages")
     if text is None and messages is None:
         raise _invalid("text_input", "is missing; send `text_input` or `messages`")
     if text is not None and messages is not None:
-        raise _invalid("messages", "can't go with `text_input`; send one of them")
+        raise _invalid("messages", "cannot be combined with `text_input`; send one of them")
     if text == "":
         raise _invalid("text_input", "is empty; send a prompt")
     for field in ("text_input", "messages", "sampling_parameters"):
@@ -87,10 +86,12 @@ def parse(values: Mapping[str, str | bool], parameters: Mapping[str, Any]) -> Re
 
 
 def parse_messages(text: str) -> list[Message]:
-    """Reads a conversation in OpenAI's form: a JSON list of `{"role", "content"}`."""
+    """Reads a conversation in OpenAI's format: a JSON list of `{"role", "content"}` objects."""
     turns = _json("messages", text)
     if not isinstance(turns, list) or not turns:
-        raise _invalid("messages", 'must be a JSON list of turns such as [{"role": "user", "content": "Hi"}]')
+        raise _invalid(
+            "messages", 'must be a JSON list of messages such as [{"role": "user", "content": "Hi"}]'
+        )
     return [_message(f"messages[{index}]", turn) for index, turn in enumerate(turns)]
 
 
@@ -99,14 +100,14 @@ def _message(where: str, turn: Any) -> Message:
         raise _invalid(where, 'must be an object such as {"role": "user", "content": "Hi"}')
     unknown = sorted(turn.keys() - {"role", "content"})
     if unknown:
-        raise _invalid(f"{where}.{unknown[0]}", "is not supported; a turn has `role` and `content`")
+        raise _invalid(f"{where}.{unknown[0]}", "is not supported; a message has `role` and `content`")
     role, content = turn.get("role"), turn.get("content")
     if role not in ROLES:
         raise _invalid(f"{where}.role", f"must be one of {', '.join(ROLES)}")
     if isinstance(content, list):
         content = "".join(_part(f"{where}.content[{index}]", part) for index, part in enumerate(content))
     if not isinstance(content, str):
-        raise _invalid(f"{where}.content", "must be a text")
+        raise _invalid(f"{where}.content", "must be a string")
     _encodable(f"{where}.content", content)
     return {"role": role, "content": content}
 
@@ -119,37 +120,21 @@ def _part(where: str, part: Any) -> str:
         and isinstance(part["text"], str)
     ):
         return part["text"]
-    raise _invalid(where, 'only text is served: {"type": "text", "text": "…"}')
+    raise _invalid(where, 'only text parts are supported: {"type": "text", "text": "…"}')
 
 
 def parse_sampling(values: Mapping[str, Any]) -> sampling.SamplingParameters:
-    """Checks sampling parameters against the ones that are served."""
+    """Checks sampling parameters."""
     try:
         return sampling.SamplingParameters.model_validate(dict(values))
     except pydantic.ValidationError as error:
-        found = error.errors(include_url=False)
-    problems = [_sampling_problem(detail) for detail in found[:_SHOWN_PROBLEMS]]
-    field, _ = problems[0]
-    rest = "; ".join(f"{name} {what}" if name != field else what for name, what in problems)
-    more = len(found) - len(problems)
-    raise _invalid(field, f"{rest}; and {more} more" if more else rest)
-
-
-def _sampling_problem(detail: Any) -> tuple[str, str]:
-    name = str(detail["loc"][0]) if detail["loc"] else ""
-    field = f"sampling_parameters.{name}"
-    if detail["type"] != "extra_forbidden":
-        message = detail["msg"].removeprefix("Input should be ")
-        return field, f"should be {message}, not {_shorten(detail['input'])}"
-    near = difflib.get_close_matches(name, sampling.SamplingParameters.model_fields, n=1)
-    return field, "is not a sampling parameter" + (
-        f"; did you mean `{near[0]}`?" if near else " that is served"
-    )
-
-
-def _shorten(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 40 else text[:37] + "…"
+        (field, message), *others = validation_errors.problems(
+            error, sampling.SamplingParameters, limit=_MAX_PROBLEMS
+        )
+        others = [f"sampling_parameters.{name}: {what}" for name, what in others]
+        more = error.error_count() - _MAX_PROBLEMS
+        others += [f"and {more} more"] if more > 0 else []
+    raise _invalid(f"sampling_parameters.{field}", "; ".join([message, *others]))
 
 
 def _json_object(field: str, text: str) -> dict[str, Any]:
@@ -170,7 +155,7 @@ def _encodable(field: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise _invalid(field, f"has half a surrogate pair at character {error.start}") from None
+        raise _invalid(field, f"has a lone surrogate at character {error.start}") from None
 
 
 def _invalid(field: str, message: str) -> errors.RequestError:

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from tritonllm import api, guardrails
+from tritonllm import api, errors, guardrails
 from tritonllm.render import canonical
-from tritonllm.runtime import errors, requests
+from tritonllm.runtime import requests
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The pipeline's part of an endpoint, as it travels in the model's config, back as typed values."""
+"""The endpoint's settings for the pipeline, read from the model's configuration."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import dataclasses
 import json
 from typing import Any
 
-from tritonllm import api, sampling
-from tritonllm.runtime import errors, requests, screening
+from tritonllm import api, errors, sampling
+from tritonllm.runtime import requests, screening
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the pipeline needs to know of its endpoint, beside the policy."""
+    """What the pipeline needs from its endpoint, besides the policy."""
 
     prompt: api.Prompt
     sampling: api.Sampling
@@ -33,43 +33,43 @@ class Settings:
         )
 
     def admit(self, request: requests.Request, policy: screening.Policy) -> requests.Request:
-        """The request with the endpoint's sampling defaults, if it keeps the endpoint's limits.
+        """Applies the endpoint's sampling defaults and checks its limits.
 
         Raises:
-            RequestError: the request asks for what this endpoint does not give.
+            RequestError: the request exceeds a limit, or requests what the policy forbids.
         """
         if request.characters > self.prompt_characters:
-            # Refused before the input rules read it: a text that can't be answered shall cost nothing.
+            # Before the input rules, so that a prompt that cannot be answered costs nothing.
             raise errors.RequestError(
                 "invalid_argument",
                 "text_input" if request.messages is None else "messages",
-                f"has {request.characters} characters; this endpoint reads {self.prompt_characters} at most",
+                f"has {request.characters} characters; the maximum of this endpoint is {self.prompt_characters}",
             )
         given = self.sampling.defaults.given() | request.sampling.given()
         limit = self.sampling.max_tokens_limit
-        most = given.setdefault("max_tokens", min(sampling.DEFAULT_MAX_TOKENS, limit))
-        if most > limit:
+        max_tokens = given.setdefault("max_tokens", min(sampling.DEFAULT_MAX_TOKENS, limit))
+        if max_tokens > limit:
             raise errors.RequestError(
                 "invalid_argument",
                 "sampling_parameters.max_tokens",
-                f"{most} is over this endpoint's limit of {limit}",
+                f"must be at most {limit} at this endpoint, got {max_tokens}",
             )
         if policy.output and (request.wants("logprobs") or given.get("logprobs") is not None):
             raise errors.RequestError(
                 "invalid_argument",
                 "return_logprobs" if request.wants("logprobs") else "sampling_parameters.logprobs",
-                "this endpoint's output rules forbid log probabilities, which would show the tokens they hide",
+                "cannot be combined with this endpoint's output rules: log probabilities would reveal masked tokens",
             )
         if request.echo and (request.stream or request.messages):
             raise errors.RequestError(
                 "invalid_argument",
                 "exclude_input_in_output",
-                "false needs `text_input`, and `stream` off",
+                "false requires `text_input`, and cannot be combined with `stream`",
             )
         return dataclasses.replace(request, sampling=sampling.SamplingParameters.model_validate(given))
 
     def compose(self, request: requests.Request) -> requests.Request:
-        """The prompt as the engine gets it: in the endpoint's format, with its system turn."""
+        """The request for the engine: in the endpoint's prompt format, with its system message."""
         text, messages = request.text, request.messages
         if self.prompt.format == "Chat" and text is not None:
             text, messages = None, [{"role": "user", "content": text}]

@@ -15,8 +15,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from tritonllm import sampling, simulated_args
-from tritonllm.runtime import backend, errors
+from tritonllm import errors, sampling, simulated_args
+from tritonllm.runtime import backend
 
 TOKEN_CHARACTERS = 4
 

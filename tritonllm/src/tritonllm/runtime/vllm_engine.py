@@ -14,8 +14,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from tritonllm import sampling
-from tritonllm.runtime import backend, die_with_parent, errors, prompts, shared_names, vllm_requests
+from tritonllm import errors, sampling
+from tritonllm.runtime import backend, die_with_parent, prompts, shared_names, vllm_requests
 
 log = logging.getLogger(__name__)
 

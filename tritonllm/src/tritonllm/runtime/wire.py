@@ -10,18 +10,10 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
-from tritonllm.runtime import errors
+from tritonllm import errors
 
 log = logging.getLogger(__name__)
 
-# Names of `pb_utils.TritonError`, which Triton adds to the module only after the models are imported.
-_CODES = {
-    "invalid_argument": "INVALID_ARG",
-    "permission_denied": "UNSUPPORTED",
-    "queue_full": "UNAVAILABLE",
-    "unavailable": "UNAVAILABLE",
-    "cancelled": "CANCELLED",
-}
 # What a request's parameters between pipeline and engine start with.
 PRIVATE = "tritonllm_"
 # A response up to this size is sent together with the mark that ends the request; it fits where others have just been.
@@ -163,7 +155,7 @@ def columns(request: Any) -> dict[str, list[str]]:
 
 def error(problem: errors.RequestError) -> Any:
     """A response that carries a problem; its text starts with the code by which clients tell it apart."""
-    code = getattr(pb_utils.TritonError, _CODES.get(problem.code, "INTERNAL"))
+    code = getattr(pb_utils.TritonError, errors.TABLE[problem.code].triton or "INTERNAL")
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(problem), code))
 
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tritonllm.weights import sizes
+
 if TYPE_CHECKING:
     from tritonllm.weights import sync
 
 # What Kubernetes keeps of a termination message:
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 MOST_BYTES = 4096
-_GB = 1e9
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def line(result: Result) -> str:
     how = "downloaded and verified" if result.published.downloaded else "already complete"
     return (
         f"{result.endpoint}: {result.repo} at {result.published.commit} is {how}"
-        f" ({result.published.size / _GB:.2f} GB in {result.published.directory})"
+        f" ({sizes.readable(result.published.size)} in {result.published.directory})"
     )
 
 

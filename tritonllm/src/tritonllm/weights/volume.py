@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from tritonllm.weights import failures
+from tritonllm.weights import failures, sizes
 
 # What a probe left that was killed is old enough to go by then.
 _PROBE_SECONDS = 3600
@@ -63,7 +63,7 @@ def room(directory: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise failures.DiskFull(
-            f"{what} needs {_readable(needed)} more and {directory} has {_readable(free)} free;"
+            f"{what} needs {sizes.readable(needed)} more and {directory} has {sizes.readable(free)} free;"
             " enlarge the volume, or remove weights that nobody needs: `tritonllm weights gc`"
         )
 
@@ -132,10 +132,6 @@ def _refusal(what: str, error: OSError) -> str:
         f" uid {owner.st_uid}, gid {owner.st_gid}, mode {stat.S_IMODE(owner.st_mode):04o}. On Kubernetes set"
         " `podSecurityContext.fsGroup`; a CSI driver with `fsGroupPolicy: None` needs its own uid option"
     )
-
-
-def _readable(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _seen(path: Path) -> bool:

@@ -81,19 +81,19 @@ def test_a_refused_prompt_has_its_own_exit_code(triton: fake_triton.FakeTriton) 
 def test_a_failure_is_one_line(triton: fake_triton.FakeTriton) -> None:
     result = run("generate", "chta", "Hi", "--url", triton.url)
     assert result.exit_code == 1
-    assert result.stderr.startswith("tritonllm: the server has no model `chta`")
+    assert result.stderr.startswith("tritonllm: the server has no loaded model `chta`")
     assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either a prompt or --prompts FILE"),
-        (["Hi", "--prompts", "x"], "give either a prompt or --prompts FILE"),
-        (["Hi", "--iterations", "2"], "go with --prompts FILE"),
+        ([], "either a prompt or --prompts FILE is required"),
+        (["Hi", "--prompts", "x"], "either a prompt or --prompts FILE is required"),
+        (["Hi", "--iterations", "2"], "require --prompts FILE"),
         (["--prompts", "/nonexistent"], "/nonexistent: No such file or directory"),
         (["Hi", "--url", "ftp://x"], "url: must be like localhost:8001"),
-        (["Hi", "--temperature", "-1"], "sampling_parameters.temperature: should be"),
+        (["Hi", "--temperature", "-1"], "sampling_parameters.temperature: must be"),
         ([""], "text_input: is empty"),
     ],
 )
@@ -129,7 +129,7 @@ def test_results_are_in_the_order_of_the_prompts(triton: fake_triton.FakeTriton,
         "output_tokens": 2,
         "verdicts": [],
     }
-    assert result.stderr.startswith("3 ok (0 of them stopped by a guardrail), 0 failed; 6 tokens in ")
+    assert result.stderr.startswith("3 ok (0 of them blocked by a guardrail), 0 failed; 6 tokens in ")
 
 
 def test_failures_are_results_too(triton: fake_triton.FakeTriton, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_failures_are_results_too(triton: fake_triton.FakeTriton, tmp_path: Path
     assert found[2]["error"] == {"type": "InvalidRequest", "message": "is not UTF-8: bad byte at offset 0"}
     assert found[3]["verdicts"][0]["rule"] == "secret"
     assert "line 2, iteration 0: QueueFull: 5 requests wait\n" in result.stderr
-    assert "2 ok (1 of them stopped by a guardrail), 2 failed" in result.stderr
+    assert "2 ok (1 of them blocked by a guardrail), 2 failed" in result.stderr
 
 
 def test_a_jsonl_file_brings_its_own_parameters(triton: fake_triton.FakeTriton, tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_ctrl_c_at_the_prompt_says_how_to_leave(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("builtins.input", prompt)
     result = run("chat", "chat")
-    assert (result.exit_code, result.stderr) == (0, "\n(Ctrl-D leaves)\n")
+    assert (result.exit_code, result.stderr) == (0, "\n(Ctrl-D exits)\n")
 
 
 @contextlib.contextmanager

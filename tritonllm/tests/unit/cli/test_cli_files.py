@@ -53,7 +53,7 @@ def test_help_comes_at_once() -> None:
         f"\n  {name} " in result.stdout
         for name in ("serve", "validate", "render", "generate", "chat", "guard", "weights")
     )
-    assert "3 stopped by a\n  guardrail" in result.stdout
+    assert "3 blocked by a guardrail" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_every_problem_is_shown_with_file_and_field(endpoint: Path, tmp_path: Pa
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.replace(f"{tmp_path}/", "").splitlines() == [
-        "bad.yaml: spec.pool: must be a text, not 1; put it in quotes",
+        "bad.yaml: spec.pool: must be a string, got 1; put it in quotes",
         "bad.yaml: spec.guardrails: is required",
         "bad.yaml: spec.guardrials: unknown field `guardrials`; did you mean `guardrails`?",
-        "none.yaml: can't be read: No such file or directory",
+        "none.yaml: cannot be read: No such file or directory",
     ]
 
 
@@ -107,7 +107,7 @@ def test_an_unknown_version_of_the_engine_is_a_warning(tmp_path: Path) -> None:
     path.write_text(ENDPOINT.replace("engine: {type: simulated}", "model: {path: m}"))
     result = run("validate", path, "--vllm-version", "0.0.1")
     assert result.exit_code == 0
-    assert result.stderr.startswith("warning: vLLM 0.0.1 has no table here")
+    assert result.stderr.startswith("warning: there is no table for vLLM 0.0.1")
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:
@@ -145,7 +145,7 @@ def test_what_was_not_rendered_is_left_alone(endpoint: Path, tmp_path: Path, wha
         (output / "chat" / "config.pbtxt").write_text('name: "chat"')
     result = run("render", endpoint, "-o", output)
     assert result.exit_code == 2
-    assert "holds something else than a rendered repository" in result.stderr
+    assert "is neither empty nor a rendered repository" in result.stderr
     assert output.read_text() == "mine" if what == "file" else list(snapshot(output)) == ["chat/config.pbtxt"]
 
 

@@ -227,7 +227,10 @@ def test_a_server_that_dies_before_it_answers_is_unreachable(fake: fake_triton.F
 
 def test_an_answer_without_an_end_is_broken(fake: fake_triton.FakeTriton) -> None:
     fake.models["chat"] = after({"text_output": ["a"]})
-    with Client(fake.url) as asker, pytest.raises(client.StreamBroken, match="before the answer was whole"):
+    with (
+        Client(fake.url) as asker,
+        pytest.raises(client.StreamBroken, match="before the answer was complete"),
+    ):
         list(asker.stream("chat", "Hi"))
 
 

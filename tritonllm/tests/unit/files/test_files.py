@@ -85,10 +85,10 @@ def test_every_problem_of_every_file_is_told(tmp_path: Path) -> None:
         files.load(paths)
     assert str(caught.value).replace(f"{tmp_path}/", "").splitlines() == [
         "a.yaml (document 1): metadata.name: must be 1 to 50 lower-case letters, digits and `-`, "
-        'with a letter or digit at both ends, not "A"',
-        "a.yaml (document 2): spec.pool: must be a text, not 1; put it in quotes",
+        'and start and end with a letter or digit; got "A"',
+        "a.yaml (document 2): spec.pool: must be a string, got 1; put it in quotes",
         "b.yaml: is not UTF-8: bad byte at offset 3",
-        "missing.yaml: can't be read: No such file or directory",
+        "missing.yaml: cannot be read: No such file or directory",
     ]
 
 
@@ -100,22 +100,22 @@ def test_two_files_may_not_use_one_name(tmp_path: Path) -> None:
     (problem,) = caught.value.problems
     assert problem.file == str(tmp_path / "b.yaml")
     assert problem.path == "metadata.name"
-    assert f"already in {tmp_path / 'a.yaml'}" in problem.message
+    assert f"already defined in {tmp_path / 'a.yaml'}" in problem.message
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: 1\na: 2\n", 'line 2, column 1: found duplicate key "a"'),
-        ('{"a": {"b": 1, "b": 2}}', "the key `b` is there twice"),
+        ('{"a": {"b": 1, "b": 2}}', "duplicate key `b`"),
         ("a: [1\n", "line 2, column 1: expected ',' or ']'"),
         ("\ta: 1", "line 1, column 1: found character '\\t'"),
         ("a: !!python/name:os.system x", "could not determine a constructor"),
         ("[" * 3000, "is nested too deeply"),
-        ("a: \x00", "can't be read"),
-        ("", "is empty; an endpoint begins with"),
-        ("# nothing\n---\n", "is empty; an endpoint begins with"),
-        ("hello", 'must be a mapping, not "hello"'),
+        ("a: \x00", "cannot be read"),
+        ("", "is empty; an endpoint starts with"),
+        ("# nothing\n---\n", "is empty; an endpoint starts with"),
+        ("hello", 'must be an object, got "hello"'),
     ],
 )
 def test_what_is_no_endpoint_at_all_is_told(text: str, message: str) -> None:
@@ -142,12 +142,12 @@ def test_a_value_that_contains_itself_is_refused() -> None:
         ("sampling: {maxTokensLimits: 5}", "sampling.maxTokensLimits", "did you mean `maxTokensLimit`?"),
         ("sampling: {max_tokens_limit: 5}", "sampling.max_tokens_limit", "did you mean `maxTokensLimit`?"),
         ("sampling: {defaults: {max_token: 5}}", "sampling.defaults.max_token", "did you mean `max_tokens`?"),
-        ("maxQueuedRequests: 5", "maxQueuedRequests", "it belongs in `limits`"),
-        ("zebra: 5", "zebra", "known here: pool, model, engine"),
-        ("limits: {maxConcurrentRequests: 0}", "limits.maxConcurrentRequests", "must be at least 1, not 0"),
-        ("limits: {requestTimeoutSeconds: 0}", "limits.requestTimeoutSeconds", "must be more than 0, not 0"),
-        ("limits: {maxQueuedRequests: ten}", "limits.maxQueuedRequests", 'must be a whole number, not "ten"'),
-        ("limits: {maxQueuedRequests: 1.5}", "limits.maxQueuedRequests", "must be a whole number, not 1.5"),
+        ("maxQueuedRequests: 5", "maxQueuedRequests", "it belongs to `limits`"),
+        ("zebra: 5", "zebra", "known fields: pool, model, engine"),
+        ("limits: {maxConcurrentRequests: 0}", "limits.maxConcurrentRequests", "must be at least 1, got 0"),
+        ("limits: {requestTimeoutSeconds: 0}", "limits.requestTimeoutSeconds", "must be more than 0, got 0"),
+        ("limits: {maxQueuedRequests: ten}", "limits.maxQueuedRequests", 'must be an integer, got "ten"'),
+        ("limits: {maxQueuedRequests: 1.5}", "limits.maxQueuedRequests", "must be an integer, got 1.5"),
         (
             "sampling: {defaults: {temperature: .nan}}",
             "sampling.defaults.temperature",
@@ -156,30 +156,30 @@ def test_a_value_that_contains_itself_is_refused() -> None:
         (
             "sampling: {defaults: {stop: 5}}",
             "sampling.defaults.stop",
-            "must be a list, not 5",
+            "must be a list, got 5",
         ),
-        ("sampling: {defaults: {stop: [5]}}", "sampling.defaults.stop[0]", "must be a text, not 5"),
+        ("sampling: {defaults: {stop: [5]}}", "sampling.defaults.stop[0]", "must be a string, got 5"),
         ("sampling: {defaults: {logit_bias: {a: b}}}", "sampling.defaults.logit_bias.a", "must be a number"),
-        ("prompt: {system: Be kind.}", "prompt", "`system` needs `format: Chat`"),
+        ("prompt: {system: Be kind.}", "prompt", "`system` requires `format: Chat`"),
         ("guardrails:", "guardrails", "is empty; write `guardrails: {}`"),
-        ("guardrails: []", "guardrails", "must be a mapping, not []"),
-        ("guardrails: {input: {}}", "guardrails.input", "must be a list, not {}"),
-        ("guardrails: {input: [5]}", "guardrails.input[0]", "must be a mapping, not 5"),
+        ("guardrails: []", "guardrails", "must be an object, got []"),
+        ("guardrails: {input: {}}", "guardrails.input", "must be a list, got {}"),
+        ("guardrails: {input: [5]}", "guardrails.input[0]", "must be an object, got 5"),
         ("guardrails: {input: [{name: a}]}", "guardrails.input[0].action", "is required"),
         (
             "guardrails: {input: [{name: a, action: Blok, profanity: {}}]}",
             "guardrails.input[0].action",
-            'must be one of `Block`, `Mask`, `Flag`, not "Blok"; did you mean `Block`?',
+            'must be one of `Block`, `Mask`, `Flag`, got "Blok"; did you mean `Block`?',
         ),
         (
             "guardrails: {output: [{name: a, action: Block, phrases: [x]}]}",
             "guardrails.output[0].phrases",
-            "unknown field `phrases`; it belongs in `banned`",
+            "unknown field `phrases`; it belongs to `banned`",
         ),
         (
             "guardrails: {output: [{name: a, action: Block, profanity: }]}",
             "guardrails.output[0]",
-            "needs exactly one of `banned`, `profanity` and `pattern`; `profanity` is there but empty: "
+            "exactly one of `banned`, `profanity` and `pattern` is required; `profanity` is empty: "
             "write `profanity: {}`",
         ),
         (
@@ -190,7 +190,7 @@ def test_a_value_that_contains_itself_is_refused() -> None:
         (
             "guardrails: {output: [{name: a, action: Mask, pattern: {regex: '('}}]}",
             "guardrails.output[0].pattern.regex",
-            "not a regular expression of RE2: missing ): (",
+            "is not a valid RE2 expression: missing ): (",
         ),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_field_that_is_wrong_is_named(fields: str, path: str, message: str) ->
 
 def test_a_key_that_is_no_text_is_named() -> None:
     found = problems(endpoint(spec=SPEC.replace("simulated", "simulated, args: {1: 2}")))
-    assert found == {"spec.engine.args": "the key 1 must be a text; put it in quotes"}
+    assert found == {"spec.engine.args": "the key 1 must be a string; put it in quotes"}
 
 
 def test_a_path_shows_where_in_a_list_of_kubernetes() -> None:
@@ -235,9 +235,9 @@ def test_a_policy_is_a_section_or_a_whole_endpoint(tmp_path: Path, text: str | N
     ("text", "message"),
     [
         ("inptu: []", "inptu: unknown field `inptu`; did you mean `input`?"),
-        ("", "holds 0 documents"),
-        (endpoint("a") + "---\n" + endpoint("b"), "holds 2 documents"),
-        ("kind: List\nitems: []", "holds 0 endpoints"),
+        ("", "contains 0 documents"),
+        (endpoint("a") + "---\n" + endpoint("b"), "contains 2 documents"),
+        ("kind: List\nitems: []", "contains 0 endpoints"),
         (endpoint("A"), "metadata.name: must be"),
         ("a: [", "line 1"),
     ],
@@ -272,7 +272,7 @@ def test_a_directory_stands_for_the_files_in_it(tmp_path: Path) -> None:
 def test_a_directory_without_a_file_says_what_it_should_hold(tmp_path: Path) -> None:
     with pytest.raises(files.Invalid) as caught:
         files.load([tmp_path])
-    assert str(caught.value) == f"{tmp_path}: holds no file that ends in .yaml, .yml, .json"
+    assert str(caught.value) == f"{tmp_path}: contains no .yaml, .yml, .json file"
 
 
 @pytest.mark.parametrize("one_file", [True, False], ids=["a file of it", "the directory"])

@@ -68,30 +68,30 @@ def test_an_argument_of_a_later_version_is_unknown_to_an_earlier_one() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("max_model_len", "8k", 'must be a whole number, not "8k"'),
-        ("max_model_len", 8192.0, "must be a whole number, not 8192.0"),
-        ("max_num_seqs", True, "must be a whole number, not true"),
-        ("gpu_memory_utilization", "0.9", 'must be a number, not "0.9"'),
-        ("gpu_memory_utilization", float("nan"), "must be a number, not NaN"),
-        ("enforce_eager", "true", 'must be true or false, not "true"'),
-        ("enforce_eager", 1, "must be true or false, not 1"),
-        ("seed", None, "must be a whole number, not null"),
-        ("hf_overrides", [], "must be a mapping, not []"),
-        ("cudagraph_capture_sizes", 8, "must be a list, not 8"),
-        ("ignore_patterns", 8, "must be a list or a text, not 8"),
-        ("max_lora_rank", 33, "must be one of 1, 8, 16, 32, 64, 128, 256, 320, 512; not 33"),
-        ("dtype", "fp16", 'must be one of auto, half, float16, bfloat16, float, float32; not "fp16"'),
-        ("gpu_memory_utilization", 0, "must be more than 0 and at most 1, not 0"),
-        ("gpu_memory_utilization", 1.1, "must be more than 0 and at most 1, not 1.1"),
-        ("tensor_parallel_size", 0, "must be at least 1, not 0"),
-        ("max_num_seqs", 0, "must be at least 1, not 0"),
-        ("max_num_seqs", None, "must be a whole number, not null; remove it for the default of 256"),
+        ("max_model_len", "8k", 'must be an integer, got "8k"'),
+        ("max_model_len", 8192.0, "must be an integer, got 8192.0"),
+        ("max_num_seqs", True, "must be an integer, got true"),
+        ("gpu_memory_utilization", "0.9", 'must be a number, got "0.9"'),
+        ("gpu_memory_utilization", float("nan"), "must be a number, got NaN"),
+        ("enforce_eager", "true", 'must be true or false, got "true"'),
+        ("enforce_eager", 1, "must be true or false, got 1"),
+        ("seed", None, "must be an integer, got null"),
+        ("hf_overrides", [], "must be an object, got []"),
+        ("cudagraph_capture_sizes", 8, "must be a list, got 8"),
+        ("ignore_patterns", 8, "must be a list or a string, got 8"),
+        ("max_lora_rank", 33, "must be one of 1, 8, 16, 32, 64, 128, 256, 320, 512; got 33"),
+        ("dtype", "fp16", 'must be one of auto, half, float16, bfloat16, float, float32; got "fp16"'),
+        ("gpu_memory_utilization", 0, "must be more than 0 and at most 1, got 0"),
+        ("gpu_memory_utilization", 1.1, "must be more than 0 and at most 1, got 1.1"),
+        ("tensor_parallel_size", 0, "must be at least 1, got 0"),
+        ("max_num_seqs", 0, "must be at least 1, got 0"),
+        ("max_num_seqs", None, "must be an integer, got null; remove it for the default of 256"),
         (
             "tokenizer",
             "org/name",
-            'must be an absolute path, because an engine downloads nothing; not "org/name"',
+            'must be an absolute path, because the engine runs offline; got "org/name"',
         ),
-        ("runner", "pooling", 'must be auto or generate, because an endpoint generates text; not "pooling"'),
+        ("runner", "pooling", 'must be auto or generate, because an endpoint generates text; got "pooling"'),
     ],
 )
 def test_a_wrong_value_is_told_what_it_must_be(name: str, value: Any, message: str) -> None:
@@ -152,7 +152,9 @@ def test_a_known_version_has_its_own_table(version: str) -> None:
 def test_an_unknown_version_is_checked_as_the_nearest_with_a_warning(version: str, nearest: str) -> None:
     found, warning = engine_args.table(version)
     assert found["version"] == nearest
-    assert warning == f"vLLM {version} has no table here; its arguments were checked as those of {nearest}"
+    assert (
+        warning == f"there is no table for vLLM {version}; its arguments were checked as those of {nearest}"
+    )
 
 
 def test_where_nobody_knows_the_version_the_newest_table_counts() -> None:

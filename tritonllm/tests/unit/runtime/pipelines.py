@@ -13,14 +13,13 @@ import pytest
 
 import fake_backend_utils
 import virtual_time
-from tritonllm import api
+from tritonllm import api, errors
 from tritonllm.render import canonical
 from tritonllm.runtime import (
     backend,
     dispatcher,
     engine_server,
     engine_token,
-    errors,
     request_context,
     requests,
     screening,

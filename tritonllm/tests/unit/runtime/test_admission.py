@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tritonllm.runtime import admission, errors
+from tritonllm import errors
+from tritonllm.runtime import admission
 
 
 class Load:

@@ -310,7 +310,7 @@ def test_a_stream_whose_response_cannot_be_sent_ends_and_stops_the_engine(make: 
 
 
 def test_a_failure_of_the_engine_keeps_its_code_and_field(make: Any) -> None:
-    from tritonllm.runtime import errors
+    from tritonllm import errors
 
     pipeline = make()
     client = pipeline.ask()

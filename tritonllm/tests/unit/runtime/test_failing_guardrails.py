@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tritonllm import guardrails
+from tritonllm import errors, guardrails
 from tritonllm.render import canonical
-from tritonllm.runtime import answer, backend, errors, requests, screening
+from tritonllm.runtime import answer, backend, requests, screening
 
 RULE = {"name": "bird", "banned": {"phrases": ["falcon"]}, "action": "Mask"}
 

@@ -11,7 +11,8 @@ import pytest
 
 import fake_backend_utils
 from fake_backend_utils import InferenceRequest, InferenceResponse, Responses, Sender, Tensor, TritonError
-from tritonllm.runtime import engine_leases, engine_token, errors, leases, wire
+from tritonllm import errors
+from tritonllm.runtime import engine_leases, engine_token, leases, wire
 
 PATH = InferenceResponse([Tensor("text_output", np.array([b"/run/engine.sock"], dtype=np.object_))])
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tritonllm.runtime import errors, prompts
+from tritonllm import errors
+from tritonllm.runtime import prompts
 
 CONTEXT = 1000
 TURN = {"role": "user", "content": "hello there"}

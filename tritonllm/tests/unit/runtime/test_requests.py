@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tritonllm.runtime import errors, requests
+from tritonllm import errors
+from tritonllm.runtime import requests
 
 
 def refused(
@@ -51,14 +52,14 @@ def test_a_conversation_may_hold_its_texts_in_parts() -> None:
     [
         ({}, "text_input", "is missing"),
         ({"text_input": ""}, "text_input", "is empty"),
-        ({"text_input": "a", "messages": "[]"}, "messages", "can't go with"),
-        ({"messages": "[]"}, "messages", "JSON list of turns"),
-        ({"messages": "{}"}, "messages", "JSON list of turns"),
+        ({"text_input": "a", "messages": "[]"}, "messages", "cannot be combined with"),
+        ({"messages": "[]"}, "messages", "JSON list of messages"),
+        ({"messages": "{}"}, "messages", "JSON list of messages"),
         ({"messages": "[{"}, "messages", "is not JSON"),
         ({"messages": "[" * 100_000}, "messages", "is not JSON"),
         (messages("Hi"), "messages[0]", "must be an object"),
         (messages({"role": "king", "content": "Hi"}), "messages[0].role", "must be one of"),
-        (messages({"role": "user"}), "messages[0].content", "must be a text"),
+        (messages({"role": "user"}), "messages[0].content", "must be a string"),
         (
             messages({"role": "user", "content": "a", "tool_calls": []}),
             "messages[0].tool_calls",
@@ -68,7 +69,11 @@ def test_a_conversation_may_hold_its_texts_in_parts() -> None:
         (messages({"role": "user", "content": "\ud800"}), "messages[0].content", "surrogate"),
         ({"text_input": "a", "sampling_parameters": "no"}, "sampling_parameters", "is not JSON"),
         ({"text_input": "a", "sampling_parameters": "[1]"}, "sampling_parameters", "must be a JSON object"),
-        ({"text_input": "a", "sampling_parameters": '{"n": 99}'}, "sampling_parameters.n", "not 99"),
+        (
+            {"text_input": "a", "sampling_parameters": '{"n": 99}'},
+            "sampling_parameters.n",
+            "at most 16, got 99",
+        ),
         ({"text_input": "a", "sampling_parameters": '{"n": "2"}'}, "sampling_parameters.n", "integer"),
         ({"text_input": "a", "sampling_parameters": '{"top_p": NaN}'}, "sampling_parameters.top_p", "finite"),
         (
@@ -79,7 +84,7 @@ def test_a_conversation_may_hold_its_texts_in_parts() -> None:
         (
             {"text_input": "a", "sampling_parameters": '{"prompt_logprobs": 1}'},
             "sampling_parameters.prompt_logprobs",
-            "is not a sampling parameter",
+            "unknown field",
         ),
     ],
 )

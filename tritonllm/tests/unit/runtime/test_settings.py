@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from tritonllm import api
+from tritonllm import api, errors
 from tritonllm.render import canonical
-from tritonllm.runtime import errors, requests, screening, settings
+from tritonllm.runtime import requests, screening, settings
 
 MASK = {"output": [{"name": "x", "banned": {"phrases": ["falcon"]}, "action": "Mask"}]}
 

@@ -1,35 +1,37 @@
-"""Turns pydantic's validation errors into sentences for the person who wrote the file.
+"""Validation errors as sentences: one wording for endpoint files, engine arguments and sampling parameters.
 
-Used by `files`, and so by every command that reads an endpoint and by the operator's conditions. Pure.
+Used by `files`, and so by every command that reads an endpoint and by the operator's conditions; by
+`render.engine_args`; and for each request by `runtime.requests`. Pure.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pydantic
 from pydantic_core import ErrorDetails
 
 PATTERNS = {
-    "^[a-z0-9]": "must be 1 to 50 lower-case letters, digits and `-`, with a letter or digit at both ends",
-    "^[0-9A-Za-z_./-]": "must be 1 to 128 letters, digits and `_`, `.`, `/` and `-`",
+    "^[a-z0-9]": "must be 1 to 50 lower-case letters, digits and `-`, and start and end with a letter or digit",
+    "^[0-9A-Za-z_./-]": "must be 1 to 128 letters, digits, `_`, `.`, `/` and `-`",
     "^[0-9A-Za-z._-]": "must be `organisation/name`, as on the Hugging Face Hub",
-    "^[0-9a-f]": "must be a commit, 40 hexadecimal digits",
+    "^[0-9a-f]": "must be a commit hash of 40 hexadecimal digits",
 }
 _KINDS = {
-    "string_type": "a text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
+    "string_type": "a string",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
     "float_type": "a number",
     "bool_type": "true or false",
     "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
+    "dict_type": "an object",
+    "model_type": "an object",
     "finite_number": "a finite number",
 }
 _BOUNDS = {
@@ -46,36 +48,39 @@ _LENGTHS = {
 }
 
 
-def problems(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> list[tuple[str, str]]:
-    """Every problem of a validation, in the order of the fields.
+def problems(
+    error: pydantic.ValidationError, model: type[pydantic.BaseModel], limit: int | None = None
+) -> list[tuple[str, str]]:
+    """The problems that a validation found, in the order of the fields.
 
     Args:
-        error: what pydantic found.
-        model: what it validated against.
+        error: what pydantic raised.
+        model: the model that it validated.
+        limit: describe at most this many of pydantic's errors; None for all.
 
     Returns:
-        (path, message) pairs; the path is written as in the file, such as `spec.guardrails.input[0].action`.
+        (path, message) pairs; the path is spelled as in the file, such as `spec.guardrails.input[0].action`.
     """
     found: dict[str, list[str]] = {}
-    for detail in error.errors(include_url=False):
+    for detail in itertools.islice(error.errors(include_url=False), limit):
         place = list(_places(detail["loc"], model))
         messages = found.setdefault(_path([part for part, _ in place]), [])
         message = _message(detail, place[-1][1] if place else model)
         if message not in messages:
             messages.append(message)
-    # A field that may be one of several types has one complaint for each.
-    return [(path, ", or ".join(messages)) for path, messages in found.items()]
+    # For a union pydantic reports one error per member.
+    return [(path, "; or ".join(messages)) for path, messages in found.items()]
 
 
 def _places(loc: tuple[str | int, ...], model: type[pydantic.BaseModel]) -> Iterator[tuple[str | int, Any]]:
-    """The parts of a location, each with what holds it, without pydantic's names for the types of a union."""
+    """The parts of a location, each with the type that holds it, without pydantic's names for members of a union."""
     kind: Any = model
     if loc[-1:] == ("[key]",):
         loc = loc[:-2]
     for part in loc:
         members = _members(kind)
         if len(members) > 1 and not any(isinstance(member, _Model) for member in members):
-            # Not a part of the file: the name of the member that pydantic tried.
+            # Not a part of the path: the name of the union member that pydantic tried.
             kind = next((member for member in members if typing.get_origin(member) is list), members[0])
             continue
         holder = members[0]
@@ -87,7 +92,7 @@ _Model = type(pydantic.BaseModel)
 
 
 def _members(kind: Any) -> list[Any]:
-    """The types that a value may have, less None."""
+    """The types that a value can have, without None."""
     while typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
@@ -103,7 +108,7 @@ def _step(holder: Any, part: str | int) -> Any:
 
 
 def fields(model: Any) -> dict[str, Any]:
-    """The fields of a model as a file writes them, with their types."""
+    """The fields of a model under the names that files use, with their types."""
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
@@ -114,64 +119,77 @@ def _message(detail: ErrorDetails, holder: Any) -> str:
     if kind == "extra_forbidden":
         return _unknown(str(detail["loc"][-1]), holder)
     if detail["loc"][-1:] == ("[key]",):
-        return f"the key {_show(given)} must be a text; put it in quotes"
+        return f"the key {show(given)} must be a string; put it in quotes"
     if given is None:
         where = detail["loc"][-1]
         return "is empty; " + (
-            f"write `{where}: {{}}`"
-            if kind == "model_type" and where != "model"
-            else "give it a value or remove it"
+            f"write `{where}: {{}}`" if kind == "model_type" and where != "model" else "set it or remove it"
         )
     if kind in _KINDS:
         quotes = "; put it in quotes" if kind == "string_type" and not isinstance(given, (dict, list)) else ""
-        return f"must be {_KINDS[kind]}, not {_show(given)}{quotes}"
+        return f"must be {_KINDS[kind]}, got {show(given)}{quotes}"
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return f"must be {words} {_show(context[key])}, not {_show(given)}"
+        return f"must be {words} {_bound(context[key])}, got {show(given)}"
     if kind in _LENGTHS:
         key, words, unit = _LENGTHS[kind]
         if not given:
             return "must not be empty"
-        return f"must have {words} {context[key]} {unit}, not {len(given)}"
+        return f"must have {words} {context[key]} {unit}, got {len(given)}"
     if kind == "literal_error":
         return _choice(given, context["expected"])
     if kind == "string_pattern_mismatch":
         expected = next(
             (text for start, text in PATTERNS.items() if context["pattern"].startswith(start)), ""
         )
-        return f"{expected or 'must match ' + context['pattern']}, not {_show(given)}"
+        return f"{expected or 'must match ' + context['pattern']}; got {show(given)}"
     empty = (
         [key for key, value in given.items() if value is None and key != "model"]
         if isinstance(given, dict)
         else []
     )
-    return detail["msg"] + "".join(f"; `{key}` is there but empty: write `{key}: {{}}`" for key in empty)
+    return detail["msg"] + "".join(f"; `{key}` is empty: write `{key}: {{}}`" for key in empty)
 
 
 def _unknown(name: str, holder: Any) -> str:
     known = fields(holder)
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"unknown field `{name}`; did you mean `{near[0]}`?"
+    if near := suggestion(name, known):
+        return f"unknown field `{name}`{near}"
     for field, kind in known.items():
         inner = _members(kind)[0]
         if isinstance(inner, _Model) and name in fields(inner):
-            return f"unknown field `{name}`; it belongs in `{field}`"
-    return f"unknown field `{name}`; known here: {', '.join(known)}"
+            return f"unknown field `{name}`; it belongs to `{field}`"
+    return f"unknown field `{name}`; known fields: {', '.join(known)}"
 
 
 def _choice(given: Any, expected: str) -> str:
     choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
     listed = ", ".join(f"`{choice}`" for choice in choices)
-    near = difflib.get_close_matches(str(given), choices, n=1, cutoff=0.5) if len(choices) > 1 else []
-    hint = f"; did you mean `{near[0]}`?" if near else ""
-    return f"must be {'one of ' if len(choices) > 1 else ''}{listed}, not {_show(given)}{hint}"
+    hint = suggestion(str(given), choices, cutoff=0.5) if len(choices) > 1 else ""
+    return f"must be {'one of ' if len(choices) > 1 else ''}{listed}, got {show(given)}{hint}"
 
 
-def _show(value: Any) -> str:
-    value = int(value) if isinstance(value, float) and value.is_integer() else value
+def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The nearest known name as the end of a message; empty if none is similar.
+
+    Args:
+        name: what was written.
+        known: the names that are valid.
+        cutoff: how similar a name has to be, 0 to 1.
+    """
+    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def show(value: Any) -> str:
+    """A value as JSON, shortened for a message."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _bound(value: float) -> str:
+    # pydantic gives the bounds of a float field as floats: 0.0 for `ge=0`.
+    return show(int(value) if float(value).is_integer() else value)
 
 
 def _path(parts: list[str | int]) -> str:

@@ -1,0 +1,16 @@
+"""Why an answer ended: one table for the models, the client and the documents."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "content_filter", "cancelled", "timeout"]
+
+MEANINGS: dict[FinishReason, str] = {
+    "stop": "The model ended its answer, or generated a stop sequence",
+    "length": "`max_tokens` or the model's context length was reached",
+    "content_filter": "A Block rule matched; `guardrail` names it",
+    "cancelled": "The client disconnected, or the engine aborted the request",
+    "timeout": "`requestTimeoutSeconds` passed; the answer holds the text generated until then",
+}
+"""What each means, for people, without a full stop."""
