@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritonllm import api, guardrails
-from tritonllm.guardrails import phrases, reading, trie
+from tritonllm.guardrails import matcher, phrases, trie
 
 PHRASES = [
     "ass",
@@ -139,7 +139,7 @@ def test_the_finder_passes_over_no_place_where_a_phrase_begins(
     found, _ = quick.advance(text, 0, last=True)
     root = trie.build((trie.normalize(phrase), 0) for phrase in chosen)
     everywhere = {
-        start: reading.walk(root, text, start, words=words, last=True) for start in range(len(text))
+        start: matcher.walk(root, text, start, words=words, last=True) for start in range(len(text))
     }
     assert {span.start: {0: span.end} for span in found} == {
         start: ends for start, ends in everywhere.items() if ends

@@ -10,7 +10,7 @@ from typing import Any
 
 import re2
 
-from tritonllm.guardrails import liveness, spans
+from tritonllm.guardrails import prefixes, spans
 
 LONGEST = 512
 # A program that is too large for RE2's automaton may take milliseconds for each piece of a text.
@@ -96,11 +96,11 @@ def _compile(regex: str) -> Any:
 
 
 def _under_way(regex: str) -> Any:
-    prefixes = liveness.prefixes(regex)
-    if prefixes is None:
+    derived = prefixes.derive(regex)
+    if derived is None:
         return None
     try:
-        compiled = _compile(rf"{prefixes}\z")
+        compiled = _compile(rf"{derived}\z")
     except re2.error:
         return None
     return compiled if compiled.programsize <= _LARGEST_PROGRAM else None

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import ahocorasick_rs
 
-from tritonllm.guardrails import folding, reading, spans, trie
+from tritonllm.guardrails import matcher, normalization, spans, trie
 
 _SPECIAL = "\x7f"
 # What is written `v` or `l` may be read `u` or `i`: one view for both.
@@ -26,11 +26,13 @@ class _View(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
-        folded = folding.fold(char)
-        plain = len(folded) == 1 and folded.isascii() and (folded.isalnum() or folded in folding.SYMBOLS)
-        if plain and folding.letters(char) == folding.letters(folded):
+        folded = normalization.fold(char)
+        plain = (
+            len(folded) == 1 and folded.isascii() and (folded.isalnum() or folded in normalization.SYMBOLS)
+        )
+        if plain and normalization.letters(char) == normalization.letters(folded):
             view = folded.translate(_SWAPS)
-        elif folding.is_gap(char) or _is_sign(char):
+        elif normalization.is_gap(char) or _is_sign(char):
             view = " "
         else:
             view = _SPECIAL
@@ -40,14 +42,16 @@ class _View(dict[int, str]):
 
 def _is_sign(char: str) -> bool:
     """Whether a code point stands for one thing, and that is no letter."""
-    return [[letter.isalnum() for letter, _ in reading] for reading in folding.letters(char)] == [[False]]
+    return [[letter.isalnum() for letter, _ in reading] for reading in normalization.letters(char)] == [
+        [False]
+    ]
 
 
 def _shape(char: str) -> str:
     """What kind of character a view has: a letter, a digit or sign, something special, or none of these."""
     if char.isalpha():
         return "a"
-    if char.isdigit() or char in folding.SYMBOLS:
+    if char.isdigit() or char in normalization.SYMBOLS:
         return "1"
     return "?" if char == _SPECIAL else " "
 
@@ -69,7 +73,7 @@ _SPELLINGS = [
 _MARKS = ahocorasick_rs.AhoCorasick(_DISGUISES + _SPELLINGS)
 
 # A letter three times in a row may be one or two.
-_REPEATS = [letter * reading.SHORTEST_REPEAT for letter in string.ascii_lowercase]
+_REPEATS = [letter * matcher.SHORTEST_REPEAT for letter in string.ascii_lowercase]
 
 
 class Phrases:
@@ -98,8 +102,8 @@ class Phrases:
         found: list[spans.Span] = []
         for start in self._starts(text, position, last):
             try:
-                ends = reading.walk(self._root, text, start, words=self._words, last=last)
-            except trie.Undecided:
+                ends = matcher.walk(self._root, text, start, words=self._words, last=last)
+            except trie.NeedMoreInput:
                 return found, start
             found += [spans.Span(start, end, rule) for rule, end in ends.items()]
         return found, len(text)
@@ -133,7 +137,7 @@ class Phrases:
         for index, start, end in self._finder.find_matches_as_indexes(view, overlapping=True):
             if index < len(_REPEATS):
                 # Some letters share a view.
-                if len({folding.fold(char) for char in text[start - 1 : end - 1]}) == 1:
+                if len({normalization.fold(char) for char in text[start - 1 : end - 1]}) == 1:
                     runs.append(start)
             elif view[start] != " ":
                 runs.append(start)
@@ -150,7 +154,7 @@ class Phrases:
         return places, runs
 
     def _may_begin(self, text: str, place: int) -> bool:
-        inside = place and folding.is_word(text[place]) and folding.is_word(text[place - 1])
+        inside = place and normalization.is_word(text[place]) and normalization.is_word(text[place - 1])
         return not (self._words and inside)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from policies import masked, pattern
 
-from tritonllm.guardrails import liveness, patterns
+from tritonllm.guardrails import patterns, prefixes
 
 
 @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ def test_a_pattern_that_python_reads_otherwise_holds_back_a_window() -> None:
     ],
 )
 def test_what_the_parsers_may_read_differently_has_no_prefixes(regex: str) -> None:
-    assert liveness.prefixes(regex) is None
+    assert prefixes.derive(regex) is None
 
 
 @pytest.mark.parametrize(
     "regex", ["a", "[:=]x", "(?i)key", "(?P<name>a)b?", r"\d{3}[^\w-]", "(a|b)*c", "x{2,}y*?"]
 )
 def test_an_ordinary_pattern_has_prefixes(regex: str) -> None:
-    assert liveness.prefixes(regex) is not None
+    assert prefixes.derive(regex) is not None
 
 
 def test_a_pattern_too_large_to_follow_holds_back_a_window() -> None:

@@ -25,7 +25,7 @@ class _Unknown(Exception):
     pass
 
 
-def prefixes(regex: str) -> str | None:
+def derive(regex: str) -> str | None:
     """A pattern, in RE2's syntax, of all that a match of `regex` may begin with.
 
     Args:
