@@ -1,4 +1,4 @@
-"""Tells whether a text says a phrase from a given place on: the exact half of `phrases`.
+"""Matches the phrases that begin at a position of a text: the exact half of `phrases`.
 
 The walk reads the text as it is, code point by code point, and follows every reading of each: the letter
 itself, a letter it is written for, one more repetition of the letter before, something invisible. It stops
@@ -19,7 +19,7 @@ SHORTEST_REPEAT = 3
 
 
 def walk(root: trie.Node, text: str, start: int, *, words: bool, last: bool) -> dict[int, int]:
-    """Finds the longest phrase of each rule that begins at a place.
+    """Finds the longest phrase of each rule that begins at a position.
 
     Args:
         root: the trie.

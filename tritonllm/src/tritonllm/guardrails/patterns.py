@@ -32,7 +32,7 @@ class Pattern:
 
     def advance(self, text: str, position: int, *, last: bool) -> tuple[list[spans.Span], int]:
         """See `spans.Matcher`."""
-        end = len(text) if last else self._decided(text, position)
+        end = len(text) if last else self._committed(text, position)
         found: list[spans.Span] = []
         while position < end:
             span, position = self._run(text, position, end, found)
@@ -61,8 +61,8 @@ class Pattern:
                 end = max(end, stop)
         return None, end
 
-    def _decided(self, text: str, position: int) -> int:
-        """The first place at which a match may be under way."""
+    def _committed(self, text: str, position: int) -> int:
+        """The first position at which a match may be in progress."""
         earliest = max(position, len(text) - LONGEST)
         if self._under_way is None:
             return earliest
@@ -78,7 +78,7 @@ class Pattern:
         return None, end
 
     def _longest(self, text: str, start: int) -> int | None:
-        """Where the longest match from a place on ends."""
+        """Where the longest match that begins at a position ends."""
         offset = max(0, start - 1)
         # One character more on each side, so that `\b`, `^` and `$` see what is there.
         window = text[offset : start + LONGEST + 1]

@@ -1,4 +1,4 @@
-"""One text on its way out: what is decided leaves, what is not is held back.
+"""A text that arrives in pieces: committed text is released, the rest is held back.
 
 The promise of this package is kept here. Whatever the cutting of the text, what `feed` and `finish` return
 adds up to the same, and nothing of a span that a rule blocks or masks is ever in it.
@@ -50,7 +50,7 @@ class Stream:
         self.verdicts: list[Verdict] = []
         self._rules: Sequence[api.Rule] = policy.rules
         self._matchers: Sequence[spans.Matcher] = policy.matchers
-        # All places count from the beginning of the text; `_text` is what is still needed of it.
+        # Offsets count from the beginning of the text; `_text` is the part that is still needed.
         self._text = ""
         self._offset = 0
         self._released = 0
@@ -60,7 +60,7 @@ class Stream:
 
     @property
     def held(self) -> str:
-        """What has come and is not decided yet."""
+        """The text that has arrived and is not committed yet."""
         return "" if self.blocked else self._text[max(self._released, self._masked) - self._offset :]
 
     def feed(self, chunk: str) -> str:
@@ -77,47 +77,47 @@ class Stream:
             return ""
         self._text += chunk
         offset = self._offset
-        decided = offset + len(self._text)
+        committed = offset + len(self._text)
         for index, matcher in enumerate(self._matchers):
             found, position = matcher.advance(self._text, self._positions[index] - offset, last=last)
             self._positions[index] = position + offset
-            decided = min(decided, position + offset)
+            committed = min(committed, position + offset)
             if found:
                 self._found += [spans.Span(start + offset, end + offset, rule) for start, end, rule in found]
-        released = self._release(decided)
-        # What was decided is dropped, but for what is looked back at.
-        superfluous = decided - context.LOOKBACK - offset
+        released = self._release(committed)
+        # Committed text is dropped, except for what matchers look back at.
+        superfluous = committed - context.LOOKBACK - offset
         if superfluous > 0:
             self._text = self._text[superfluous:]
             self._offset += superfluous
         return released
 
-    def _release(self, decided: int) -> str:
-        """Lets out what lies before the first undecided place, less what is masked."""
+    def _release(self, committed: int) -> str:
+        """Releases the text before the committed offset, without what is masked."""
         if not self._found:
-            return self._take(decided)
+            return self._take(committed)
         self._found.sort(key=lambda span: (span.start, span.rule))
-        due = [span for span in self._found if span.start < decided]
+        due = [span for span in self._found if span.start < committed]
         block = next((span for span in due if self._rules[span.rule].action == "Block"), None)
         if block is not None:
             self.blocked = True
-            decided = block.start
-            due = [span for span in due if span.start <= decided]
+            committed = block.start
+            due = [span for span in due if span.start <= committed]
         pieces: list[str] = []
         for span in due:
             rule = self._rules[span.rule]
             self.verdicts.append(Verdict(rule.name, rule.action, span.start, span.end))
-            if rule.action == "Mask" and span.start < decided:
+            if rule.action == "Mask" and span.start < committed:
                 # What begins inside a mask belongs to it, and only makes it longer.
                 if span.start >= self._masked:
                     pieces += [self._take(span.start), rule.replacement]
                 self._masked = max(self._masked, span.end)
-        pieces.append(self._take(decided))
+        pieces.append(self._take(committed))
         self._found = self._found[len(due) :]
         return "".join(pieces)
 
     def _take(self, end: int) -> str:
-        """The text from what has left up to a place, less what is masked."""
+        """The text from the last released offset up to `end`, without what is masked."""
         start = max(self._released, self._masked) - self._offset
         self._released = end
         return self._text[start : max(start, end - self._offset)]

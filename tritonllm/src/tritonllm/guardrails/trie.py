@@ -1,4 +1,4 @@
-"""Phrases as a trie, built once for a policy: what the walks from a place of a text go along."""
+"""A trie of phrases, built once per policy; `matcher` and `spelled_out` walk it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tritonllm.guardrails import normalization
 
 
 class Node:
-    """A place in the trie.
+    """A node of the trie.
 
     Attributes:
         children: by folded letter; `normalization.GAP` leads to the next word of a phrase.
@@ -54,4 +54,4 @@ def build(phrases: Iterable[tuple[str, int]]) -> Node:
 
 
 class NeedMoreInput(Exception):
-    """The text that has come so far does not tell what it says at a place."""
+    """Only the text that follows tells what is said at a position."""
