@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from tritonllm.guardrails.policy import Policy
 
 
-_BLOCK = 16_384
+# Long texts are judged in blocks of so many characters: one takes milliseconds, also if all of it is disguise.
+BLOCK = 1024
+# More than this held back is searched again only when it has grown by a quarter, so that a match in progress costs
+# in proportion to its length.
+_LONG_MATCH = 1024
+_TRIM = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Stream:
         self._released = 0
         self._masked = 0
         self._positions = [0] * len(self._matchers)
+        # How long the text must be for the next search of each matcher.
+        self._due = [0] * len(self._matchers)
         self._found: list[spans.Span] = []
 
     @property
@@ -64,38 +71,45 @@ class Stream:
         return "" if self.blocked else self._text[max(self._released, self._masked) - self._offset :]
 
     def feed(self, chunk: str) -> str:
-        """Takes more of the text; returns what may leave."""
-        return "".join([self._advance(block, last=False) for block in _blocks(chunk)])
+        """Takes more of the text; returns what can be released."""
+        if len(chunk) <= BLOCK:
+            return self._advance(chunk, last=False)
+        return "".join([self._advance(block, last=False) for block in blocks(chunk)])
 
     def finish(self, chunk: str = "") -> str:
         """Takes the end of the text; returns the rest."""
-        *blocks, end = _blocks(chunk) or [""]
-        return "".join([self._advance(block, last=False) for block in blocks]) + self._advance(end, last=True)
+        *before, end = blocks(chunk)
+        return "".join([self._advance(block, last=False) for block in before]) + self._advance(end, last=True)
 
     def _advance(self, chunk: str, *, last: bool) -> str:
         if self.blocked:
             return ""
-        self._text += chunk
+        text = self._text = self._text + chunk
         offset = self._offset
-        committed = offset + len(self._text)
+        size = committed = offset + len(text)
         for index, matcher in enumerate(self._matchers):
-            found, position = matcher.advance(self._text, self._positions[index] - offset, last=last)
-            self._positions[index] = position + offset
-            committed = min(committed, position + offset)
-            if found:
-                self._found += [spans.Span(start + offset, end + offset, rule) for start, end, rule in found]
-        released = self._release(committed)
+            position = self._positions[index]
+            if last or size >= self._due[index]:
+                found, position = matcher.advance(text, position - offset, last=last)
+                position += offset
+                self._positions[index] = position
+                if size - position > _LONG_MATCH:
+                    self._due[index] = size + (size - position) // 4
+                if found:
+                    self._found += [
+                        spans.Span(start + offset, end + offset, rule) for start, end, rule in found
+                    ]
+            committed = min(committed, position)
+        released = self._release(committed) if self._found else self._take(committed)
         # Committed text is dropped, except for what matchers look back at.
         superfluous = committed - context.LOOKBACK - offset
-        if superfluous > 0:
-            self._text = self._text[superfluous:]
+        if superfluous > _TRIM:
+            self._text = text[superfluous:]
             self._offset += superfluous
         return released
 
     def _release(self, committed: int) -> str:
         """Releases the text before the committed offset, without what is masked."""
-        if not self._found:
-            return self._take(committed)
         self._found.sort(key=lambda span: (span.start, span.rule))
         due = [span for span in self._found if span.start < committed]
         block = next((span for span in due if self._rules[span.rule].action == "Block"), None)
@@ -123,6 +137,6 @@ class Stream:
         return self._text[start : max(start, end - self._offset)]
 
 
-def _blocks(chunk: str) -> list[str]:
-    """A chunk in parts, so that only what is linear in its length grows with it."""
-    return [chunk[start : start + _BLOCK] for start in range(0, len(chunk), _BLOCK)]
+def blocks(text: str) -> list[str]:
+    """A text in parts that are judged one after the other; one empty part if it is empty."""
+    return [text[start : start + BLOCK] for start in range(0, len(text), BLOCK)] or [""]
