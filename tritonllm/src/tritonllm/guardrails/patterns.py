@@ -18,6 +18,9 @@ from tritonllm.guardrails import prefixes, spans
 # what must be followed at once, and less dangerously with Unicode classes.
 _LARGEST_PROGRAM = 1000
 _LARGEST_WITH_CLASSES = 20_000
+# Every match may be searched for up to the end of the text: `a(.*b)?` looks for a `b` behind each `a`. After so many
+# characters, some milliseconds, the caller gets what is found.
+_SEARCHED = 4_000_000
 
 
 class Pattern:
@@ -47,6 +50,7 @@ class Pattern:
         found: list[spans.Span] = []
         # One character before, so that `\b` and `^` see what is there.
         offset = max(0, position - 1)
+        searched = 0
         for match in self._regex.finditer(text[offset:], position - offset):
             start, stop = match.start() + offset, match.end() + offset
             if start >= end:
@@ -54,6 +58,9 @@ class Pattern:
             if stop > start:
                 found.append(spans.Span(start, stop, self._rule))
                 end = max(end, stop)
+            searched += len(text) - start
+            if searched > _SEARCHED:
+                return found, max(stop, start + 1)
         return found, end
 
     def _in_progress(self, text: str, position: int) -> int:

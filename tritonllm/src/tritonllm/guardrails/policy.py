@@ -73,14 +73,10 @@ class Policy:
             The result, as the generator's value; nothing is judged behind a block.
         """
         judged = self.stream()
-        *blocks, last = stream.blocks(text)
         released: list[str] = []
-        for block in blocks:
-            released.append(judged.feed(block))
-            if judged.blocked:
-                break
+        for piece in judged.finish_steps(text):
+            released.append(piece)
             yield
-        released.append(judged.finish(last))
         return Result("".join(released), judged.blocked, judged.verdicts)
 
 

@@ -30,6 +30,6 @@ class Matcher(Protocol):
 
         Returns:
             The matches that begin at or after `position` and before the new committed offset, and that
-            offset.
+            offset. It can be lower than the text would allow, to be called again, if there is much to do.
         """
         ...

@@ -7,7 +7,7 @@ adds up to the same, and nothing of a span that a rule blocks or masks is ever i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tritonllm import api
@@ -78,8 +78,19 @@ class Stream:
 
     def finish(self, chunk: str = "") -> str:
         """Takes the end of the text; returns the rest."""
+        return "".join(self.finish_steps(chunk))
+
+    def finish_steps(self, chunk: str) -> Iterator[str]:
+        """Takes the end of the text, and releases the rest in steps that take some milliseconds each."""
         *before, end = blocks(chunk)
-        return "".join([self._advance(block, last=False) for block in before]) + self._advance(end, last=True)
+        for block in before:
+            yield self._advance(block, last=False)
+            if self.blocked:
+                return
+        yield self._advance(end, last=True)
+        size = self._offset + len(self._text)
+        while not self.blocked and min(self._positions, default=size) < size:
+            yield self._advance("", last=True)
 
     def _advance(self, chunk: str, *, last: bool) -> str:
         if self.blocked:

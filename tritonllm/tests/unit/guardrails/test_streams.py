@@ -129,6 +129,7 @@ def test_a_long_text_can_be_judged_in_steps() -> None:
 
 def test_steps_end_with_a_block() -> None:
     steps = policy(("Block", "stop")).scan_steps("go stop " + "x" * 100_000)
+    next(steps)
     with pytest.raises(StopIteration) as end:
         next(steps)
     assert (end.value.value.text, end.value.value.blocked) == ("go ", True)
