@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritonllm import api, guardrails
-from tritonllm.guardrails import phrases, reading, trie
+from tritonllm.guardrails import matcher, phrases, trie
+from tritonllm.guardrails import stream as streams
 
 PHRASES = [
     "ass",
@@ -139,7 +140,7 @@ def test_the_finder_passes_over_no_place_where_a_phrase_begins(
     found, _ = quick.advance(text, 0, last=True)
     root = trie.build((trie.normalize(phrase), 0) for phrase in chosen)
     everywhere = {
-        start: reading.walk(root, text, start, words=words, last=True) for start in range(len(text))
+        start: matcher.walk(root, text, start, words=words, last=True) for start in range(len(text))
     }
     assert {span.start: {0: span.end} for span in found} == {
         start: ends for start, ends in everywhere.items() if ends
@@ -211,3 +212,48 @@ def test_a_spelled_word_is_judged_alike_however_it_is_cut(
     whole = policy.scan(text)
     assert in_pieces(policy, cut(text, [place]))[0] == whole
     assert in_pieces(policy, list(text))[0] == whole
+
+
+# Few characters, so that every text of some length can be tried: what begins phrases, ends words, and disguises.
+ALPHABETS = [
+    ("as .", 6),
+    ("sgo*", 5),
+    ("as$ ", 5),
+    ("a s1", 5),
+    ("f-u", 6),
+    ("gо o\u200b", 4),
+    ("planb ", 4),
+    ("ab@.", 5),
+]
+EXHAUSTED = [
+    guardrails.compile([rule(0, "Mask", {"banned": {"phrases": phrases, "match": match}})])
+    for phrases in (["ass", "as", "go so", "god", "a s", "fu", "plan b"], ["aas", "sgo", "oog", "u-f", "$$$"])
+    for match in ("Word", "Substring")
+] + [
+    guardrails.compile([rule(0, "Block", {"pattern": {"regex": r"\bas+\b|a@|p+l"}}), rule(1, "Mask", {"profanity": {}})])
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("alphabet", "size"), ALPHABETS)
+@pytest.mark.parametrize("policy", EXHAUSTED)
+def test_every_short_text_is_judged_alike_whole_and_in_pieces(
+    policy: guardrails.Policy, alphabet: str, size: int
+) -> None:
+    for chars in itertools.product(alphabet, repeat=size):
+        text = "".join(chars)
+        whole = policy.scan(text)
+        assert in_pieces(policy, list(text))[0] == whole
+        assert in_pieces(policy, [text[:2], text[2:]])[0] == whole
+
+
+@settings(max_examples=300, deadline=None)
+@given(policies, texts, st.integers(1, 9))
+def test_a_text_in_blocks_is_judged_as_one(policy: guardrails.Policy, text: str, size: int) -> None:
+    whole = policy.scan(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "BLOCK", size)
+        patch.setattr(streams, "_LONG_MATCH", size)
+        patch.setattr(streams, "_TRIM", 0)
+        assert policy.scan(text) == whole
+        assert in_pieces(policy, [text])[0] == whole
+        assert in_pieces(policy, list(text))[0] == whole

@@ -14,8 +14,8 @@ import typer.main
 
 from tritonllm import cli, errors, finish_reasons, serve
 from tritonllm.client import errors as client_errors
-from tritonllm.guardrails import patterns, reading
-from tritonllm.runtime import metric_names
+from tritonllm.guardrails import matcher
+from tritonllm.runtime import dispatcher, engine, engine_client, metric_names, threads
 from tritonllm.serve import triton, watch
 from tritonllm.weights import failures, report
 
@@ -160,15 +160,18 @@ RESTART_MINUTES = RESTARTS["window"].default / 60
 SENTENCES = (
     ("architecture", f"at most {RESTARTS['limit'].default} times in {RESTART_MINUTES:.0f} minutes, with growing"),
     ("architecture", f"connections are closed every {triton.CONNECTION_AGE_SECONDS:.0f} s"),
-    ("architecture", f"the last {patterns.LONGEST} characters are held back"),
-    ("architecture", f"A match of a pattern has at most {patterns.LONGEST} characters"),
-    ("architecture", f"invisible characters (up to {reading.LONGEST_INVISIBLE} in a row)"),
-    ("architecture", f"up to {reading.LONGEST_GAP} spaces, hyphens, quotes"),
+    ("architecture", f"pool has {triton.THREAD_POOL_SIZE} threads"),
+    ("architecture", f"requests that arrive within {engine_client.LEASE_SECONDS:.0f} s share a lease"),
+    ("architecture", f"asked every {dispatcher.CANCELLATION_SECONDS} s whether"),
+    ("architecture", f"stuck for {threads.STALL_SECONDS:.0f} s"),
+    ("architecture", f"no step for {engine.STALL_SECONDS:.0f} s"),
+    ("architecture", f"invisible characters (up to {matcher.LONGEST_INVISIBLE} in a row)"),
+    ("architecture", f"up to {matcher.LONGEST_GAP} spaces, hyphens, quotes"),
     ("operations", f"Allow {serve.STOP_SECONDS:.0f} s more than `--drain-seconds`"),
     ("operations", f"sleep + `--drain-seconds` + {serve.STOP_SECONDS:.0f}."),
     ("operations", f"are told every {triton.CONNECTION_AGE_SECONDS:.0f} s to reconnect"),
     ("operations", f"waits for that up to {LONGEST_CONNECTION:.0f} s"),
-    ("operations", f"restarted {RESTARTS["limit"].default} times within {RESTART_MINUTES:.0f} minutes"),
+    ("operations", f"restarted {RESTARTS['limit'].default} times within {RESTART_MINUTES:.0f} minutes"),
     ("operations", f"in at most {report.MOST_BYTES} bytes"),
 )  # fmt: skip
 

@@ -1,49 +1,49 @@
-"""What stands before a place of a text, as far as it tells what is meant there; asked by the walks."""
+"""The text before a position, as far as it decides what is meant there."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
 
-from tritonllm.guardrails import folding
+from tritonllm.guardrails import normalization
 
-# How far back the place of a match is judged: past all that is invisible, to the letters before.
+# How far back a match looks: past everything invisible, to the letters before.
 LOOKBACK = 80
 
-# Beside the bits of `folding`: that an earlier word of the phrase was meant.
-MEANT_BEFORE = 8
+# Beside the bits of `normalization`: that an earlier word of the phrase was meant.
+PLAUSIBLE_BEFORE = 8
 
 
-def is_meant(how: int, text: str, start: int) -> bool:
+def is_plausible_word(how: int, text: str, start: int) -> bool:
     """Whether letters matched this way make a word: not digits and signs alone, nor another script's word."""
-    kinds = how & ~MEANT_BEFORE
-    if kinds & folding.EXACT or not kinds:
+    kinds = how & ~PLAUSIBLE_BEFORE
+    if kinds & normalization.EXACT or not kinds:
         return True
-    return not kinds & folding.LEET and (how != kinds or _after_latin(text, start))
+    return not kinds & normalization.LEET and (how != kinds or _after_latin(text, start))
 
 
 def before(text: str, start: int) -> str | None:
-    """The last code point before a place that can be seen."""
+    """The last visible code point before a position."""
     return next(_seen_before(text, start), None)
 
 
 def _seen_before(text: str, start: int) -> Iterator[str]:
-    """The code points before a place that can be seen, the last one first."""
+    """The visible code points before a position, the last one first."""
     for index in range(start - 1, max(-1, start - 1 - LOOKBACK), -1):
-        if not folding.is_ignorable(text[index]):
+        if not normalization.is_ignorable(text[index]):
             yield text[index]
 
 
 def _after_latin(text: str, start: int) -> bool:
-    """Whether the last letter before a place is Latin, so that a word of look-alikes is meant to be read as such."""
+    """Whether the last letter before a position is Latin: then a word of look-alikes is read as Latin, too."""
     for char in _seen_before(text, start):
-        if folding.is_word(char) and not char.isdigit():
-            return folding.is_latin(char)
+        if normalization.is_word(char) and not char.isdigit():
+            return normalization.is_latin(char)
     return False
 
 
 def repeats(text: str, start: int, times: int) -> bool:
-    """Whether the letter at a place is what was there so many times just before."""
-    letter = folding.fold(text[start])
+    """Whether the letter at a position is the same as the `times` visible ones before it."""
+    letter = normalization.fold(text[start])
     said = itertools.islice(_seen_before(text, start), times)
-    return [folding.fold(char) for char in said] == [letter] * times
+    return [normalization.fold(char) for char in said] == [letter] * times

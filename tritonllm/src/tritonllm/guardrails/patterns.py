@@ -1,20 +1,26 @@
-"""Finds the matches of one regular expression, in a text that is still arriving.
+"""Finds the matches of one regular expression in a text that is still arriving.
 
-A match is the longest from its place on, the leftmost first, at most `LONGEST` code points long: a longer one
-could only be told by holding back more than that. It is found on the text as it is, unfolded.
+As in RE2's `finditer` with `longest_match`: the leftmost match, the longest one from there, of any length. It is
+found in the text as it is, without normalization. A match in progress is held back until it is decided, however
+long that takes.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import re2
 
-from tritonllm.guardrails import liveness, spans
+from tritonllm.guardrails import prefixes, spans
 
-LONGEST = 512
-# A program that is too large for RE2's automaton may take milliseconds for each piece of a text.
+# A program that is too large for RE2's automaton may take milliseconds for each piece of a text. It grows with
+# what must be followed at once, and less dangerously with Unicode classes.
 _LARGEST_PROGRAM = 1000
+_LARGEST_WITH_CLASSES = 20_000
+# Every match may be searched for up to the end of the text: `a(.*b)?` looks for a `b` behind each `a`. After so many
+# characters, some milliseconds, the caller gets what is found.
+_SEARCHED = 4_000_000
 
 
 class Pattern:
@@ -28,79 +34,70 @@ class Pattern:
     def __init__(self, regex: str, rule: int) -> None:
         self._rule = rule
         self._regex = _compile(regex)
-        self._under_way = _under_way(regex)
+        self._longest = prefixes.longest(regex)
+        self._prefix = _prefix(regex)
+        self._first = _first(self._prefix) if self._prefix else None
 
     def advance(self, text: str, position: int, *, last: bool) -> tuple[list[spans.Span], int]:
         """See `spans.Matcher`."""
-        end = len(text) if last else self._decided(text, position)
+        end = len(text)
+        if self._first and not self._first.search(text, position):
+            return [], end
+        if not last:
+            end = self._in_progress(text, position)
+        if end == position:
+            return [], position
         found: list[spans.Span] = []
-        while position < end:
-            span, position = self._run(text, position, end, found)
-            if span is not None:
-                found.append(span)
-        return found, max(position, end)
-
-    def _run(
-        self, text: str, position: int, end: int, found: list[spans.Span]
-    ) -> tuple[spans.Span | None, int]:
-        """Adds the matches up to one that is too long, and looks for a shorter one there.
-
-        Returns:
-            What it found there, and where to go on.
-        """
         # One character before, so that `\b` and `^` see what is there.
         offset = max(0, position - 1)
+        searched = 0
         for match in self._regex.finditer(text[offset:], position - offset):
             start, stop = match.start() + offset, match.end() + offset
             if start >= end:
                 break
-            if stop - start > LONGEST:
-                return self._next(text, start, min(start + LONGEST, end))
             if stop > start:
                 found.append(spans.Span(start, stop, self._rule))
                 end = max(end, stop)
-        return None, end
+            searched += len(text) - start
+            if searched > _SEARCHED:
+                return found, max(stop, start + 1)
+        return found, end
 
-    def _decided(self, text: str, position: int) -> int:
-        """The first place at which a match may be under way."""
-        earliest = max(position, len(text) - LONGEST)
-        if self._under_way is None:
-            return earliest
-        # It always finds something: a match may begin behind the last character.
-        return earliest + self._under_way.search(text[earliest:]).start()
-
-    def _next(self, text: str, position: int, end: int) -> tuple[spans.Span | None, int]:
-        """The first match that begins before `end`, and where to go on."""
-        for start in range(position, end):
-            stop = self._longest(text, start)
-            if stop is not None:
-                return spans.Span(start, stop, self._rule), stop
-        return None, end
-
-    def _longest(self, text: str, start: int) -> int | None:
-        """Where the longest match from a place on ends."""
-        offset = max(0, start - 1)
-        # One character more on each side, so that `\b`, `^` and `$` see what is there.
-        window = text[offset : start + LONGEST + 1]
-        match = self._regex.match(window, start - offset, start - offset + LONGEST)
-        return None if match is None or match.end() == match.start() else offset + match.end()
+    def _in_progress(self, text: str, position: int) -> int:
+        """The first position at which a match may begin that goes on behind the text."""
+        if self._longest is not None:
+            position = max(position, len(text) - self._longest)
+        if self._prefix is None:
+            return position
+        tail = text[position:]
+        # In bytes, RE2 is spared the translation of offsets. It always finds something, if only the empty end.
+        return position + self._prefix.search(tail.encode() if tail.isascii() else tail).start()
 
 
 def _compile(regex: str) -> Any:
     options = re2.Options()
     options.log_errors = False
     options.longest_match = True
-    # RE2's automaton is a hundred times quicker than what it falls back to when there is no room for it.
+    # RE2's automaton is a hundred times faster than what it falls back to if there is no room for it.
     options.max_mem = 32 << 20
     return re2.compile(regex, options)
 
 
-def _under_way(regex: str) -> Any:
-    prefixes = liveness.prefixes(regex)
-    if prefixes is None:
+def _prefix(regex: str) -> Any:
+    """Matches, at the end of a text, what a match of `regex` may begin with; None if it can't be told."""
+    derived = prefixes.derive(regex)
+    if derived is None:
         return None
     try:
-        compiled = _compile(rf"{prefixes}\z")
+        if _compile(prefixes.without_classes(derived)).programsize > _LARGEST_PROGRAM:
+            return None
+        compiled = _compile(rf"{derived}\z")
     except re2.error:
         return None
-    return compiled if compiled.programsize <= _LARGEST_PROGRAM else None
+    return compiled if compiled.programsize <= _LARGEST_WITH_CLASSES else None
+
+
+def _first(prefix: Any) -> re.Pattern[str]:
+    """Matches every character that may begin a match, in Python's `re`, which is faster on short texts."""
+    chars = "".join(chr(code) for code in range(128) if prefix.fullmatch(chr(code)))
+    return re.compile(f"[{re.escape(chars)}\x80-\U0010ffff]")

@@ -1,63 +1,19 @@
-"""Finds banned phrases and profanity: places where one may begin in C, what it says there letter by letter.
+"""Finds banned phrases and profanity: a search in C for where one may begin, then an exact match from there.
 
-Almost no place of an ordinary text begins a banned phrase. So the text is first reduced to a plain view,
-one character for each of its own, in which an Aho-Corasick automaton and a few fixed marks find every place
-that may; only those are walked. What the finder passes over can be no match: a test holds it against
-walking from everywhere.
+At almost no position of an ordinary text a banned phrase begins. So the text is first reduced to its plain view, in
+which an Aho-Corasick automaton and a few fixed marks find every candidate; `matcher` is asked about those only. It
+can find too many candidates and never too few: a test compares it with matching from everywhere. Most streamed
+text does not even need that search, see `plain_text`.
 """
 
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterable
 
 import ahocorasick_rs
 
-from tritonllm.guardrails import folding, reading, spans, trie
-
-_SPECIAL = "\x7f"
-# What is written `v` or `l` may be read `u` or `i`: one view for both.
-_SWAPS = str.maketrans("vl", "ui")
-
-
-class _View(dict[int, str]):
-    """The plain view of each code point: folded where one character can say it, else marked."""
-
-    def __missing__(self, code: int) -> str:
-        char = chr(code)
-        folded = folding.fold(char)
-        plain = len(folded) == 1 and folded.isascii() and (folded.isalnum() or folded in folding.SYMBOLS)
-        if plain and folding.letters(char) == folding.letters(folded):
-            view = folded.translate(_SWAPS)
-        elif folding.is_gap(char) or _is_sign(char):
-            view = " "
-        else:
-            view = _SPECIAL
-        self[code] = view
-        return view
-
-
-def _is_sign(char: str) -> bool:
-    """Whether a code point stands for one thing, and that is no letter."""
-    return [[letter.isalnum() for letter, _ in reading] for reading in folding.letters(char)] == [[False]]
-
-
-def _shape(char: str) -> str:
-    """What kind of character a view has: a letter, a digit or sign, something special, or none of these."""
-    if char.isalpha():
-        return "a"
-    if char.isdigit() or char in folding.SYMBOLS:
-        return "1"
-    return "?" if char == _SPECIAL else " "
-
-
-# `str.translate` is quickest where no key is missing and all is ASCII.
-_VIEW = _View()
-for _code in range(128):
-    _VIEW[_code]
-_SHAPE = {code: _shape(chr(code)) for code in range(128)}
-_NOT_ASCII = re.compile("[^\x00-\x7f]+")
+from tritonllm.guardrails import matcher, normalization, plain_text, plain_view, spans, trie
 
 # A disguise shows where a letter meets a digit or sign, or in anything special.
 _DISGUISES = ["a1", "1a", "?"]
@@ -67,9 +23,6 @@ _SPELLINGS = [
     f"{first} {second}{behind}" for first in (" a", " 1", "11") for second in "a1?" for behind in " 1"
 ]
 _MARKS = ahocorasick_rs.AhoCorasick(_DISGUISES + _SPELLINGS)
-
-# A letter three times in a row may be one or two.
-_REPEATS = [letter * reading.SHORTEST_REPEAT for letter in string.ascii_lowercase]
 
 
 class Phrases:
@@ -84,80 +37,80 @@ class Phrases:
         normalized = [(trie.normalize(phrase), rule) for phrase, rule in phrases]
         self._words = words
         self._root = trie.build(normalized)
+        runs = [plain_view.first_run(plain_view.of(phrase)) for phrase, _ in normalized]
         keys = _keys((phrase for phrase, _ in normalized), words=words)
         self._following = list(keys.values())
         self._finder = ahocorasick_rs.AhoCorasick(
-            _REPEATS + list(keys), implementation=ahocorasick_rs.Implementation.DFA
+            plain_text.REPEATS + list(keys), implementation=ahocorasick_rs.Implementation.DFA
         )
         # A phrase may begin with what no view tells: itself is looked for, and all that may be written for it.
-        odd = "".join(sorted({phrase[0] for phrase, _ in normalized if not _first_run(_view(phrase))}))
+        odd = "".join(
+            sorted({phrase[0] for (phrase, _), run in zip(normalized, runs, strict=True) if not run})
+        )
         self._odd = re.compile(f"[{re.escape(odd)}\x80-\U0010ffff]") if odd else None
+        self._plain_text = plain_text.PlainText(keys, filter(None, runs), odd, words=words)
 
     def advance(self, text: str, position: int, *, last: bool) -> tuple[list[spans.Span], int]:
         """See `spans.Matcher`."""
+        plain = self._plain_text.search(text, position, last=last)
+        starts, end = plain or (self._starts(text, position, last), len(text))
         found: list[spans.Span] = []
-        for start in self._starts(text, position, last):
+        for start in starts:
             try:
-                ends = reading.walk(self._root, text, start, words=self._words, last=last)
-            except trie.Undecided:
+                ends = matcher.walk(self._root, text, start, words=self._words, last=last)
+            except trie.NeedMoreInput:
                 return found, start
-            found += [spans.Span(start, end, rule) for rule, end in ends.items()]
-        return found, len(text)
+            found += [spans.Span(start, behind, rule) for rule, behind in ends.items()]
+        return found, end
 
     def _starts(self, text: str, position: int, last: bool) -> list[int]:
-        """Every place, from a position on, at which a phrase may begin, in order."""
-        # The spaces stand for what is before and behind, where a word may begin and end.
-        view = f" {_view(text[position:])} "
-        shape = view.translate(_SHAPE)
-        places, runs = self._marked(view, shape, text[position:])
+        """Every position from `position` on at which a phrase may begin, in order."""
+        # The spaces stand for the text before and behind: a word may begin and end there.
+        view = f" {plain_view.of(text[position:])} "
+        shape = view.translate(plain_view.SHAPE)
+        starts, runs = self._marked(view, shape, text[position:])
         if not last:
-            # What the text ends in may yet become anything, as may a letter by itself before a space.
+            # The last run may become anything, as may a letter by itself before a space.
             if shape[-2] != " ":
                 runs.append(len(shape) - 2)
             else:
-                places.add(len(shape) - 3)
+                starts.add(len(shape) - 3)
         end = 0
-        for place in sorted(runs):
-            if place >= end:
-                end = shape.find(" ", place)
-                places.update(range(shape.rfind(" ", 0, place) + 1, end))
+        for start in sorted(runs):
+            if start >= end:
+                end = shape.find(" ", start)
+                starts.update(range(shape.rfind(" ", 0, start) + 1, end))
         if self._odd:
-            places.update(match.start() - position + 1 for match in self._odd.finditer(text, position))
-        found = sorted(place + position - 1 for place in places if 0 < place < len(view) - 1)
-        return [place for place in found if self._may_begin(text, place)]
+            starts.update(match.start() - position + 1 for match in self._odd.finditer(text, position))
+        found = sorted(start + position - 1 for start in starts if 0 < start < len(view) - 1)
+        return [start for start in found if self._may_begin(text, start)]
 
     def _marked(self, view: str, shape: str, text: str) -> tuple[set[int], list[int]]:
-        """The places of a view at which a phrase may begin, and those in runs of which any place may be one."""
-        places: set[int] = set()
+        """The offsets of a view at which a phrase may begin, and offsets of runs in which it may begin anywhere."""
+        starts: set[int] = set()
         runs: list[int] = []
         for index, start, end in self._finder.find_matches_as_indexes(view, overlapping=True):
-            if index < len(_REPEATS):
+            if index < len(plain_text.REPEATS):
                 # Some letters share a view.
-                if len({folding.fold(char) for char in text[start - 1 : end - 1]}) == 1:
+                if len({normalization.fold(char) for char in text[start - 1 : end - 1]}) == 1:
                     runs.append(start)
             elif view[start] != " ":
                 runs.append(start)
             else:
-                following = self._following[index - len(_REPEATS)]
+                following = self._following[index - len(plain_text.REPEATS)]
                 # A digit, a sign and what is special may be any letter.
                 if not following or shape[end : end + 1] != "a" or view[end] in following:
-                    places.add(start + 1)
+                    starts.add(start + 1)
         for index, start, _ in _MARKS.find_matches_as_indexes(shape, overlapping=True):
             if index < len(_DISGUISES):
                 runs.append(start)
             else:
-                places.add(start + 1)
-        return places, runs
+                starts.add(start + 1)
+        return starts, runs
 
-    def _may_begin(self, text: str, place: int) -> bool:
-        inside = place and folding.is_word(text[place]) and folding.is_word(text[place - 1])
+    def _may_begin(self, text: str, start: int) -> bool:
+        inside = start and normalization.is_word(text[start]) and normalization.is_word(text[start - 1])
         return not (self._words and inside)
-
-
-def _view(text: str) -> str:
-    if not text.isascii():
-        text = _NOT_ASCII.sub(lambda match: match[0].translate(_VIEW), text)
-    return text.translate(_VIEW)
 
 
 def _keys(phrases: Iterable[str], *, words: bool) -> dict[str, str]:
@@ -168,17 +121,12 @@ def _keys(phrases: Iterable[str], *, words: bool) -> dict[str, str]:
     """
     following: dict[str, set[str]] = {}
     for phrase in phrases:
-        view = _view(phrase)
-        run = _first_run(view)
+        view = plain_view.of(phrase)
+        run = plain_view.first_run(view)
         # What is special is always found as a disguise.
-        if run and _SPECIAL not in run:
+        if run and plain_view.SPECIAL not in run:
             second = re.match(" ([a-z])", view[len(run) :])
             # Digits and signs alone show no disguise when there are more beside them.
             bounded = words and any(char.isalpha() for char in run)
             following.setdefault(f" {run} " if bounded else run, set()).add(second[1] if second else "")
     return {key: "" if "" in letters else "".join(sorted(letters)) for key, letters in following.items()}
-
-
-def _first_run(view: str) -> str:
-    shape = view.translate(_SHAPE)
-    return view[: f"{shape} ".find(" ")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from tritonllm import api
@@ -48,8 +48,36 @@ class Policy:
 
     def scan(self, text: str) -> Result:
         """Judges a whole text."""
+        steps = self.scan_steps(text)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    def scan_steps(self, text: str) -> Generator[None, None, Result]:
+        """Judges a whole text in steps of a few milliseconds, between which the caller can do other work.
+
+            steps = policy.scan_steps(text)
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    return end.value
+                await asyncio.sleep(0)
+
+        Args:
+            text: of any length.
+
+        Returns:
+            The result, as the generator's value; nothing is judged behind a block.
+        """
         judged = self.stream()
-        return Result(judged.finish(text), judged.blocked, judged.verdicts)
+        released: list[str] = []
+        for piece in judged.finish_steps(text):
+            released.append(piece)
+            yield
+        return Result("".join(released), judged.blocked, judged.verdicts)
 
 
 def compile(rules: Sequence[api.Rule]) -> Policy:

@@ -1,4 +1,4 @@
-"""What matchers agree on: how a match is named, and how a text is read that is still arriving."""
+"""The interface of matchers: a span, and how a text that is still arriving is searched."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 
 class Span(NamedTuple):
-    """A match: from `start` up to `end`, of the rule with this number."""
+    """A match of the rule with this number, from `start` up to `end` (exclusive)."""
 
     start: int
     end: int
@@ -17,18 +17,19 @@ class Matcher(Protocol):
     """Finds the matches of some rules; holds no state of any text."""
 
     def advance(self, text: str, position: int, *, last: bool) -> tuple[list[Span], int]:
-        """Decides as many places of a text as what has come of it allows.
+        """Commits to the matches that begin before an offset which no further input can change.
 
-        What is decided does not depend on how much more had come when it was: that is what makes a stream
-        and a whole text give the same.
+        What is committed does not depend on how much of the text had arrived: that is why a stream and the
+        same text as a whole give the same result.
 
         Args:
-            text: what has come, or its end, with up to `context.LOOKBACK` code points of what was decided
-                before `position`.
-            position: the first place at which it is not decided whether a match begins.
-            last: whether nothing comes after `text`.
+            text: the text that has arrived, or its end, with up to `context.LOOKBACK` code points before
+                `position`.
+            position: the offset committed so far: matches that begin before it are known.
+            last: whether nothing follows `text`.
 
         Returns:
-            The matches that begin at decided places, and the new first undecided place.
+            The matches that begin at or after `position` and before the new committed offset, and that
+            offset. It can be lower than the text would allow, to be called again, if there is much to do.
         """
         ...

@@ -1,4 +1,4 @@
-"""One text on its way out: what is decided leaves, what is not is held back.
+"""A text that arrives in pieces: committed text is released, the rest is held back.
 
 The promise of this package is kept here. Whatever the cutting of the text, what `feed` and `finish` return
 adds up to the same, and nothing of a span that a rule blocks or masks is ever in it.
@@ -7,7 +7,7 @@ adds up to the same, and nothing of a span that a rule blocks or masks is ever i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tritonllm import api
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from tritonllm.guardrails.policy import Policy
 
 
-_BLOCK = 16_384
+# Long texts are judged in blocks of so many characters: one takes milliseconds, also if all of it is disguise.
+BLOCK = 1024
+# More than this held back is searched again only when it has grown by a quarter, so that a match in progress costs
+# in proportion to its length.
+_LONG_MATCH = 1024
+_TRIM = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,79 +55,99 @@ class Stream:
         self.verdicts: list[Verdict] = []
         self._rules: Sequence[api.Rule] = policy.rules
         self._matchers: Sequence[spans.Matcher] = policy.matchers
-        # All places count from the beginning of the text; `_text` is what is still needed of it.
+        # Offsets count from the beginning of the text; `_text` is the part that is still needed.
         self._text = ""
         self._offset = 0
         self._released = 0
         self._masked = 0
         self._positions = [0] * len(self._matchers)
+        # How long the text must be for the next search of each matcher.
+        self._due = [0] * len(self._matchers)
         self._found: list[spans.Span] = []
 
     @property
     def held(self) -> str:
-        """What has come and is not decided yet."""
+        """The text that has arrived and is not committed yet."""
         return "" if self.blocked else self._text[max(self._released, self._masked) - self._offset :]
 
     def feed(self, chunk: str) -> str:
-        """Takes more of the text; returns what may leave."""
-        return "".join([self._advance(block, last=False) for block in _blocks(chunk)])
+        """Takes more of the text; returns what can be released."""
+        if len(chunk) <= BLOCK:
+            return self._advance(chunk, last=False)
+        return "".join([self._advance(block, last=False) for block in blocks(chunk)])
 
     def finish(self, chunk: str = "") -> str:
         """Takes the end of the text; returns the rest."""
-        *blocks, end = _blocks(chunk) or [""]
-        return "".join([self._advance(block, last=False) for block in blocks]) + self._advance(end, last=True)
+        return "".join(self.finish_steps(chunk))
+
+    def finish_steps(self, chunk: str) -> Iterator[str]:
+        """Takes the end of the text, and releases the rest in steps that take some milliseconds each."""
+        *before, end = blocks(chunk)
+        for block in before:
+            yield self._advance(block, last=False)
+            if self.blocked:
+                return
+        yield self._advance(end, last=True)
+        size = self._offset + len(self._text)
+        while not self.blocked and min(self._positions, default=size) < size:
+            yield self._advance("", last=True)
 
     def _advance(self, chunk: str, *, last: bool) -> str:
         if self.blocked:
             return ""
-        self._text += chunk
+        text = self._text = self._text + chunk
         offset = self._offset
-        decided = offset + len(self._text)
+        size = committed = offset + len(text)
         for index, matcher in enumerate(self._matchers):
-            found, position = matcher.advance(self._text, self._positions[index] - offset, last=last)
-            self._positions[index] = position + offset
-            decided = min(decided, position + offset)
-            if found:
-                self._found += [spans.Span(start + offset, end + offset, rule) for start, end, rule in found]
-        released = self._release(decided)
-        # What was decided is dropped, but for what is looked back at.
-        superfluous = decided - context.LOOKBACK - offset
-        if superfluous > 0:
-            self._text = self._text[superfluous:]
+            position = self._positions[index]
+            if last or size >= self._due[index]:
+                found, position = matcher.advance(text, position - offset, last=last)
+                position += offset
+                self._positions[index] = position
+                if size - position > _LONG_MATCH:
+                    self._due[index] = size + (size - position) // 4
+                if found:
+                    self._found += [
+                        spans.Span(start + offset, end + offset, rule) for start, end, rule in found
+                    ]
+            committed = min(committed, position)
+        released = self._release(committed) if self._found else self._take(committed)
+        # Committed text is dropped, except for what matchers look back at.
+        superfluous = committed - context.LOOKBACK - offset
+        if superfluous > _TRIM:
+            self._text = text[superfluous:]
             self._offset += superfluous
         return released
 
-    def _release(self, decided: int) -> str:
-        """Lets out what lies before the first undecided place, less what is masked."""
-        if not self._found:
-            return self._take(decided)
+    def _release(self, committed: int) -> str:
+        """Releases the text before the committed offset, without what is masked."""
         self._found.sort(key=lambda span: (span.start, span.rule))
-        due = [span for span in self._found if span.start < decided]
+        due = [span for span in self._found if span.start < committed]
         block = next((span for span in due if self._rules[span.rule].action == "Block"), None)
         if block is not None:
             self.blocked = True
-            decided = block.start
-            due = [span for span in due if span.start <= decided]
+            committed = block.start
+            due = [span for span in due if span.start <= committed]
         pieces: list[str] = []
         for span in due:
             rule = self._rules[span.rule]
             self.verdicts.append(Verdict(rule.name, rule.action, span.start, span.end))
-            if rule.action == "Mask" and span.start < decided:
+            if rule.action == "Mask" and span.start < committed:
                 # What begins inside a mask belongs to it, and only makes it longer.
                 if span.start >= self._masked:
                     pieces += [self._take(span.start), rule.replacement]
                 self._masked = max(self._masked, span.end)
-        pieces.append(self._take(decided))
+        pieces.append(self._take(committed))
         self._found = self._found[len(due) :]
         return "".join(pieces)
 
     def _take(self, end: int) -> str:
-        """The text from what has left up to a place, less what is masked."""
+        """The text from the last released offset up to `end`, without what is masked."""
         start = max(self._released, self._masked) - self._offset
         self._released = end
         return self._text[start : max(start, end - self._offset)]
 
 
-def _blocks(chunk: str) -> list[str]:
-    """A chunk in parts, so that only what is linear in its length grows with it."""
-    return [chunk[start : start + _BLOCK] for start in range(0, len(chunk), _BLOCK)]
+def blocks(text: str) -> list[str]:
+    """A text in parts that are judged one after the other; one empty part if it is empty."""
+    return [text[start : start + BLOCK] for start in range(0, len(text), BLOCK)] or [""]

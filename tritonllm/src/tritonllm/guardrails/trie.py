@@ -1,17 +1,17 @@
-"""Phrases as a trie, built once for a policy: what the walks from a place of a text go along."""
+"""A trie of phrases, built once per policy; `matcher` and `spelled_out` walk it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tritonllm.guardrails import folding
+from tritonllm.guardrails import normalization
 
 
 class Node:
-    """A place in the trie.
+    """A node of the trie.
 
     Attributes:
-        children: by folded letter; `folding.GAP` leads to the next word of a phrase.
+        children: by folded letter; `normalization.GAP` leads to the next word of a phrase.
         ends: the rules that have a phrase ending here.
         gap: whether it stands between two words of a phrase.
     """
@@ -25,14 +25,16 @@ class Node:
 
 
 def normalize(phrase: str) -> str:
-    """A phrase as the trie holds it: folded, with one `folding.GAP` between its words.
+    """A phrase as the trie holds it: folded, with one `normalization.GAP` between its words.
 
     Stars around it are emphasis, as they are around what is said.
     """
     parts: list[str] = []
     for char in phrase:
-        parts.append(folding.GAP if folding.is_gap(char) and char not in "*" else folding.fold(char))
-    return folding.GAP.join("".join(parts).split()).strip(f"*{folding.GAP}")
+        parts.append(
+            normalization.GAP if normalization.is_gap(char) and char not in "*" else normalization.fold(char)
+        )
+    return normalization.GAP.join("".join(parts).split()).strip(f"*{normalization.GAP}")
 
 
 def build(phrases: Iterable[tuple[str, int]]) -> Node:
@@ -45,11 +47,11 @@ def build(phrases: Iterable[tuple[str, int]]) -> Node:
     for phrase, rule in phrases:
         node = root
         for letter in phrase:
-            node = node.children.setdefault(letter, Node(gap=letter == folding.GAP))
+            node = node.children.setdefault(letter, Node(gap=letter == normalization.GAP))
         if rule not in node.ends:
             node.ends = (*node.ends, rule)
     return root
 
 
-class Undecided(Exception):
-    """The text that has come so far does not tell what it says at a place."""
+class NeedMoreInput(Exception):
+    """Only the text that follows tells what is said at a position."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 
-from tritonllm.guardrails import folding
+from tritonllm.guardrails import normalization
 
 
 @functools.cache
@@ -22,4 +22,4 @@ def profanity() -> tuple[str, ...]:
 
 
 def _is_plain(char: str) -> bool:
-    return folding.is_word(char) or folding.is_gap(char) or char in folding.SYMBOLS
+    return normalization.is_word(char) or normalization.is_gap(char) or char in normalization.SYMBOLS

@@ -37,7 +37,7 @@ _BATCH = 8
 _INLINE_CHARACTERS = 2000
 # Every live request is asked once in this time whether its client is gone, some of them at a time: a round trip to
 # tritonserver each.
-_CANCELLATION_SECONDS = 0.75
+CANCELLATION_SECONDS = 0.75
 _CANCELLATION_BATCH = 8
 _CANCELLATION_BATCHES = 5
 
@@ -247,7 +247,7 @@ class Dispatcher:
         if not self._unchecked:
             self._unchecked.extend(self._live.values())
         batches = max(_CANCELLATION_BATCHES, math.ceil(len(self._live) / _CANCELLATION_BATCH))
-        self._loop.call_later(_CANCELLATION_SECONDS / batches, self._check_cancellations)
+        self._loop.call_later(CANCELLATION_SECONDS / batches, self._check_cancellations)
         batch: list[request_context.RequestContext] = []
         while self._unchecked and len(batch) < _CANCELLATION_BATCH:
             context = self._unchecked.popleft()

@@ -36,7 +36,7 @@ _BACKENDS = {
 }
 _CHECK_SECONDS = 0.5
 # A step takes milliseconds, that of a long prompt on a CPU seconds.
-_STALL_SECONDS = 180.0
+STALL_SECONDS = 180.0
 
 
 class TritonPythonModel:
@@ -106,9 +106,9 @@ class TritonPythonModel:
         self.meter.set(metric_names.ENGINE_RUNNING, stats.running)
         self.meter.set(metric_names.ENGINE_WAITING, stats.waiting)
         self.meter.set(metric_names.ENGINE_KV_CACHE, stats.kv_cache_usage)
-        if self.stall.seconds(stats, time.monotonic()) > _STALL_SECONDS:
+        if self.stall.seconds(stats, time.monotonic()) > STALL_SECONDS:
             threads.fail(
-                f"{stats.running} requests are running, but no step has ended for {_STALL_SECONDS:.0f} s"
+                f"{stats.running} requests are running, but no step has ended for {STALL_SECONDS:.0f} s"
             )
         self.leases.expire(self.server.connected)
         self.events.loop.create_task(self._check_health())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from policies import masked, pattern
+from policies import masked, pattern, rule
 
-from tritonllm.guardrails import liveness, patterns
+from tritonllm import guardrails
+from tritonllm.guardrails import prefixes
 
 
 @pytest.mark.parametrize(
@@ -41,25 +42,38 @@ def test_a_pattern_sees_what_is_around_it_however_the_text_is_cut(regex: str, te
         assert stream.feed(text[:place]) + stream.feed(text[place:]) + stream.finish() == left
 
 
-def test_a_match_is_at_most_its_longest_and_the_next_one_goes_on_from_there() -> None:
-    policy = pattern("a+")
-    ends = [(verdict.start, verdict.end) for verdict in policy.scan("b" + "a" * 1300).verdicts]
-    assert ends == [(1, 513), (513, 1025), (1025, 1301)]
-    assert masked(policy, "b" + "a" * 1300) == "b###"
+@pytest.mark.parametrize("size", [1, 511, 600, 5000, 40_000])
+def test_a_match_can_have_any_length(size: int) -> None:
+    assert masked(pattern("a+"), "b" + "a" * size + "b") == "b#b"
+    assert masked(pattern("<[^>]*>"), f"<{'x' * size}> <y>") == "# #"
+    assert masked(pattern("<.*>"), f"<{'x' * size}<y>") == "#"
 
 
-def test_what_is_longer_than_the_longest_match_is_found_only_where_a_shorter_one_is() -> None:
-    assert masked(pattern("<[^>]*>"), f"<{'x' * 600}> <y>") == f"<{'x' * 600}> #"
-    assert masked(pattern("<.*>"), f"<{'x' * 600}<y>") == f"<{'x' * 91}".replace("x" * 91, "x" * 600) + "#"
+@pytest.mark.parametrize("size", [1200, 1700, 3200, 12_000])
+def test_a_private_key_is_blocked_whatever_its_size(size: int) -> None:
+    key = f"-----BEGIN RSA PRIVATE KEY-----\n{'MIIEow/+' * (size // 8)}\n-----END RSA PRIVATE KEY-----\n"
+    policy = guardrails.compile(
+        [rule("Block", pattern={"regex": r"(?s)-----BEGIN [A-Z ]*KEY-----.+?-----END [A-Z ]*KEY-----"})]
+    )
+    assert policy.scan(f"Here: {key}").blocked
+    assert masked(policy, f"Here: {key}") == "Here: "
 
 
-def test_a_match_as_long_as_may_be_sees_what_is_behind_it() -> None:
-    policy = pattern(r"\b[a-z]+\b")
-    assert masked(policy, "a" * 512 + " b") == "# #"
-    assert masked(policy, "a" * 513 + " b") == "a" * 513 + " #"
+def test_a_token_of_a_thousand_characters_is_masked() -> None:
+    token = f"eyJ{'a' * 33}.eyJ{'b' * 1200}.{'c' * 43}"
+    assert masked(pattern(r"eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+"), f"Bearer {token}, please") == "Bearer #, please"
 
 
-def test_a_match_that_goes_beyond_what_is_decided_is_not_searched_again() -> None:
+def test_a_long_match_in_progress_leaves_when_it_has_come_to_nothing() -> None:
+    stream = pattern(r"<[^>\n]*>").stream()
+    text = "<" + "x" * 3000
+    assert "".join(stream.feed(char) for char in text) == ""
+    assert stream.held == text
+    rest = "\n" + "y" * 1000
+    assert "".join(stream.feed(char) for char in rest) == text + rest
+
+
+def test_a_match_that_is_behind_another_one_is_searched_in_what_is_left() -> None:
     assert masked(pattern(r"\p{L}{7}"), "abcdefg" * 200 + "abc") == "#" * 200 + "abc"
 
 
@@ -71,39 +85,32 @@ def test_only_what_may_become_a_match_is_held() -> None:
     assert stream.feed(" or") == "sk-abcd or"
 
 
-def test_a_pattern_that_python_reads_otherwise_holds_back_a_window() -> None:
-    stream = pattern(r"\p{Greek}x").stream()
-    assert stream.feed("a" * 600) == "a" * 88
-    assert stream.feed("a") == "a"
-    assert len(stream.held) == patterns.LONGEST
-    assert stream.finish() == "a" * patterns.LONGEST
+def test_a_pattern_of_unicode_classes_holds_only_what_may_become_a_match() -> None:
+    stream = pattern(r"[\p{Greek}[:digit:]]+x").stream()
+    assert stream.feed("a" * 600) == "a" * 600
+    assert stream.feed("bα1") == "b"
+    assert stream.feed("b") == "α1b"
+
+
+@pytest.mark.parametrize("regex", [r"\Qa\E+", "(?U)a+b", r"\141+"])
+def test_what_the_parsers_read_differently_has_no_prefixes_and_is_held_to_the_end(regex: str) -> None:
+    assert prefixes.derive(regex) is None
+    stream = pattern(regex).stream()
+    assert stream.feed("x" * 600) == ""
+    assert stream.finish("ab") == "x" * 600 + ("#b" if "b" not in regex else "#")
 
 
 @pytest.mark.parametrize(
-    "regex",
-    [
-        r"\p{L}",
-        "[[:digit:]]",
-        "[a[:alpha:]]",
-        "a{,3}",
-        r"\Qa\E",
-        "(?U)a+",
-        r"\123",
-        "(?i:a)b",
-        "(?i)(?-i:a)b",
-    ],
-)
-def test_what_the_parsers_may_read_differently_has_no_prefixes(regex: str) -> None:
-    assert liveness.prefixes(regex) is None
+    ("regex", "longest"),
+    [("a", 1), ("[:=]x", 2), (r"\d{3}[^\w-]", 4), (r"\p{L}{2,5}x", 6), ("[[:alpha:]]|bcd", 3), ("(?i:a)b", 2),
+     ("a{,3}", 5), (r"\x{200b}a", 2), ("[]a]{2}", 2), ("(a|b)*c", None), ("x{2,}y*?", None), (".*", None)],
+)  # fmt: skip
+def test_an_ordinary_pattern_has_prefixes_and_a_longest_match(regex: str, longest: int | None) -> None:
+    assert prefixes.derive(regex) is not None
+    assert prefixes.longest(regex) == longest
 
 
-@pytest.mark.parametrize(
-    "regex", ["a", "[:=]x", "(?i)key", "(?P<name>a)b?", r"\d{3}[^\w-]", "(a|b)*c", "x{2,}y*?"]
-)
-def test_an_ordinary_pattern_has_prefixes(regex: str) -> None:
-    assert liveness.prefixes(regex) is not None
-
-
-def test_a_pattern_too_large_to_follow_holds_back_a_window() -> None:
+def test_a_pattern_too_large_to_follow_holds_back_its_longest_match() -> None:
     stream = pattern("(?s)b.{100,400}x").stream()
-    assert stream.feed("a" * 600) == "a" * 88
+    assert stream.feed("b" * 600) == "b" * 198
+    assert stream.finish("x") == "b#"

@@ -106,6 +106,35 @@ def test_a_mask_leaves_as_soon_as_its_beginning_is_decided() -> None:
     assert stream.finish() == ""
 
 
+@pytest.mark.parametrize("hidden", ["", "\u200b" * 70])
+@pytest.mark.parametrize("size", [70, 300, 337, 400, 1024, 3000])
+def test_a_long_word_is_one_word_however_it_is_cut(hidden: str, size: int) -> None:
+    text = "x" * size + hidden + "ass"
+    assert masked(banned("ass"), text) == text
+
+
+def test_a_long_text_can_be_judged_in_steps() -> None:
+    steps = banned("falcon").scan_steps("x" * 3000 + " falcon " + "y" * 3000)
+    count = 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result = end.value
+            break
+        count += 1
+    assert count >= 3
+    assert (result.text, result.blocked) == ("x" * 3000 + " # " + "y" * 3000, False)
+
+
+def test_steps_end_with_a_block() -> None:
+    steps = policy(("Block", "stop")).scan_steps("go stop " + "x" * 100_000)
+    next(steps)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert (end.value.value.text, end.value.value.blocked) == ("go ", True)
+
+
 def test_an_empty_policy_lets_everything_through_at_once() -> None:
     stream = guardrails.compile([]).stream()
     assert [stream.feed("fuck"), stream.held, stream.finish()] == ["fuck", "", ""]

@@ -119,7 +119,7 @@ def test_an_engine_with_work_and_no_progress_is_stalled() -> None:
 def test_a_stalled_engine_ends_its_process(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     reasons: list[str] = []
     monkeypatch.setattr(threads, "fail", reasons.append)
-    monkeypatch.setattr(engine, "_STALL_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "STALL_SECONDS", 0.0)
     running = model()
     monkeypatch.setattr(running.backend, "stats", lambda: backend.Stats(running=3, steps=1))
     deadline = time.monotonic() + 5

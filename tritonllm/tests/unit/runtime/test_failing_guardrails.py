@@ -55,7 +55,7 @@ def test_open_an_answer_that_cannot_be_judged_goes_on_with_nothing_lost(
     request = requests.parse({"text_input": "Hi", "stream": True}, {})
     growing.update(update("a fal"))
     pieces = growing.outputs(request, last=False)["text_output"]
-    monkeypatch.setattr(guardrails.Stream, "_release", fails)
+    monkeypatch.setattr(guardrails.Stream, "_take", fails)
     growing.update(update("se"))
     growing.update(update(" one", ends="stop"))
     pieces += growing.outputs(request, last=True)["text_output"]

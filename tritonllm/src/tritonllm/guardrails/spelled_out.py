@@ -1,19 +1,19 @@
-"""Finds phrases spelled letter by letter: `f u c k`, `f.u.c.k`; the second way in which `reading` walks."""
+"""Finds phrases spelled letter by letter: `f u c k`, `f.u.c.k`; the second way in which `matcher` walks."""
 
 from __future__ import annotations
 
-from tritonllm.guardrails import context, folding, trie
+from tritonllm.guardrails import context, normalization, trie
 
 # `g o` is no word yet.
 _SHORTEST = 3
 _BETWEEN = frozenset(" .-_*\u00b7\u2010\u2011\u2013")
 
 _State = tuple[trie.Node, int]
-"""A node, and how its letters were matched (bits of `folding`)."""
+"""A node, and how its letters were matched (bits of `normalization`)."""
 
 
 def walk(root: trie.Node, text: str, start: int, last: bool) -> dict[int, int]:
-    """See `reading.walk`; at word boundaries always."""
+    """See `matcher.walk`; at word boundaries always."""
     if not _may_begin(text, start):
         return {}
     states = {(root, 0)}
@@ -22,20 +22,22 @@ def walk(root: trie.Node, text: str, start: int, last: bool) -> dict[int, int]:
         if index >= size:
             if last:
                 return {}
-            raise trie.Undecided
+            raise trie.NeedMoreInput
         states = _step(states, text[index])
         count += 1
         index += 1
-        ends = {rule for node, how in states if context.is_meant(how, text, start) for rule in node.ends}
+        ends = {
+            rule for node, how in states if context.is_plausible_word(how, text, start) for rule in node.ends
+        }
         if ends and count >= _SHORTEST:
             if index + 2 >= size and not last and (index >= size or _is_between(text[index])):
-                raise trie.Undecided
+                raise trie.NeedMoreInput
             if not _is_letter(text, index) and not _goes_on(text, index):
                 return dict.fromkeys(ends, index)
         if not states:
             return {}
         if index + 1 >= size and not last:
-            raise trie.Undecided
+            raise trie.NeedMoreInput
         if index + 1 >= size or not _is_between(text[index]) or not _may_spell(text[index + 1]):
             return {}
         index += 1
@@ -44,12 +46,12 @@ def walk(root: trie.Node, text: str, start: int, last: bool) -> dict[int, int]:
 def _step(states: set[_State], char: str) -> set[_State]:
     following: set[_State] = set()
     for node, how in states:
-        for letter, kind in (each for reading in folding.letters(char) for each in reading):
+        for letter, kind in (each for reading in normalization.letters(char) for each in reading):
             child = node.children.get(letter)
             if child is not None:
                 following.add((child, how | kind))
-                if folding.GAP in child.children:
-                    following.add((child.children[folding.GAP], how | kind))
+                if normalization.GAP in child.children:
+                    following.add((child.children[normalization.GAP], how | kind))
     return following
 
 
@@ -65,22 +67,22 @@ def _goes_on(text: str, index: int) -> bool:
 
 def _is_between(char: str) -> bool:
     """Whether a code point may stand between the letters of a spelled word."""
-    return char in _BETWEEN or folding.fold(char) in _BETWEEN
+    return char in _BETWEEN or normalization.fold(char) in _BETWEEN
 
 
 def _may_spell(char: str) -> bool:
-    return folding.is_word(char) or char in folding.SYMBOLS
+    return normalization.is_word(char) or char in normalization.SYMBOLS
 
 
 def _is_letter(text: str, index: int) -> bool:
-    return index < len(text) and folding.is_word(text[index])
+    return index < len(text) and normalization.is_word(text[index])
 
 
 def _may_begin(text: str, start: int) -> bool:
     """Whether no spelling is under way; the words `I` and `a` before one are none."""
     if not _may_spell(text[start]) or (start + 1 < len(text) and not _is_between(text[start + 1])):
         return False
-    if start < 2 or not _is_between(text[start - 1]) or not folding.is_word(text[start - 2]):
+    if start < 2 or not _is_between(text[start - 1]) or not normalization.is_word(text[start - 2]):
         return True
-    single = start < 3 or not folding.is_word(text[start - 3])
+    single = start < 3 or not normalization.is_word(text[start - 3])
     return not single or text[start - 2] in "iIaA"

@@ -1,4 +1,4 @@
-"""Tells whether a text says a phrase from a given place on: the exact half of `phrases`.
+"""Matches the phrases that begin at a position of a text: the exact half of `phrases`.
 
 The walk reads the text as it is, code point by code point, and follows every reading of each: the letter
 itself, a letter it is written for, one more repetition of the letter before, something invisible. It stops
@@ -7,7 +7,7 @@ as soon as nothing can come of it, which in ordinary text is after one or two ch
 
 from __future__ import annotations
 
-from tritonllm.guardrails import context, folding, spelling, trie
+from tritonllm.guardrails import context, normalization, spelled_out, trie
 
 # How much of a disguise a match may hold. Without limits a text of nothing but disguise would have to be
 # held back without end.
@@ -19,7 +19,7 @@ SHORTEST_REPEAT = 3
 
 
 def walk(root: trie.Node, text: str, start: int, *, words: bool, last: bool) -> dict[int, int]:
-    """Finds the longest phrase of each rule that begins at a place.
+    """Finds the longest phrase of each rule that begins at a position.
 
     Args:
         root: the trie.
@@ -32,22 +32,22 @@ def walk(root: trie.Node, text: str, start: int, *, words: bool, last: bool) -> 
         By rule, where its longest phrase ends; what is invisible behind it counts as part of it.
 
     Raises:
-        trie.Undecided: what comes next decides.
+        trie.NeedMoreInput: what comes next decides.
     """
-    readings = folding.letters(text[start])
+    readings = normalization.letters(text[start])
     if not readings or not any(letter in root.children for letter, _ in readings[0]):
         return {}
     if words and not _may_begin(text, start):
         return {}
     found = _walk_letters(root, text, start, words, last)
     if words:
-        for rule, end in spelling.walk(root, text, start, last).items():
+        for rule, end in spelled_out.walk(root, text, start, last).items():
             found[rule] = max(end, found.get(rule, 0))
     return found
 
 
 _State = tuple[trie.Node, int, bool]
-"""A node, how its letters were matched (bits of `folding`), and whether the latest letter was repeated."""
+"""A node, how its letters were matched (bits of `normalization`), and whether the latest letter was repeated."""
 
 
 def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: bool) -> dict[int, int]:
@@ -57,8 +57,8 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
     previous, repeats, previous_repeats, invisible, gap = "", 0, 0, 0, 0
     for index in range(start, len(text)):
         char = text[index]
-        is_gap = folding.is_gap(char)
-        readings = folding.letters(char)
+        is_gap = normalization.is_gap(char)
+        readings = normalization.letters(char)
         if not readings and not is_gap:
             invisible += 1
             if invisible > LONGEST_INVISIBLE:
@@ -97,11 +97,11 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
                 node.ends
                 and char != "*"
                 and not (repeated and repeats < SHORTEST_REPEAT)
-                and context.is_meant(how, text, start)
+                and context.is_plausible_word(how, text, start)
             ):
                 ended.update(node.ends)
     if not last:
-        raise trie.Undecided
+        raise trie.NeedMoreInput
     found.update(dict.fromkeys(ended, len(text)))
     return found
 
@@ -112,16 +112,16 @@ def _step_gap(states: set[_State], repeats: int, text: str, start: int) -> set[_
         if node.gap:
             following.add((node, how, False))
         elif (
-            folding.GAP in node.children
+            normalization.GAP in node.children
             and not (repeated and repeats < SHORTEST_REPEAT)
-            and context.is_meant(how, text, start)
+            and context.is_plausible_word(how, text, start)
         ):
-            following.add((node.children[folding.GAP], context.MEANT_BEFORE if how else 0, False))
+            following.add((node.children[normalization.GAP], context.PLAUSIBLE_BEFORE if how else 0, False))
     return following
 
 
 def _step(
-    states: set[_State], reading: folding.Letter, repeats: int, repeats_before: int, may_repeat: bool
+    states: set[_State], reading: normalization.Letter, repeats: int, repeats_before: int, may_repeat: bool
 ) -> set[_State]:
     """Takes one letter: the `repeats`-th of its kind in a row, after `repeats_before` of the letter before."""
     following: set[_State] = set()
@@ -141,14 +141,14 @@ def _step(
 
 def _is_bound(first: str, after: str) -> bool:
     """Whether the code point after a phrase makes it a part of a longer word."""
-    return folding.is_word(after) and not folding.is_unspaced(first)
+    return normalization.is_word(after) and not normalization.is_unspaced(first)
 
 
 def _may_begin(text: str, start: int) -> bool:
     first = text[start]
     if first == "*":
         return False
-    if not folding.is_word(first) and first not in folding.SYMBOLS:
+    if not normalization.is_word(first) and first not in normalization.SYMBOLS:
         return True
     before = context.before(text, start)
-    return before is None or not folding.is_word(before)
+    return before is None or not normalization.is_word(before)

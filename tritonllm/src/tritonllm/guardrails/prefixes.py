@@ -1,0 +1,221 @@
+"""Regular expressions for matches in progress: whether a text that ends here could go on to become a match.
+
+RE2 finds matches but cannot say that one is in progress, which is what a stream must hold back. So from each
+pattern a second one is derived that matches every prefix of its matches. It may match more than that, never less.
+Patterns are read with the standard library's parser; what RE2 alone knows is replaced for it.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+try:
+    from re import _parser  # pyright: ignore[reportAttributeAccessIssue]
+except ImportError:  # It is private to the standard library and may disappear.
+    _parser = None
+
+_LARGEST = 20_000
+# The parser has a large number for no limit.
+_UNLIMITED = 1 << 30
+_UNICODE_CLASS = re.compile(r"\\[pP](?:\{\^?\w+\}|\w)")
+_POSIX_CLASS = re.compile(r"\[:\^?\w+:\]")
+_NUMBER = re.compile(r"\\x\{([0-9A-Fa-f]{1,5})\}")
+# Stand for RE2's classes while Python's parser reads a pattern.
+_STAND_INS = 0xF0000
+
+
+class _Unknown(Exception):
+    pass
+
+
+def derive(regex: str) -> str | None:
+    """A pattern, in RE2's syntax, of everything that a match of `regex` may begin with.
+
+    Args:
+        regex: a pattern that RE2 accepts.
+
+    Returns:
+        The pattern, which also matches the empty text; None if it can't be derived.
+    """
+    try:
+        parsed, classes = _parse(regex)
+        found = _prefix(list(parsed))
+    except (_Unknown, RecursionError):
+        return None
+    for number, known in enumerate(classes):
+        found = found.replace(_char(_STAND_INS + number), known)
+    return ("(?is)" if parsed.state.flags & re.IGNORECASE else "(?s)") + found
+
+
+def longest(regex: str) -> int | None:
+    """The length of the longest match, in characters; None if it has no limit, or the pattern can't be read."""
+    try:
+        parsed, _ = _parse(regex)
+        _, width = parsed.getwidth()
+    except (_Unknown, RecursionError):
+        return None
+    return int(width) if width < _UNLIMITED else None
+
+
+def without_classes(derived: str) -> str:
+    """A derived pattern with one character for each Unicode class: its size tells how much must be followed at once."""
+    return _UNICODE_CLASS.sub("a", derived)
+
+
+def _parse(regex: str) -> tuple[Any, list[str]]:
+    """A parsed pattern, and the classes for which its stand-ins stand.
+
+    Raises:
+        _Unknown: Python's parser can't read it, or reads it otherwise than RE2.
+    """
+    if _parser is None:
+        raise _Unknown
+    readable, classes = _readable(regex)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return _parser.parse(readable), classes
+    except (re.error, Warning, OverflowError):
+        raise _Unknown from None
+
+
+def _readable(regex: str) -> tuple[str, list[str]]:
+    """A pattern of RE2's syntax in Python's, with a stand-in for each class that Python does not know.
+
+    Raises:
+        _Unknown: there is no such pattern.
+    """
+    if any(ord(char) >= _STAND_INS for char in regex):
+        raise _Unknown
+    found: list[str] = []
+    classes: list[str] = []
+    index, in_set = 0, False
+    while index < len(regex):
+        char = regex[index]
+        known = _UNICODE_CLASS.match(regex, index) or (in_set and _POSIX_CLASS.match(regex, index))
+        size = 1
+        if known:
+            found.append(chr(_STAND_INS + len(classes)))
+            classes.append(known[0])
+            size = len(known[0])
+        elif number := _NUMBER.match(regex, index):
+            if int(number[1], 16) >= _STAND_INS:
+                raise _Unknown
+            found.append(re.escape(chr(int(number[1], 16))))
+            size = len(number[0])
+        elif char == "\\":
+            size = 2
+            escape = regex[index : index + 2]
+            # Octal numbers, bytes and quoted text are read otherwise, or not at all.
+            if escape[1:] in "0123456789CQE":
+                raise _Unknown
+            found.append(r"\Z" if escape == r"\z" else escape)
+        elif char == "[" and not in_set:
+            in_set = True
+            # A bracket that closes nothing is one of the set.
+            size = len(re.match(r"\[\^?\]?", regex[index:])[0])  # pyright: ignore[reportOptionalSubscript]
+            found.append(regex[index : index + size])
+        else:
+            in_set = in_set and char != "]"
+            # RE2 knows no repetition without a lower bound.
+            char = r"\{" if not in_set and regex.startswith("{,", index) else char
+            found.append(char)
+        index += size
+    return "".join(found), classes
+
+
+def _prefix(items: list[Any]) -> str:
+    """Every beginning of a sequence, the empty one and the whole among them."""
+    found = ""
+    for item in reversed(items):
+        begun, whole = _item_prefix(item), _whole([item])
+        found = f"(?:{begun}|{whole}{found})" if found else f"(?:{begun}|{whole})"
+        if len(found) > _LARGEST:
+            raise _Unknown
+    return found or "(?:)"
+
+
+def _item_prefix(item: Any) -> str:
+    name, value = str(item[0]), item[1]
+    if name == "SUBPATTERN":
+        return _group(value, _prefix)
+    if name == "BRANCH":
+        return "(?:" + "|".join(_prefix(list(branch)) for branch in value[1]) + ")"
+    if name in ("MAX_REPEAT", "MIN_REPEAT"):
+        inner = list(value[2])
+        most = int(value[1])
+        count = "*" if most > 1000 else f"{{0,{most}}}"
+        if len(inner) == 1 and str(inner[0][0]) in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
+            return f"(?:{_whole(inner)}){count}"
+        return f"(?:{_whole(inner)}){count}{_prefix(inner)}"
+    return "(?:)"
+
+
+def _whole(items: list[Any]) -> str:
+    found = "".join(_item(item) for item in items)
+    if len(found) > _LARGEST:
+        raise _Unknown
+    return found
+
+
+def _item(item: Any) -> str:
+    name, value = str(item[0]), item[1]
+    if name == "LITERAL":
+        return f"[{_char(value)}]" if value >= _STAND_INS else _char(value)
+    if name == "NOT_LITERAL":
+        return f"[^{_char(value)}]"
+    if name == "ANY":
+        return "."
+    if name == "AT":
+        return ""
+    if name == "IN":
+        return _set(value)
+    if name == "SUBPATTERN":
+        return _group(value, _whole)
+    if name == "BRANCH":
+        return "(?:" + "|".join(_whole(list(branch)) for branch in value[1]) + ")"
+    if name in ("MAX_REPEAT", "MIN_REPEAT"):
+        low, high, inner = int(value[0]), int(value[1]), _whole(list(value[2]))
+        count = f"{{{low},{high}}}" if high <= 1000 else f"{{{low},}}"
+        return f"(?:{inner}){count}"
+    raise _Unknown
+
+
+def _group(value: Any, derive_from: Callable[[list[Any]], str]) -> str:
+    _, flags_on, flags_off, items = value
+    flags = "i" if flags_on & re.IGNORECASE else "-i" if flags_off & re.IGNORECASE else ""
+    return f"(?{flags}:{derive_from(list(items))})"
+
+
+def _set(members: list[Any]) -> str:
+    found = ""
+    for member in members:
+        name, value = str(member[0]), member[1]
+        if name == "NEGATE":
+            found += "^"
+        elif name == "LITERAL":
+            found += _char(value)
+        elif name == "RANGE":
+            found += f"{_char(value[0])}-{_char(value[1])}"
+        elif name == "CATEGORY" and str(value) in _CATEGORIES:
+            found += _CATEGORIES[str(value)]
+        else:
+            raise _Unknown
+    return f"[{found}]"
+
+
+def _char(code: int) -> str:
+    return rf"\x{{{code:X}}}"
+
+
+_CATEGORIES = {
+    "CATEGORY_DIGIT": r"\d",
+    "CATEGORY_NOT_DIGIT": r"\D",
+    "CATEGORY_SPACE": r"\s",
+    "CATEGORY_NOT_SPACE": r"\S",
+    "CATEGORY_WORD": r"\w",
+    "CATEGORY_NOT_WORD": r"\W",
+}
