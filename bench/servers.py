@@ -23,7 +23,6 @@ from integration import server
 _START_SECONDS = 600
 _STOP_SECONDS = 60
 _LOG_CHARACTERS = 1500
-_STUB = re.compile(r"/([^/ ]+)/1/model\.py")
 _RULES = r"""
     input: [{name: secrets, banned: {phrases: [project falcon, launch codes]}, action: Block}]
     output:
@@ -149,43 +148,6 @@ def ready_made(text: str) -> Target:
         except (OSError, ValueError, LookupError) as error:
             raise Failure(f"--url {text}: {models} does not list a model: {error}") from None
     return Target(name, "triton" if kind == "triton" else "openai", url, model, int(pid) if pid else None)
-
-
-def cpu_seconds(target: Target) -> dict[str, float]:
-    """CPU time of a server so far, by what its processes do; empty if its process is not known."""
-    used: dict[str, float] = {}
-    if target.pid is None:
-        return used
-    rows: dict[int, tuple[int, str]] = {}
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(target.pid)
-        for process in (root, *root.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                rows[process.pid] = (process.ppid(), " ".join(process.cmdline()))
-                role = roles(rows, "server" if target.kind == "openai" else "supervisor")[process.pid]
-                used[role] = used.get(role, 0.0) + times.user + times.system
-    return used
-
-
-def roles(rows: Mapping[int, tuple[int, str]], first: str) -> dict[int, str]:
-    """What each process does.
-
-    Args:
-        rows: by process id, the parent's id and the command line; parents come before their children.
-        first: what the first process does; `server` for vLLM's own.
-    """
-    found: dict[int, str] = {}
-    for pid, (parent, command) in rows.items():
-        above = found.get(parent)
-        if stub := _STUB.search(command):
-            suffix = stub[1].rpartition("-")[2]
-            found[pid] = suffix if suffix in ("engine", "guardrail") else "pipeline"
-        elif pathlib.PurePath(command.partition(" ")[0]).name == "tritonserver":
-            found[pid] = "tritonserver"
-        else:
-            found[pid] = "core" if above in ("engine", "server", "core") else above or first
-    return found
 
 
 def _flags(args: Mapping[str, Any]) -> list[str]:

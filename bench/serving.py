@@ -28,6 +28,7 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tritonllm" / "tests"))
 
 import models
+import processes
 import report
 import servers
 from client import Client, Failure, Load, Target
@@ -157,12 +158,18 @@ def _turns(
         for target in targets if number % 2 == 0 else targets[::-1]:
             time.sleep(REST_SECONDS)
             client.measure(target, burst)
-            before = servers.cpu_seconds(target)
+            before = _cpu_seconds(target)
             samples = client.measure(target, load)
-            after = servers.cpu_seconds(target)
+            after = _cpu_seconds(target)
             used = {role: seconds - before.get(role, 0.0) for role, seconds in after.items()}
             turns[target.name].append(report.turn(samples, options.tokens, used))
     return turns
+
+
+def _cpu_seconds(target: Target) -> dict[str, float]:
+    if target.pid is None:
+        return {}
+    return processes.cpu_seconds(target.pid, "server" if target.kind == "openai" else "supervisor")
 
 
 def _machine() -> str:
