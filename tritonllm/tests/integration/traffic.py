@@ -36,15 +36,19 @@ _HANGS_SECONDS = 60.0
 # How long a client waits with its next request when the server could not take one.
 _RETRY_SECONDS = 0.2
 _DISCONNECTED = "disconnected"
+# tritonserver, started again, has not loaded the model yet.
+_NOT_LOADED = "not loaded"
 # How a request can end whose processes are killed.
 _INTERRUPTED = {
     *errors.CODES,
     _DISCONNECTED,
+    _NOT_LOADED,
     *(
         kind.__name__
         for kind in (
             client.Cancelled,
             client.EngineFailed,
+            client.ModelNotFound,
             client.ServerFailed,
             client.ServerUnreachable,
             client.StreamBroken,
@@ -226,7 +230,11 @@ def _read(line: bytes, received: _Received) -> None:
     event = json.loads(text) if text else {}
     if "error" in event:
         code, _, _ = event["error"].removeprefix("[").partition("]")
-        received.ends.append(code if code in errors.CODES else f"an error without a code: {code}")
+        if event["error"].startswith("Request for unknown model"):
+            code = _NOT_LOADED
+        elif code not in errors.CODES:
+            code = f"an error without a code: {code}"
+        received.ends.append(code)
         return
     texts = event.get("text_output", "")
     for index, piece in enumerate([texts] if isinstance(texts, str) else texts):
@@ -245,7 +253,8 @@ _EXPECTED = {
     "refused": ("content_filter",),
     "invalid": ("invalid_argument",),
     "too long": ("invalid_argument",),
-    "left": ("left",),
+    # A server that is busy can send the whole answer at once.
+    "left": ("left", "length"),
     "left early": ("left",),
 }
 
