@@ -20,6 +20,9 @@ async def kill_now_and_then(
 ) -> None:
     """Kills a process every so many seconds until it is cancelled, each role as often as the others.
 
+    A server that is not ready is spared: a process that dies while it starts is a model that can't be loaded, which
+    is reported and not tried again.
+
     Args:
         served: the server.
         seconds: between two kills.
@@ -29,14 +32,16 @@ async def kill_now_and_then(
     order: list[str] = []
     while True:
         await asyncio.sleep(seconds)
+        if (await asyncio.to_thread(served.probe, "/readyz"))[0] != 200:
+            continue
         victims: dict[str, list[psutil.Process]] = {}
         for role, process in processes.tree(served.pid, "supervisor"):
             if role in ROLES:
                 victims.setdefault(role, []).append(process)
-        order = order or chance.sample(ROLES, k=len(ROLES))
-        # A role can have no process: while it is healed, or because the engine has no core.
-        for role in [role for role in order if role in victims][:1]:
-            order.remove(role)
+        # A simulated engine has no core.
+        order = [role for role in order if role in victims] or chance.sample(sorted(victims), k=len(victims))
+        if order:
+            role = order.pop()
             with contextlib.suppress(psutil.NoSuchProcess):
                 chance.choice(victims[role]).kill()
                 killed[role] += 1

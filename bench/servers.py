@@ -17,7 +17,8 @@ from typing import Any
 
 import psutil
 
-from client import Failure, Target
+from answer import Failure
+from client import Target
 from integration import server
 
 _START_SECONDS = 600

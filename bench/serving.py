@@ -31,7 +31,8 @@ import models
 import processes
 import report
 import servers
-from client import Client, Failure, Load, Target
+from answer import Failure
+from client import Client, Load, Target
 
 ARGS = {"max_model_len": 512, "max_num_seqs": 128, "enforce_eager": True}
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}

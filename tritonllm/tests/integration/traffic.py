@@ -36,8 +36,9 @@ _HANGS_SECONDS = 60.0
 # How long a client waits with its next request when the server could not take one.
 _RETRY_SECONDS = 0.2
 _DISCONNECTED = "disconnected"
-# tritonserver, started again, has not loaded the model yet.
+# What tritonserver itself answers while a model is not loaded yet, or its process has just died.
 _NOT_LOADED = "not loaded"
+_NOT_LOADED_TEXTS = ("Request for unknown model", "Stub process")
 # How a request can end whose processes are killed.
 _INTERRUPTED = {
     *errors.CODES,
@@ -230,7 +231,7 @@ def _read(line: bytes, received: _Received) -> None:
     event = json.loads(text) if text else {}
     if "error" in event:
         code, _, _ = event["error"].removeprefix("[").partition("]")
-        if event["error"].startswith("Request for unknown model"):
+        if event["error"].startswith(_NOT_LOADED_TEXTS):
             code = _NOT_LOADED
         elif code not in errors.CODES:
             code = f"an error without a code: {code}"

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 import client
+from answer import Answer, Failure
 
 TRITON = client.Target("ours", "triton", "http://127.0.0.1:1/v2/models/tiny/generate_stream")
 OPENAI = client.Target("theirs", "openai", "http://127.0.0.1:1/v1/completions", model="tiny")
@@ -18,9 +19,9 @@ def chunk(event: str) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def answered(*received: bytes) -> client.Answer:
-    async def receive() -> client.Answer:
-        answer = client.Answer()
+def answered(*received: bytes) -> Answer:
+    async def receive() -> Answer:
+        answer = Answer()
         for data in received:
             answer.data_received(data)
         answer.connection_lost(None)
@@ -67,7 +68,7 @@ def test_an_answer_cut_anywhere_is_read_the_same() -> None:
     ],
 )
 def test_an_answer_that_is_not_complete_is_a_failure_with_its_reason(received: bytes, message: str) -> None:
-    with pytest.raises(client.Failure, match=message):
+    with pytest.raises(Failure, match=message):
         answered(received)
 
 
@@ -129,5 +130,5 @@ def test_a_request_that_fails_ends_the_measurement_with_the_servers_name() -> No
     async def answer(writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + chunk('{"error":"[unavailable] not loaded"}'))
 
-    with pytest.raises(client.Failure, match=r"^ours at .*\[unavailable\] not loaded"):
+    with pytest.raises(Failure, match=r"^ours at .*\[unavailable\] not loaded"):
         asyncio.run(measured(answer, client.Load(1, 10, 2, ["dada"])))
