@@ -30,6 +30,7 @@ import kills
 import leaks
 import models
 import processes
+import serve_again
 from integration import server, traffic
 
 # Enough for every process to take what it keeps.
@@ -62,6 +63,7 @@ class Report:
         self.problems: list[str] = []
         self.ends: collections.Counter[tuple[str, str]] = collections.Counter()
         self.killed: collections.Counter[str] = collections.Counter()
+        self.run_again = 0
         self.before: Mapping[str, processes.Usage] = {}
         self.after: Mapping[str, processes.Usage] = {}
         self.shared_memory: list[int] = []
@@ -71,7 +73,8 @@ class Report:
         """Prints tables, and a line for each problem."""
         print(f"{sum(self.ends.values())} requests in {self.seconds:.0f} s")
         if self.killed:
-            print(f"killed: {', '.join(f'{role} {times}' for role, times in sorted(self.killed.items()))}")
+            killed = ", ".join(f"{role} {times}" for role, times in sorted(self.killed.items()))
+            print(f"killed: {killed}; serve gave up and was run again: {self.run_again} times")
         sizes = [size / 2**20 for size in self.shared_memory] or [0.0]
         print(f"shared memory, MiB: {sizes[0]:.1f} first, {sizes[-1]:.1f} last, {max(sizes):.1f} at most")
         print("\n| kind | ended | times |\n|---|---|---|")
@@ -103,9 +106,11 @@ def main() -> None:
         endpoint.write_text(ENDPOINT.format(engine=engine, guardrails=json.dumps(traffic.GUARDRAILS)))
         try:
             # Leaving the block checks that no process and no shared memory stays behind.
-            with server.running([endpoint]) as served:
+            script = None if options.kill_every is None else pathlib.Path(serve_again.__file__)
+            with server.running([endpoint], script=script) as served:
                 watch = leaks.Watch(served)
                 asyncio.run(_drive(served, watch, options, report))
+                report.run_again = served.log.read_text(errors="replace").count(serve_again.AGAIN)
         except AssertionError as error:
             report.problems.append(f"the server: {error}")
     if watch is not None:
