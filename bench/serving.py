@@ -1,188 +1,187 @@
-"""Tokens per second through the whole pipeline, guardrails on, beside vLLM's own server.
+"""Compares the guarded pipeline with vLLM's own OpenAI server: streamed answers over HTTP, the same model, in turns.
 
-Both servers run the same tiny random Llama with the same engine arguments, side by side, and take turns at
-every step, so that the ratio holds when the machine's speed drifts. A model that costs almost nothing per
-token shows what the serving path itself costs.
+    python bench/serving.py [--setup clean|default] [--streams 1,8,32,64,128] [--turns 3]
 
-    python bench/serving.py [--rounds 5] [--steps 1,8,32,64]
+The tiny random Llama costs almost nothing per token, so what is measured is the path around it. Its tokens are
+words, so that answers look like prose to the guardrails. Each turn begins after a rest and an unmeasured burst,
+and every other round has the reverse order.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
+import importlib.metadata
 import json
 import os
 import pathlib
 import platform
-import re
-import statistics
+import random
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-
-import aiohttp
-import httpx
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tritonllm" / "tests"))
 
 import models
-from integration import server
+import processes
+import report
+import servers
+from answer import Failure
+from client import Client, Load, Target
 
-TOKENS = 32
-# A token may be half a character, which is no text yet.
-_NO_TEXT = re.compile(rb'"text(?:_output)?": ?""')
-PROMPT = "tell me about the quick brown fox"
-ARGS = {"max_model_len": 512, "max_num_seqs": 64, "enforce_eager": True}
-SAMPLING = {"max_tokens": TOKENS, "ignore_eos": True, "temperature": 1.0, "seed": 5}
-ENDPOINT = """
-apiVersion: tritonllm.io/v1alpha1
-kind: LLMEndpoint
-metadata: {{name: tiny}}
-spec:
-  pool: bench
-  model: {{path: {path}}}
-  engine: {{type: vllm, args: {args}}}
-  guardrails:
-    input: [{{name: secrets, banned: {{phrases: [project falcon, launch codes]}}, action: Block}}]
-    output:
-      - {{name: language, profanity: {{}}, action: Mask}}
-      - {{name: cards, pattern: {{regex: '(?:\\d[ -]?){{13,16}}'}}, action: Mask}}
-"""
-
-
-class Target:
-    """One of the two servers: how to ask it, and how it answers."""
-
-    def __init__(self, name: str, url: str, body: dict[str, object]) -> None:
-        self.name, self.url, self.body = name, url, json.dumps(body).encode()
-
-    async def ask(self, session: aiohttp.ClientSession) -> float:
-        """Streams one answer; returns the seconds to its first text."""
-        started = time.monotonic()
-        first = 0.0
-        headers = {"Content-Type": "application/json"}
-        async with session.post(self.url, data=self.body, headers=headers) as response:
-            response.raise_for_status()
-            async for line in response.content:
-                if line.startswith(b"data: ") and not _NO_TEXT.search(line):
-                    first = first or time.monotonic() - started
-                    if b'"error":' in line:
-                        raise RuntimeError(line.decode())
-        return first
-
-    async def measure(self, concurrency: int, requests: int) -> tuple[float, float]:
-        """Tokens per second, and the median seconds to the first text."""
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            left = requests
-
-            async def worker() -> list[float]:
-                nonlocal left
-                firsts = []
-                while left > 0:
-                    left -= 1
-                    firsts.append(await self.ask(session))
-                return firsts
-
-            started = time.monotonic()
-            firsts = await asyncio.gather(*(worker() for _ in range(concurrency)))
-            seconds = time.monotonic() - started
-        return requests * TOKENS / seconds, statistics.median(first for worker in firsts for first in worker)
-
-
-@contextlib.contextmanager
-def vllm_server(model: pathlib.Path, log: pathlib.Path) -> Iterator[str]:
-    """vLLM's own OpenAI server with the same engine arguments."""
-    port = server.free_ports(1)[0]
-    flags = [
-        f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}") for key, value in ARGS.items()
-    ]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += [
-        "--served-model-name",
-        "tiny",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--disable-uvicorn-access-log",
-    ]
-    environment = os.environ | {
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-    }
-    with log.open("w") as output:
-        process = subprocess.Popen([*command, *flags], stdout=output, stderr=output, env=environment)
-    try:
-        deadline = time.monotonic() + 180
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200:
-                    break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"vLLM's server did not start; see {log}")
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(60)
+ARGS = {"max_model_len": 512, "max_num_seqs": 128, "enforce_eager": True}
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+# vllm-cpu's workers spin for a second after their last step, also on the cores that the next server needs.
+REST_SECONDS = 1.2
+ANSWERS_PER_STREAM = 4
+LEAST_ANSWERS = 12
+PROMPTS = 256
+GUARDED = {
+    "on": {"tritonllm": True},
+    "off": {"unguarded": False},
+    "both": {"tritonllm": True, "unguarded": False},
+}
 
 
 def main() -> None:
-    """Prints one markdown table."""
+    """Prints a Markdown table of each step as soon as it is measured."""
+    options = _options()
+    try:
+        with contextlib.ExitStack() as stack:
+            targets = _targets(options, stack)
+            client = stack.enter_context(Client(options.client_processes))
+            _compare(targets, client, options)
+    except Failure as error:
+        raise SystemExit(f"serving.py: {error}") from None
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each server at each step")
-    parser.add_argument("--steps", default="1,8,32,64", help="numbers of concurrent streams")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tritonllm-bench-") as name:
-        directory = pathlib.Path(name)
-        model = models.tiny_llama(directory / "tiny")
-        endpoint = directory / "tiny.yaml"
-        endpoint.write_text(ENDPOINT.format(path=model, args=json.dumps(ARGS)))
-        with (
-            vllm_server(model, directory / "vllm.log") as vllm,
-            server.running([endpoint], environment={"VLLM_CPU_KVCACHE_SPACE": "1"}) as ours,
-        ):
-            body = {"text_input": PROMPT, "stream": True, **SAMPLING}
-            targets = [
-                Target("tritonllm", f"{ours.http}/v2/models/tiny/generate_stream", body),
-                Target(
-                    "vllm",
-                    f"{vllm}/v1/completions",
-                    {"model": "tiny", "prompt": PROMPT, "stream": True, **SAMPLING},
-                ),
-            ]
-            report(targets, [int(step) for step in options.steps.split(",")], options.rounds)
-
-
-def report(targets: list[Target], steps: list[int], rounds: int) -> None:
-    """Measures every step, in turns, and prints its row."""
-    print(
-        f"\n{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {TOKENS} tokens a request;"
+    parser.add_argument(
+        "--setup",
+        choices=("clean", "default"),
+        default="clean",
+        help="clean: one process an engine and one thread, as on a GPU; default: what vllm-cpu does by itself",
     )
-    print(f"medians of {rounds} turns each, tokens per second (and milliseconds to the first text)\n")
-    print("| streams | tritonllm, guarded | vLLM's server | ratio | lowest to highest ratio |")
-    print("|---|---|---|---|---|")
-    for step in steps:
-        requests = max(8, step * 6)
-        for target in targets:
-            asyncio.run(target.measure(step, requests))
-        turns = [[asyncio.run(target.measure(step, requests)) for target in targets] for _ in range(rounds)]
-        rates = [statistics.median(turn[index][0] for turn in turns) for index in (0, 1)]
-        firsts = [1000 * statistics.median(turn[index][1] for turn in turns) for index in (0, 1)]
-        ratios = [ours[0] / theirs[0] for ours, theirs in turns]
+    parser.add_argument("--streams", default="1,8,32,64,128", help="requests at a time, step by step")
+    parser.add_argument("--turns", type=int, default=3, help="turns of each server at each step")
+    parser.add_argument("--tokens", type=int, default=64, help="of an answer")
+    parser.add_argument("--prompt-tokens", type=int, default=16, help="words of a prompt")
+    parser.add_argument("--guardrails", choices=tuple(GUARDED), default="on", help="of the pipeline")
+    parser.add_argument("--model", type=pathlib.Path, help="directory of a model in place of the tiny one")
+    parser.add_argument(
+        "--load-format", default="auto", help="of the weights; dummy: random ones that no file holds"
+    )
+    parser.add_argument(
+        "--engine-args", type=json.loads, default={}, metavar="JSON", help="arguments of vLLM, for both"
+    )
+    parser.add_argument(
+        "--url",
+        action="append",
+        default=[],
+        metavar="NAME=KIND=URL[=PID]",
+        help="measures servers that run already; KIND is triton or openai, the last one is the base",
+    )
+    parser.add_argument("--client-processes", type=int, default=1, help="for thousands of texts a second")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also writes the numbers there")
+    options = parser.parse_args()
+    options.streams = [int(step) for step in options.streams.split(",")]
+    return options
+
+
+def _targets(options: argparse.Namespace, stack: contextlib.ExitStack) -> list[Target]:
+    if options.url:
+        return [servers.ready_made(text) for text in options.url]
+    args = {**ARGS, "max_num_seqs": max(ARGS["max_num_seqs"], *options.streams)}
+    environment = dict(ENVIRONMENT)
+    if options.setup == "clean":
+        environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
+        args["distributed_executor_backend"] = "uni"
+    args |= {"load_format": options.load_format, **options.engine_args}
+    directory = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tritonllm-bench-")))
+    model = options.model or models.tiny_llama(directory / "words", words=True)
+    # One after the other: vLLM measures the free memory when it starts.
+    base = stack.enter_context(servers.vllm(model, args, environment, directory / "vllm.log"))
+    guarded = GUARDED[options.guardrails]
+    ours = stack.enter_context(servers.tritonllm(model, args, guarded, environment, directory))
+    return [*ours, base]
+
+
+def _compare(targets: list[Target], client: Client, options: argparse.Namespace) -> None:
+    machine = _machine()
+    setup = "servers that run already" if options.url else options.setup
+    document: dict[str, Any] = {
+        "setup": setup,
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": machine,
+        "steps": [],
+    }
+    print(f"{machine}. Set-up: {setup}; {options.tokens} tokens an answer; medians of {options.turns} turns.")
+    if client.refused:
         print(
-            f"| {step} | {rates[0]:.0f} ({firsts[0]:.0f}) | {rates[1]:.0f} ({firsts[1]:.0f}) "
-            f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |",
-            flush=True,
+            f"The client has no real-time priority ({client.refused}), so it can be late on a busy machine."
         )
+    print(f"\n{report.HEAD}", flush=True)
+    *others, base = targets
+    guardrails = not options.url and options.guardrails == "both"
+    for streams in options.streams:
+        turns = _turns(targets, client, streams, options)
+        for target in others:
+            document["steps"].append(
+                report.step(streams, target.name, turns[target.name], base.name, turns[base.name])
+            )
+            print(report.row(streams, target.name, turns[target.name], turns[base.name]))
+        print(report.row(streams, base.name, turns[base.name]), flush=True)
+        if guardrails:
+            step = report.step(streams, "tritonllm", turns["tritonllm"], "unguarded", turns["unguarded"])
+            document["steps"].append(step)
+            print(report.ratio_row(step), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(document, indent=1))
+
+
+def _turns(
+    targets: list[Target], client: Client, streams: int, options: argparse.Namespace
+) -> dict[str, list[report.Turn]]:
+    rng, words = random.Random(streams), models.vocabulary()
+    prompts = [" ".join(rng.choices(words, k=options.prompt_tokens)) for _ in range(PROMPTS)]
+    burst = Load(streams, streams, options.tokens, prompts)
+    load = Load(streams, max(LEAST_ANSWERS, ANSWERS_PER_STREAM * streams), options.tokens, prompts)
+    turns: dict[str, list[report.Turn]] = {target.name: [] for target in targets}
+    for number in range(options.turns):
+        for target in targets if number % 2 == 0 else targets[::-1]:
+            time.sleep(REST_SECONDS)
+            client.measure(target, burst)
+            before = _cpu_seconds(target)
+            samples = client.measure(target, load)
+            after = _cpu_seconds(target)
+            used = {role: seconds - before.get(role, 0.0) for role, seconds in after.items()}
+            turns[target.name].append(report.turn(samples, options.tokens, used))
+    return turns
+
+
+def _cpu_seconds(target: Target) -> dict[str, float]:
+    if target.pid is None:
+        return {}
+    return processes.cpu_seconds(target.pid, "server" if target.kind == "openai" else "supervisor")
+
+
+def _machine() -> str:
+    parts = [platform.machine(), f"{os.cpu_count()} cores", f"Python {platform.python_version()}"]
+    for name in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            parts.append(f"vLLM {importlib.metadata.version(name)}")
+    if shutil.which("nvidia-smi"):
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        parts += subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    return ", ".join(parts)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tokenizers
 
 # Enough English for a few hundred merges; what the model says is noise whatever the text.
 _TEXT = """
@@ -14,6 +19,10 @@ nine, ten, and so on. The weather is fine today, the train is late again, and no
 are. Please write it down, say it twice, and send it to all of us before the end of the week. Thank you!
 """
 
+# Special tokens, and all tokens with them.
+_SPECIAL = ("<s>", "</s>")
+_SIZE = 768
+
 _CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if loop.index0 and messages[loop.index0 - 1]['role'] == message['role'] %}"
@@ -23,13 +32,17 @@ _CHAT_TEMPLATE = (
 )
 
 
-def tiny_llama(directory: Path, *, chat_template: bool = True, context: int = 2048) -> Path:
+def tiny_llama(
+    directory: Path, *, chat_template: bool = True, context: int = 2048, words: bool = False
+) -> Path:
     """Makes a Llama of 0.65 million random parameters, the same ones every time.
 
     Args:
         directory: where to; made when missing, left alone when the model is there.
         chat_template: whether the tokenizer has one. Its own refuses two turns of one role in a row.
         context: the most tokens of prompt and answer.
+        words: whether each token is one of `vocabulary()`, so that answers look like prose to guardrails.
+            Otherwise tokens are bytes and pieces of English words, and answers are noise.
 
     Returns:
         The directory, ready to be served.
@@ -40,9 +53,9 @@ def tiny_llama(directory: Path, *, chat_template: bool = True, context: int = 20
     import transformers
 
     directory.mkdir(parents=True, exist_ok=True)
-    vocabulary = _tokenizer(directory, _CHAT_TEMPLATE if chat_template else None)
+    make_tokenizer = _word_tokenizer if words else _tokenizer
     config = transformers.LlamaConfig(
-        vocab_size=vocabulary,
+        vocab_size=make_tokenizer(directory, _CHAT_TEMPLATE if chat_template else None),
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=3,
@@ -61,22 +74,47 @@ def tiny_llama(directory: Path, *, chat_template: bool = True, context: int = 20
     return directory
 
 
+def vocabulary() -> list[str]:
+    """The pronounceable words of a model with `words`, none of them an English one."""
+    syllables = [consonant + vowel for consonant in "dflmnrtvz" for vowel in "aeio"]
+    # A stride without a common divisor mixes their beginnings.
+    every = ["".join(parts) for parts in itertools.product(syllables, repeat=3)]
+    return [every[61 * number % len(every)] for number in range(_SIZE - len(_SPECIAL))]
+
+
 def _tokenizer(directory: Path, chat_template: str | None) -> int:
     """Writes a byte-level BPE tokenizer, in which any text comes back as it was. Returns its size."""
     import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
 
-    special = ["<s>", "</s>"]
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=768,
-        special_tokens=special,
+        vocab_size=_SIZE,
+        special_tokens=list(_SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator([_TEXT], trainer)
+    return _save(tokenizer, directory, chat_template)
+
+
+def _word_tokenizer(directory: Path, chat_template: str | None) -> int:
+    """Writes a tokenizer of whole words with spaces between them. Returns its size."""
+    import tokenizers
+    from tokenizers import models, pre_tokenizers
+
+    numbers = {token: number for number, token in enumerate([*_SPECIAL, *vocabulary()])}
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(numbers, unk_token=_SPECIAL[0]))
+    tokenizer.add_special_tokens(list(_SPECIAL))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return _save(tokenizer, directory, chat_template)
+
+
+def _save(tokenizer: tokenizers.Tokenizer, directory: Path, chat_template: str | None) -> int:
+    from tokenizers import processors
+
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     tokenizer.save(str(directory / "tokenizer.json"))
     config = {

@@ -20,9 +20,12 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+if TYPE_CHECKING:
+    from tritonllm import serve
 
 MARK = "TRITONLLM_TEST_MARK"
 _SHARED_MEMORY = Path("/dev/shm")
@@ -255,11 +258,18 @@ def _file(endpoint: str | Path, place: Path) -> Path:
     return place
 
 
-if __name__ == "__main__":
+def options(text: str) -> serve.Options:
+    """The options that `running` gives to its script, from the command line's only argument."""
     from tritonllm import serve
 
-    given = json.loads(sys.argv[1])
+    given = json.loads(text)
     given["files"] = tuple(Path(file) for file in given["files"])
     if "api_secret_file" in given:
         given["api_secret_file"] = Path(given["api_secret_file"])
-    sys.exit(serve.run(serve.Options(**given)))
+    return serve.Options(**given)
+
+
+if __name__ == "__main__":
+    from tritonllm import serve
+
+    sys.exit(serve.run(options(sys.argv[1])))

@@ -14,7 +14,7 @@ kind: LLMEndpoint
 metadata: {{name: busy}}
 spec:
   pool: test
-  engine: {{type: simulated, args: {{inter_token_seconds: 0.005, max_model_len: 512, max_num_seqs: 64}}}}
+  engine: {{type: simulated, args: {{reply: echo, inter_token_seconds: 0.005, max_model_len: 512, max_num_seqs: 64}}}}
   sampling: {{maxTokensLimit: 400}}
   guardrails: {json.dumps(traffic.GUARDRAILS)}
 """
@@ -22,8 +22,8 @@ spec:
 
 def test_under_mixed_load_every_request_ends_once_as_it_should_and_nothing_stays_behind() -> None:
     with server.running([ENDPOINT]) as served:
-        run = traffic.Run(served, "busy", random.Random(1))
-        asyncio.run(run.many(400, 100))
+        run = traffic.Run(served, "busy", random.Random(1), echo=True)
+        asyncio.run(run.many(range(400), 100))
         assert not run.problems
         assert sum(run.ends.values()) == 400
         assert not run.leftovers()
