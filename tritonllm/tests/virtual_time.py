@@ -10,7 +10,7 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
-_EXECUTOR_SECONDS = 0.0002
+EXECUTOR_SECONDS = 0.0002
 
 
 class Deadlock(Exception):
@@ -50,7 +50,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             except Exception as error:
                 future.set_exception(error)
 
-        self.call_later(_EXECUTOR_SECONDS, run)
+        self.call_later(EXECUTOR_SECONDS, run)
         return future
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 
 from integration import ask, echoes, server
-from tritonllm import api, client, guardrails
-from tritonllm.runtime import errors, metric_names
+from tritonllm import api, client, errors, guardrails
+from tritonllm.runtime import metric_names
 
 GUARDRAILS: dict[str, Any] = {
     "input": [{"name": "secret", "banned": {"phrases": ["launch codes"]}, "action": "Block"}],

@@ -40,9 +40,6 @@ ERROR: Final = "error"
 RELEASED: Final = "released"
 """`[lease]`: Triton has received the lease's final response."""
 
-UNLIMITED: Final = (1 << 32) - 1
-"""As long as a frame can be, in bytes."""
-
 Message = list[Any]
 
 _LENGTH = struct.Struct("!I")
@@ -55,21 +52,16 @@ def encode(messages: list[Message]) -> bytes:
 
 
 class Decoder:
-    """Splits received bytes into frames.
+    """Splits received bytes into frames."""
 
-    Args:
-        limit: maximum length of a frame in bytes; can be raised later.
-    """
-
-    def __init__(self, limit: int = UNLIMITED) -> None:
-        self.limit = limit
+    def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[list[Message]]:
         """Yields the messages of each frame that is complete.
 
         Raises:
-            ValueError: the frame is too long or not JSON.
+            ValueError: a frame is not JSON.
         """
         buffer = self._buffer
         buffer += data
@@ -77,8 +69,6 @@ class Decoder:
         try:
             while len(buffer) - start >= _LENGTH.size:
                 (length,) = _LENGTH.unpack_from(buffer, start)
-                if length > self.limit:
-                    raise ValueError(f"a frame of {length} bytes; the maximum is {self.limit}")
                 end = start + _LENGTH.size + length
                 if len(buffer) < end:
                     break
@@ -94,12 +84,11 @@ class Channel(asyncio.Protocol):
 
     Args:
         loop: the event loop that calls it.
-        limit: maximum length of a received frame in bytes.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int = UNLIMITED) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._decoder = Decoder(limit)
+        self._decoder = Decoder()
         self._transport: Any = None
         self._writable = False
         self._scheduled = False

@@ -251,7 +251,8 @@ class Dispatcher:
         batch: list[request_context.RequestContext] = []
         while self._unchecked and len(batch) < _CANCELLATION_BATCH:
             context = self._unchecked.popleft()
-            if context.number in self._live:
+            # One that is still held has been asked before, and its answer is on the way.
+            if context.number in self._live and not context.held:
                 context.held = True
                 batch.append(context)
         if batch:

@@ -23,9 +23,6 @@ from tritonllm.runtime import backend, channel, engine_token
 DIRECTORY = "TRITONLLM_RUN_DIRECTORY"
 """Names a private directory that outlives this process; without it the engine makes one of its own."""
 
-# A first message is short; whoever sends more has no business here.
-_HELLO_BYTES = 4096
-
 
 class EngineServer:
     """Listens for pipelines.
@@ -86,7 +83,7 @@ class _Connection(channel.Channel):
     """One pipeline process."""
 
     def __init__(self, server: EngineServer) -> None:
-        super().__init__(server.loop, limit=_HELLO_BYTES)
+        super().__init__(server.loop)
         self.owner = ""
         self._server = server
         self._requests: set[int] = set()
@@ -97,7 +94,6 @@ class _Connection(channel.Channel):
             if kind != channel.HELLO or not engine_token.admits(token):
                 raise ValueError("the first message has no valid token")
             self.owner = owner
-            self._decoder.limit = channel.UNLIMITED
             self._server.connections.add(self)
         for kind, *rest in messages:
             if kind == channel.GENERATE:

@@ -211,6 +211,6 @@ def pipeline(
         loop.run_until_complete(made.dispatcher._engine.close())
         for engine in made.engines:
             engine.server.close()
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0.01))
         loop.close()
         asyncio.set_event_loop(None)

@@ -32,10 +32,9 @@ def test_frames_come_out_as_they_went_in_however_the_bytes_are_cut(
     assert received == frames
 
 
-@pytest.mark.parametrize("data", [struct.pack("!I", 5000), struct.pack("!I", 3) + b"[[x"])
-def test_what_is_no_frame_is_an_error(data: bytes) -> None:
+def test_what_is_no_json_is_an_error() -> None:
     with pytest.raises(ValueError, match=r".+"):
-        list(channel.Decoder(limit=4096).feed(data))
+        list(channel.Decoder().feed(struct.pack("!I", 3) + b"[[x"))
 
 
 class End(channel.Channel):
@@ -114,8 +113,7 @@ def test_while_the_reader_is_slow_updates_are_merged_and_nothing_is_lost() -> No
 def test_a_peer_that_sends_something_else_is_disconnected() -> None:
     async def scenario() -> tuple[int, int]:
         near, far, transport = await pair()
-        transport.write(b"GET / HTTP/1.1\r\n\r\n")
-        near._decoder.limit = 4096
+        transport.write(struct.pack("!I", 4) + b"GET ")
         await until(lambda: near.ended and far.ended)
         return near.ended, far.ended
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import fake_backend_utils
+import virtual_time
 from tritonllm import guardrails
 from unit.runtime import pipelines
 
@@ -237,6 +238,28 @@ def test_a_client_that_leaves_frees_the_engine_within_a_second(make: Any) -> Non
     assert clients[50].finish_reason == "cancelled"
     assert len(pipeline.live) == 99
     assert not any(client.closed for client in clients if not client.cancelled)
+
+
+def test_a_request_is_not_asked_for_its_client_again_before_the_first_answer(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make()
+    # Longer than a round of questions takes.
+    monkeypatch.setattr(virtual_time, "EXECUTOR_SECONDS", 1.0)
+    client = pipeline.ask()
+    pipeline.run(0.9)
+    pipeline.engine.backend.finish(pipeline.live[0], "all")
+    pipeline.run(3)
+    # The fake sender notes a question to a closed sender.
+    assert client.text == "all"
+
+
+def test_a_large_burst_is_submitted_with_the_first_frame(make: Any) -> None:
+    pipeline = make()
+    clients = [pipeline.ask("words " * 100) for _ in range(100)]
+    pipeline.run()
+    assert len(pipeline.live) == 100
+    assert not any(client.closed for client in clients)
 
 
 def test_a_request_that_left_the_queue_gives_its_place_to_the_next(make: Any) -> None:

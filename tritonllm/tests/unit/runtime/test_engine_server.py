@@ -58,7 +58,6 @@ GENERATE = [channel.GENERATE, 1, "Hi", None, {}]
         [[channel.HELLO]],
         [[]],
         [],
-        [[channel.HELLO, "secret", "x" * 5000], GENERATE],
     ],
 )
 def test_without_the_token_in_the_first_message_the_connection_is_closed_and_nothing_generated(
