@@ -30,7 +30,7 @@ def reasons() -> Iterator[str]:
 
 def test_every_reason_of_a_condition_is_explained() -> None:
     (section,) = re.findall(
-        r"^\| reason \| what happened.*?\n\n", (ROOT / "docs/operations.md").read_text(), re.M | re.S
+        r"^\| reason \| meaning.*?\n\n", (ROOT / "docs/operations.md").read_text(), re.M | re.S
     )
     explained = {
         word for row in section.strip().splitlines()[2:] for word in re.findall(r"`(\w+)`", row.split("|")[1])

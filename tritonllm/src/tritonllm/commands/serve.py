@@ -33,7 +33,7 @@ def serve(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="The same as an option: a file, or a directory of files, such as a mounted ConfigMap.",
+            help="The files as an option; also a directory of files, such as a mounted ConfigMap.",
         ),
     ] = None,
     weights: Annotated[
