@@ -32,7 +32,8 @@ def serve(
     endpoints: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", help="The same as an option, for a mounted file; or a directory of files."
+            metavar="FILE",
+            help="The files as an option; also a directory of files, such as a mounted ConfigMap.",
         ),
     ] = None,
     weights: Annotated[
