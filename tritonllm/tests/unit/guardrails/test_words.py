@@ -86,6 +86,33 @@ def test_digits_and_signs_alone_are_no_word(said: str) -> None:
     assert masked(banned("ass"), said) == said
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["45s", "The job took 45s; retry in 45s. timeout=45s", "4s", "455ms", "45.5s", "$45k", "$455s", "A55", "a 5.4s wait",
+     "0x455", "0x45e5", "4 5 s", "4-5-s", "45s\u200b", "４５ｓ", "(45s)", "45S", "16gb", "7B", "4o", "1st", "5th", "3d"],
+)  # fmt: skip
+@pytest.mark.parametrize("match", ["Word", "Substring"])
+def test_digits_of_a_number_are_no_letters(text: str, match: str) -> None:
+    policy = banned("ass", "asms", "as", "sth", "igb", "tb", "ao", "ist", "ed", "oxass", match=match)
+    assert masked(policy, text) == text
+
+
+@pytest.mark.parametrize("said", ["4ss", "a5s", "as5", "a$5", "4$s", "a5$"])
+def test_a_digit_among_letters_is_one(said: str) -> None:
+    assert masked(banned("ass", "assa", "asss"), f"an {said}!") == "an #!"
+
+
+@pytest.mark.parametrize(
+    ("phrase", "said"), [("boobs", "b00b5"), ("asshole", "455h0l3"), ("shit", "5h1t"), ("go", "g0")]
+)
+def test_several_digits_between_letters_are_leet(phrase: str, said: str) -> None:
+    assert masked(banned(phrase), f"an {said}!") == "an #!"
+
+
+def test_a_number_of_a_phrase_is_found_as_such() -> None:
+    assert masked(banned("a55", "45s", "mp3"), "the A55, 45s of MP3") == "the #, # of #"
+
+
 def test_each_word_of_a_phrase_needs_a_letter_that_is_itself() -> None:
     policy = banned("plan b", "go falcon")
     assert masked(policy, "plan 8, 90 falcon") == "plan 8, 90 falcon"
