@@ -35,6 +35,8 @@ PHRASES = [
     "$$$",
     "😀 go",
     "ass hat b",
+    "か",
+    "หี",
 ]
 REGEXES = [
     r"\b\d{4}\b", r"[a-z]+@[a-z]+\.com", "a+b", "(ab|abc)d?", "x.*y", r"^go", r"end$", "(?i)key-[0-9a-f]{3,6}",
@@ -46,6 +48,7 @@ PIECES = [
     "ß", "ß", "ﬁ", "ö", "ｆ", "😀", "法", "轮", "x", "y", "k", "e", "-ab", "@a.com", "key-a", "12", "\u115f", "\ufe0f", "(", "+",
     "proj", "ect", " fal", "con", "falcon", "project", "chan", "env", "area", "51", "го", "хрен", "plan ", "shh", "c", "h",
     "51", "*51", "90", "．", "－", "…", "é", "ᴏ", "ӏ", "\x7f", "\t", "hat ", "f u", "s.s", "ss", "sss", "ooo", "aaa", "㎏",
+    "\u0e35", "\u3099", "か", "が", "ห", "ही",
 ]  # fmt: skip
 
 texts = st.one_of(
@@ -222,6 +225,7 @@ ALPHABETS = [
     ("a s1", 5),
     ("45sa", 5),
     ("4s$!", 5),
+    ("as\u0e35 ", 5),
     ("f-u", 6),
     ("gо o\u200b", 4),
     ("planb ", 4),

@@ -59,6 +59,8 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
         char = text[index]
         is_gap = normalization.is_gap(char)
         readings = normalization.letters(char)
+        if previous and normalization.is_mark(char) and normalization.has_accents(previous):
+            readings = ()
         if not readings and not is_gap:
             invisible += 1
             if invisible > LONGEST_INVISIBLE:
@@ -67,7 +69,7 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
             continue
         invisible = 0
         if ended:
-            if not (words and _is_bound(text[start], char)):
+            if not normalization.is_mark(char) and not (words and _is_bound(text[start], char)):
                 found.update(dict.fromkeys(ended, index))
             ended = set()
         following: set[_State] = set()

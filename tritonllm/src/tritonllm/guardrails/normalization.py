@@ -43,6 +43,29 @@ _UNSPACED = (
 )
 
 
+# Marks that a word has or lacks without becoming another one: accents, points of Arabic and Hebrew, variation selectors.
+# All others, such as the vowel signs of Thai and Hindi, are letters to a reader.
+_ACCENTS = (
+    (0x0300, 0x036F),
+    (0x0483, 0x0489),
+    (0x0591, 0x05C7),
+    (0x0610, 0x061A),
+    (0x064B, 0x065F),
+    (0x0670, 0x0670),
+    (0x06D6, 0x06ED),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x1AB0, 0x1AFF),
+    (0x1DC0, 0x1DFF),
+    (0x20D0, 0x20FF),
+    (0x2DE0, 0x2DFF),
+    (0xA66F, 0xA67D),
+    (0xFE00, 0xFE0F),
+    (0xFE20, 0xFE2F),
+    (0xE0100, 0xE01EF),
+)
+
+
 _CONFUSABLE: dict[str, list[dict[str, str]]] = confusables.confusables_data
 
 
@@ -71,7 +94,19 @@ def is_gap(char: str) -> bool:
 @functools.cache
 def is_word(char: str) -> bool:
     """Whether a code point belongs to a word, so that no word starts or ends beside it."""
-    return any(part.isalnum() and not is_unspaced(part) for part in fold(char))
+    return any((part.isalnum() or is_mark(part)) and not is_unspaced(part) for part in fold(char))
+
+
+@functools.cache
+def is_mark(char: str) -> bool:
+    """Whether a code point is a part of the letter before it, and not just an accent: a vowel sign, a voicing mark."""
+    return unicodedata.category(char)[0] == "M" and not _invisible(char)
+
+
+@functools.cache
+def has_accents(char: str) -> bool:
+    """Whether a letter keeps its meaning under any mark, as those of Latin, Greek and Cyrillic do."""
+    return char.isascii() or unicodedata.name(char, "").startswith(("LATIN", "GREEK", "CYRILLIC"))
 
 
 @functools.cache
@@ -93,10 +128,10 @@ def is_latin(char: str) -> bool:
 
 def _invisible(char: str) -> bool:
     category = unicodedata.category(char)
+    if category in ("Mn", "Me"):
+        return any(first <= ord(char) <= last for first, last in _ACCENTS)
     # Hangul fillers, and the blank braille pattern, are letters and symbols by category only.
-    return (
-        category in ("Mn", "Me", "Cf", "Cn", "Cc") and not char.isspace()
-    ) or char in "\u115f\u1160\u3164\uffa0\u2800"
+    return (category in ("Cf", "Cn", "Cc") and not char.isspace()) or char in "\u115f\u1160\u3164\uffa0\u2800"
 
 
 def _alternatives(char: str, seen_as: str) -> Letter:

@@ -26,7 +26,7 @@ class _View(dict[int, str]):
         )
         if plain and normalization.letters(char) == normalization.letters(folded):
             view = folded.translate(_SWAPS)
-        elif normalization.is_gap(char) or _is_sign(char):
+        elif normalization.is_gap(char) or (_is_sign(char) and not normalization.is_mark(char)):
             view = " "
         else:
             view = SPECIAL
