@@ -23,7 +23,14 @@ GAP = " "
 """What separates the words of a phrase, in a folded phrase."""
 
 # Between the words of a phrase; a full stop or comma ends a phrase, so they are not here.
-_GAPS = frozenset("-_*~`'\"\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201c\u201d")
+_GAPS = frozenset(
+    "-_*~`'\"\u02bb\u02bc\u055a\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201b\u201c\u201d\u2032"
+)
+# Stand behind a name and are no part of it, though some decompose into letters.
+_TRADEMARKS = frozenset("\u00a9\u00ae\u2117\u2120\u2122")
+_SUPERSCRIPTS = frozenset(
+    "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089"
+)
 
 # Symbols, digits and letters that are written for other letters. `*` stands for any vowel, and `v`.
 _LEET = {
@@ -73,6 +80,8 @@ _CONFUSABLE: dict[str, list[dict[str, str]]] = confusables.confusables_data
 def letters(char: str) -> tuple[Letter, ...]:
     """What a code point stands for: a sequence, as `ß` stands for two letters; empty for what can't be seen."""
     folded = fold(char)
+    if is_superscript(char):
+        return (((folded, 0),),)
     # What folds to one character may look like another one: `ϲ` is a sigma, and looks like a `c`.
     seen_as = char if len(folded) == 1 else ""
     return tuple(_alternatives(part, seen_as) for part in folded if not part.isspace())
@@ -81,6 +90,8 @@ def letters(char: str) -> tuple[Letter, ...]:
 @functools.cache
 def fold(char: str) -> str:
     """A code point without case, width, accents and ornament; empty when nothing is left to see."""
+    if char in _TRADEMARKS:
+        return ""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", char).casefold())
     return "".join(part for part in plain if not _invisible(part))
 
@@ -88,12 +99,27 @@ def fold(char: str) -> str:
 @functools.cache
 def is_gap(char: str) -> bool:
     """Whether a code point may stand between two words of a phrase."""
-    return char.isspace() or char in _GAPS or fold(char) in _GAPS
+    folded = fold(char)
+    return (
+        char.isspace()
+        or folded.isspace()
+        or char in _GAPS
+        or folded in _GAPS
+        or char in _TRADEMARKS
+        or is_superscript(char)
+    )
+
+
+def is_superscript(char: str) -> bool:
+    """Whether a code point is a digit that stands for a footnote or power: beside a word, never in it."""
+    return char in _SUPERSCRIPTS
 
 
 @functools.cache
 def is_word(char: str) -> bool:
     """Whether a code point belongs to a word, so that no word starts or ends beside it."""
+    if is_gap(char):
+        return False
     return any((part.isalnum() or is_mark(part)) and not is_unspaced(part) for part in fold(char))
 
 

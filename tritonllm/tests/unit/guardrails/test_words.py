@@ -195,6 +195,32 @@ def test_any_mark_on_a_latin_letter_is_an_ornament(mark: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("ACME™, ACME℠, ACME® and ACME© or ACME℗", "#™, #℠, #® and #© or #℗"),
+        ("ACME™ Cloud, ACME® Cloud, ACME™️ Cloud, ACME™Cloud", "#, #, #, #"),
+        ("ACME² and ACME¹, ACME₃ and ²ACME", "#² and #¹, #₃ and ²#"),
+        ("ACME² Cloud, ACME³-Cloud", "#, #"),
+        ("ACME's ACME’s ACMEʼs ACME´s ACME′s ACME＇s", "#'s #’s #ʼs #´s #′s #＇s"),
+        ("❤️ACME❤️ 👍ACME👍🏽 ACME👩‍👩‍👧 ACME\ufe0f Cloud 🇩🇪ACME", "❤️#❤️ 👍#👍🏽 #👩‍👩‍👧 # 🇩🇪#"),
+        ("ACMEs™ x™ACMEy™, ACME2, A™CME", "ACMEs™ x™ACMEy™, ACME2, A™CME"),
+    ],
+)
+def test_signs_beside_a_word_neither_hide_nor_join_it(text: str, left: str) -> None:
+    assert masked(banned("ACME", "ACME Cloud"), text) == left
+
+
+def test_signs_of_a_phrase_may_be_left_out() -> None:
+    assert masked(banned("ACME™ Cloud®"), "ACME Cloud, ACME® Cloud™") == "#, #™"
+
+
+def test_a_superscript_of_a_phrase_is_meant() -> None:
+    assert (
+        masked(banned("e=mc²", "5 m²"), "E=mc², e=mc2, 5 m², e=mc, 5 m, 5 m³") == "#, #, #, e=mc, 5 m, 5 m³"
+    )
+
+
+@pytest.mark.parametrize(
     "said", ["f u c k", "f.u.c.k", "f-u-c-k", "f_u_c_k", "f*u*c*k", "F U C K", "f·u·c·k", "ｆ．ｕ．ｃ．ｋ"]
 )
 def test_a_word_spelled_letter_by_letter_is_found(said: str) -> None:
