@@ -7,7 +7,7 @@ as soon as nothing can come of it, which in ordinary text is after one or two ch
 
 from __future__ import annotations
 
-from tritonllm.guardrails import context, normalization, spelled_out, trie
+from tritonllm.guardrails import context, normalization, numbers, spelled_out, trie
 
 # How much of a disguise a match may hold. Without limits a text of nothing but disguise would have to be
 # held back without end.
@@ -59,6 +59,8 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
         char = text[index]
         is_gap = normalization.is_gap(char)
         readings = normalization.letters(char)
+        if previous and normalization.is_mark(char) and normalization.has_accents(previous):
+            readings = ()
         if not readings and not is_gap:
             invisible += 1
             if invisible > LONGEST_INVISIBLE:
@@ -67,7 +69,7 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
             continue
         invisible = 0
         if ended:
-            if not (words and _is_bound(text[start], char)):
+            if not normalization.is_mark(char) and not (words and _is_bound(text[start], char)):
                 found.update(dict.fromkeys(ended, index))
             ended = set()
         following: set[_State] = set()
@@ -81,6 +83,12 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
             previous, repeats, previous_repeats, states = "", 0, 0, set()
         for reading in readings:
             letter = reading[0][0]
+            if (
+                letter.isdigit()
+                and _could_be_leet(states, reading)
+                and numbers.is_number(text, index, last=last)
+            ):
+                reading = reading[:1]
             repeats = repeats + 1 if letter == previous and letter.isalpha() else 1
             # What more repetitions of an earlier letter mean is found from there.
             may_repeat = 1 < repeats <= LONGEST_REPEAT and not context.repeats(
@@ -104,6 +112,11 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
         raise trie.NeedMoreInput
     found.update(dict.fromkeys(ended, len(text)))
     return found
+
+
+def _could_be_leet(states: set[_State], reading: normalization.Letter) -> bool:
+    """Whether any state goes on with a digit read as a letter."""
+    return any(letter in node.children for node, _, _ in states for letter, _ in reading[1:])
 
 
 def _step_gap(states: set[_State], repeats: int, text: str, start: int) -> set[_State]:

@@ -23,7 +23,14 @@ GAP = " "
 """What separates the words of a phrase, in a folded phrase."""
 
 # Between the words of a phrase; a full stop or comma ends a phrase, so they are not here.
-_GAPS = frozenset("-_*~`'\"\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201c\u201d")
+_GAPS = frozenset(
+    "-_*~`'\"\u02bb\u02bc\u055a\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201b\u201c\u201d\u2032"
+)
+# Stand behind a name and are no part of it, though some decompose into letters.
+_TRADEMARKS = frozenset("\u00a9\u00ae\u2117\u2120\u2122")
+_SUPERSCRIPTS = frozenset(
+    "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089"
+)
 
 # Symbols, digits and letters that are written for other letters. `*` stands for any vowel, and `v`.
 _LEET = {
@@ -43,6 +50,29 @@ _UNSPACED = (
 )
 
 
+# Marks that a word has or lacks without becoming another one: accents, points of Arabic and Hebrew, variation selectors.
+# All others, such as the vowel signs of Thai and Hindi, are letters to a reader.
+_ACCENTS = (
+    (0x0300, 0x036F),
+    (0x0483, 0x0489),
+    (0x0591, 0x05C7),
+    (0x0610, 0x061A),
+    (0x064B, 0x065F),
+    (0x0670, 0x0670),
+    (0x06D6, 0x06ED),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x1AB0, 0x1AFF),
+    (0x1DC0, 0x1DFF),
+    (0x20D0, 0x20FF),
+    (0x2DE0, 0x2DFF),
+    (0xA66F, 0xA67D),
+    (0xFE00, 0xFE0F),
+    (0xFE20, 0xFE2F),
+    (0xE0100, 0xE01EF),
+)
+
+
 _CONFUSABLE: dict[str, list[dict[str, str]]] = confusables.confusables_data
 
 
@@ -50,6 +80,8 @@ _CONFUSABLE: dict[str, list[dict[str, str]]] = confusables.confusables_data
 def letters(char: str) -> tuple[Letter, ...]:
     """What a code point stands for: a sequence, as `ß` stands for two letters; empty for what can't be seen."""
     folded = fold(char)
+    if is_superscript(char):
+        return (((folded, 0),),)
     # What folds to one character may look like another one: `ϲ` is a sigma, and looks like a `c`.
     seen_as = char if len(folded) == 1 else ""
     return tuple(_alternatives(part, seen_as) for part in folded if not part.isspace())
@@ -58,6 +90,8 @@ def letters(char: str) -> tuple[Letter, ...]:
 @functools.cache
 def fold(char: str) -> str:
     """A code point without case, width, accents and ornament; empty when nothing is left to see."""
+    if char in _TRADEMARKS:
+        return ""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", char).casefold())
     return "".join(part for part in plain if not _invisible(part))
 
@@ -65,13 +99,40 @@ def fold(char: str) -> str:
 @functools.cache
 def is_gap(char: str) -> bool:
     """Whether a code point may stand between two words of a phrase."""
-    return char.isspace() or char in _GAPS or fold(char) in _GAPS
+    folded = fold(char)
+    return (
+        char.isspace()
+        or folded.isspace()
+        or char in _GAPS
+        or folded in _GAPS
+        or char in _TRADEMARKS
+        or is_superscript(char)
+    )
+
+
+def is_superscript(char: str) -> bool:
+    """Whether a code point is a digit that stands for a footnote or power: beside a word, never in it."""
+    return char in _SUPERSCRIPTS
 
 
 @functools.cache
 def is_word(char: str) -> bool:
     """Whether a code point belongs to a word, so that no word starts or ends beside it."""
-    return any(part.isalnum() and not is_unspaced(part) for part in fold(char))
+    if is_gap(char):
+        return False
+    return any((part.isalnum() or is_mark(part)) and not is_unspaced(part) for part in fold(char))
+
+
+@functools.cache
+def is_mark(char: str) -> bool:
+    """Whether a code point is a part of the letter before it, and not just an accent: a vowel sign, a voicing mark."""
+    return unicodedata.category(char)[0] == "M" and not _invisible(char)
+
+
+@functools.cache
+def has_accents(char: str) -> bool:
+    """Whether a letter keeps its meaning under any mark, as those of Latin, Greek and Cyrillic do."""
+    return char.isascii() or unicodedata.name(char, "").startswith(("LATIN", "GREEK", "CYRILLIC"))
 
 
 @functools.cache
@@ -93,10 +154,10 @@ def is_latin(char: str) -> bool:
 
 def _invisible(char: str) -> bool:
     category = unicodedata.category(char)
+    if category in ("Mn", "Me"):
+        return any(first <= ord(char) <= last for first, last in _ACCENTS)
     # Hangul fillers, and the blank braille pattern, are letters and symbols by category only.
-    return (
-        category in ("Mn", "Me", "Cf", "Cn", "Cc") and not char.isspace()
-    ) or char in "\u115f\u1160\u3164\uffa0\u2800"
+    return (category in ("Cf", "Cn", "Cc") and not char.isspace()) or char in "\u115f\u1160\u3164\uffa0\u2800"
 
 
 def _alternatives(char: str, seen_as: str) -> Letter:

@@ -24,9 +24,11 @@ class _View(dict[int, str]):
         plain = (
             len(folded) == 1 and folded.isascii() and (folded.isalnum() or folded in normalization.SYMBOLS)
         )
-        if plain and normalization.letters(char) == normalization.letters(folded):
+        if normalization.is_superscript(char):
+            view = SPECIAL
+        elif plain and normalization.letters(char) == normalization.letters(folded):
             view = folded.translate(_SWAPS)
-        elif normalization.is_gap(char) or _is_sign(char):
+        elif normalization.is_gap(char) or (_is_sign(char) and not normalization.is_mark(char)):
             view = " "
         else:
             view = SPECIAL

@@ -17,17 +17,23 @@ def walk(root: trie.Node, text: str, start: int, last: bool) -> dict[int, int]:
     if not _may_begin(text, start):
         return {}
     states = {(root, 0)}
-    count, index, size = 0, start, len(text)
+    count, digits, index, size = 0, 0, start, len(text)
     while True:
         if index >= size:
             if last:
                 return {}
             raise trie.NeedMoreInput
         states = _step(states, text[index])
+        digits += text[index].isdigit()
         count += 1
         index += 1
+        # If digits outnumber letters, they are numbers in a row.
+        numbers = 2 * digits > count
         ends = {
-            rule for node, how in states if context.is_plausible_word(how, text, start) for rule in node.ends
+            rule
+            for node, how in states
+            if context.is_plausible_word(how, text, start) and not (numbers and how & normalization.LEET)
+            for rule in node.ends
         }
         if ends and count >= _SHORTEST:
             if index + 2 >= size and not last and (index >= size or _is_between(text[index])):

@@ -31,9 +31,9 @@ def normalize(phrase: str) -> str:
     """
     parts: list[str] = []
     for char in phrase:
-        parts.append(
-            normalization.GAP if normalization.is_gap(char) and char not in "*" else normalization.fold(char)
-        )
+        # A superscript of a phrase is meant.
+        separates = normalization.is_gap(char) and char != "*" and not normalization.is_superscript(char)
+        parts.append(normalization.GAP if separates else normalization.fold(char))
     return normalization.GAP.join("".join(parts).split()).strip(f"*{normalization.GAP}")
 
 

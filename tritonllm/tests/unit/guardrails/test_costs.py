@@ -20,6 +20,8 @@ FLOODS = {
     "signs that are vowels": "@*",
     "signs that are letters": "$@",
     "bars": "i|",
+    "digits that are letters": "4s",
+    "amounts": "45s ",
     "zero-width joiners": "\u200d",
     "combining marks": "\u0301",
     "marks on letters": "a\u0301",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
+
 import pytest
 from policies import masked, pattern, rule
 
@@ -75,6 +78,27 @@ def test_a_long_match_in_progress_leaves_when_it_has_come_to_nothing() -> None:
 
 def test_a_match_that_is_behind_another_one_is_searched_in_what_is_left() -> None:
     assert masked(pattern(r"\p{L}{7}"), "abcdefg" * 200 + "abc") == "#" * 200 + "abc"
+
+
+README = pathlib.Path(__file__).parents[4] / "README.md"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "jo@example.org",
+        "josé@example.es",
+        "jörg.müller@münchen.example",
+        "иван@пример.рф",
+        "a_b+c-1@x-y.example",
+    ],
+)
+def test_the_mail_rule_of_the_readme_finds_addresses_of_all_scripts(address: str) -> None:
+    regex = re.search(r"name: mail, pattern: \{regex: '(.+?)'\}", README.read_text(encoding="utf-8"))
+    assert regex is not None
+    assert masked(pattern(regex[1]), f"to {address}, or call") == "to #, or call"
+    stream = pattern(regex[1]).stream()
+    assert stream.feed("a few words ") == "a few words "
 
 
 def test_only_what_may_become_a_match_is_held() -> None:

@@ -86,6 +86,33 @@ def test_digits_and_signs_alone_are_no_word(said: str) -> None:
     assert masked(banned("ass"), said) == said
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["45s", "The job took 45s; retry in 45s. timeout=45s", "4s", "455ms", "45.5s", "$45k", "$455s", "A55", "a 5.4s wait",
+     "0x455", "0x45e5", "4 5 s", "4-5-s", "45s\u200b", "４５ｓ", "(45s)", "45S", "16gb", "7B", "4o", "1st", "5th", "3d"],
+)  # fmt: skip
+@pytest.mark.parametrize("match", ["Word", "Substring"])
+def test_digits_of_a_number_are_no_letters(text: str, match: str) -> None:
+    policy = banned("ass", "asms", "as", "sth", "igb", "tb", "ao", "ist", "ed", "oxass", match=match)
+    assert masked(policy, text) == text
+
+
+@pytest.mark.parametrize("said", ["4ss", "a5s", "as5", "a$5", "4$s", "a5$"])
+def test_a_digit_among_letters_is_one(said: str) -> None:
+    assert masked(banned("ass", "assa", "asss"), f"an {said}!") == "an #!"
+
+
+@pytest.mark.parametrize(
+    ("phrase", "said"), [("boobs", "b00b5"), ("asshole", "455h0l3"), ("shit", "5h1t"), ("go", "g0")]
+)
+def test_several_digits_between_letters_are_leet(phrase: str, said: str) -> None:
+    assert masked(banned(phrase), f"an {said}!") == "an #!"
+
+
+def test_a_number_of_a_phrase_is_found_as_such() -> None:
+    assert masked(banned("a55", "45s", "mp3"), "the A55, 45s of MP3") == "the #, # of #"
+
+
 def test_each_word_of_a_phrase_needs_a_letter_that_is_itself() -> None:
     policy = banned("plan b", "go falcon")
     assert masked(policy, "plan 8, 90 falcon") == "plan 8, 90 falcon"
@@ -129,6 +156,68 @@ def test_words_of_other_scripts_are_found_in_them() -> None:
 def test_a_script_without_spaces_has_no_word_boundaries() -> None:
     assert masked(banned("法轮功", "ですか"), "他说法轮功好。元気ですかね") == "他说#好。元気#ね"
     assert masked(banned("法轮功"), "x法轮功y, 法\u200b轮功") == "x#y, #"
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text"),
+    [
+        ("หี", "หนังสือห้าเล่มที่หาดใหญ่"),
+        ("ห", "หี"),
+        ("कम", "कमी कमल"),
+        ("か", "が か\u3099"),
+        ("は", "ば ぱ"),
+        ("ක", "කි"),
+        ("က", "ကိ"),
+    ],
+)
+@pytest.mark.parametrize("match", ["Word", "Substring"])
+def test_vowel_signs_and_voicing_marks_are_letters(phrase: str, text: str, match: str) -> None:
+    if match == "Word" or "कमल" not in text:
+        assert masked(banned(phrase, match=match), text) == text
+    assert masked(banned(phrase, match=match), f"{phrase}, {phrase}.") == "#, #."
+
+
+def test_a_voiced_letter_is_itself_composed_or_not() -> None:
+    assert masked(banned("が"), "が か\u3099 か") == "# # か"
+
+
+@pytest.mark.parametrize(
+    ("phrase", "said"), [("كلمة", "كَلِمَة"), ("שלום", "שָׁלוֹם"), ("σκατα", "σκατά"), ("мой", "мо\u0301й")]
+)
+def test_accents_and_points_may_be_left_out_or_added(phrase: str, said: str) -> None:
+    assert masked(banned(phrase), said) == "#"
+
+
+@pytest.mark.parametrize("mark", ["\u0301", "\u0e49", "\u093f", "\u3099", "\u0f39", "\u20d2"])
+def test_any_mark_on_a_latin_letter_is_an_ornament(mark: str) -> None:
+    assert masked(banned("falcon"), f"a f{mark}alc{mark}on b") == "a # b"
+    assert masked(banned("falcon"), f"a falcon{mark} b") == "a # b"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("ACME™, ACME℠, ACME® and ACME© or ACME℗", "#™, #℠, #® and #© or #℗"),
+        ("ACME™ Cloud, ACME® Cloud, ACME™️ Cloud, ACME™Cloud", "#, #, #, #"),
+        ("ACME² and ACME¹, ACME₃ and ²ACME", "#² and #¹, #₃ and ²#"),
+        ("ACME² Cloud, ACME³-Cloud", "#, #"),
+        ("ACME's ACME’s ACMEʼs ACME´s ACME′s ACME＇s", "#'s #’s #ʼs #´s #′s #＇s"),
+        ("❤️ACME❤️ 👍ACME👍🏽 ACME👩‍👩‍👧 ACME\ufe0f Cloud 🇩🇪ACME", "❤️#❤️ 👍#👍🏽 #👩‍👩‍👧 # 🇩🇪#"),
+        ("ACMEs™ x™ACMEy™, ACME2, A™CME", "ACMEs™ x™ACMEy™, ACME2, A™CME"),
+    ],
+)
+def test_signs_beside_a_word_neither_hide_nor_join_it(text: str, left: str) -> None:
+    assert masked(banned("ACME", "ACME Cloud"), text) == left
+
+
+def test_signs_of_a_phrase_may_be_left_out() -> None:
+    assert masked(banned("ACME™ Cloud®"), "ACME Cloud, ACME® Cloud™") == "#, #™"
+
+
+def test_a_superscript_of_a_phrase_is_meant() -> None:
+    assert (
+        masked(banned("e=mc²", "5 m²"), "E=mc², e=mc2, 5 m², e=mc, 5 m, 5 m³") == "#, #, #, e=mc, 5 m, 5 m³"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""Digits that a reader takes for a number, not for letters: `45s`, `16GB`, `$45k`, `0x455`, `A55`.
+
+Asked by the walks of `matcher` when a digit could be leet.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tritonllm.guardrails import normalization, trie
+
+# How far a word is looked at on each side. Longer ones are identifiers; their digits may be letters.
+_REACH = 32
+
+# One run of digits and one of letters. What has more runs is leet, such as `b00b5`, or an identifier.
+_AMOUNT = re.compile(r"([1-9]\d*)([a-z]+)")
+_NAME = re.compile(r"([a-z]+)(\d+)")
+_HEXADECIMAL = re.compile(r"0x[\da-f]+")
+_UNITS = re.compile(
+    "ms|us|ns|min|hrs?|yr|[kmgtp]i?b|bit|mg|kg|m?l|[mck]m|ft|in|lb|oz|[kmg]?hz|k?wh?|mah|px|pt|r?em|dpi|fps|"
+    "st|nd|rd|th|[ap]m|[a-z]"
+)
+
+
+def is_number(text: str, index: int, *, last: bool) -> bool:
+    """Whether the digit at a position belongs to a number, together with the unit or name beside it.
+
+    Raises:
+        trie.NeedMoreInput: the word may go on.
+    """
+    start = index
+    while start > max(0, index - _REACH) and _belongs(text[start - 1]):
+        start -= 1
+    end, limit = index + 1, index + _REACH
+    while end < min(len(text), limit) and _belongs(text[end]):
+        end += 1
+    if end == len(text) and end < limit and not last:
+        raise trie.NeedMoreInput
+    # Emphasis, an exclamation and a currency stand beside a number; any other sign makes it leet.
+    word = "".join(map(normalization.fold, text[start:end])).strip("*").rstrip("!").lstrip("$+")
+    if amount := _AMOUNT.fullmatch(word):
+        return len(amount[1]) >= len(amount[2]) or _UNITS.fullmatch(amount[2]) is not None
+    if name := _NAME.fullmatch(word):
+        return len(name[2]) > len(name[1])
+    return word.isdigit() or _HEXADECIMAL.fullmatch(word) is not None
+
+
+def _belongs(char: str) -> bool:
+    folded = normalization.fold(char)
+    return folded.isascii() and (folded.isalnum() or folded in normalization.SYMBOLS)
