@@ -12,6 +12,7 @@ args:
   - --host=0.0.0.0
   - --logs=stderr
   - --drain-seconds={{ int .Values.drain.seconds }}
+  - --load-timeout={{ int .Values.startup.timeoutSeconds }}
   - --api-secret-file=/var/run/secrets/tritonllm/api/key
 env:
   {{- include "triton.commonEnv" . | nindent 2 }}

@@ -284,6 +284,13 @@ class Limits(_Model):
         le=86400,
         description="Maximum time of a request, from its arrival to the last token; then its `finish_reason` is `timeout`.",
     )
+    pipeline_instances: int = pydantic.Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Number of processes of the pipeline (Triton's `instance_group` count). Several keep streams smooth "
+        "at thousands of tokens per second, and need a processor core each. The limits are divided among them.",
+    )
 
 
 class Spec(_Model):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -228,6 +229,24 @@ def test_a_killed_process_is_noticed_and_healed(model: str) -> None:
         assert served.probe("/livez")[0] == 200
         assert served.triton.pid == triton
         assert ask.generate(served, "chat", text_input="Hello", max_tokens=3)["finish_reason"] == "length"
+
+
+def test_one_of_several_pipeline_processes_that_is_killed_is_replaced() -> None:
+    several = endpoint("chat").replace("guardrails:", "limits: {pipelineInstances: 3}\n  guardrails:", 1)
+    with server.running([several]) as served:
+        assert len(served.stubs("chat")) == 3
+        served.stubs("chat")[1].kill()
+        server.until(lambda: "chat: its process died" in served.log.read_text(), 3, served.story)
+        served.until_ready(30)
+        server.until(lambda: len(served.stubs("chat")) == 3, 10, served.story)
+        with ThreadPoolExecutor(12) as threads:
+            ends = list(
+                threads.map(
+                    lambda _: ask.generate(served, "chat", text_input="Hello", max_tokens=3)["finish_reason"],
+                    range(36),
+                )
+            )
+        assert ends == ["length"] * 36
 
 
 def test_a_policy_that_was_changed_in_place_survives_healing() -> None:

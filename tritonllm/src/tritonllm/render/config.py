@@ -77,7 +77,7 @@ def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
     }
     model = _model(endpoint.name, "pipeline", settings | {"guardrails": guardrails}, parameters)
     model.model_transaction_policy.decoupled = True
-    model.instance_group.add(count=1, kind=schema.ModelInstanceGroup.KIND_CPU)
+    model.instance_group.add(count=spec.limits.pipeline_instances, kind=schema.ModelInstanceGroup.KIND_CPU)
     _tensors(model, tensors.GENERATE_INPUTS, tensors.PIPELINE_OUTPUTS)
     return model
 

@@ -76,7 +76,7 @@ class Dispatcher:
         self._on_refusal = on_refusal
         self._numbers = itertools.count(1)
         self._queue: admission.AdmissionQueue[request_context.RequestContext] = admission.AdmissionQueue(
-            limits.max_concurrent_requests, limits.max_queued_requests, count
+            _share(limits.max_concurrent_requests, limits), _share(limits.max_queued_requests, limits), count
         )
         self._live: dict[int, request_context.RequestContext] = {}
         # Those to whom nothing has been sent yet go first.
@@ -109,9 +109,15 @@ class Dispatcher:
         context = request_context.RequestContext(next(self._numbers), sender, request, arrived, self._policy)
         self._events.call(self._admit, context)
 
-    def refuse(self, sender: Any, error: errors.RequestError) -> None:
-        """Answers a request with an error; for other threads. In the loop, so that a stuck loop answers nobody."""
-        self._events.call(self._send_error, sender, error)
+    def refuse(self, sender: Any, error: errors.RequestError, *, counted: bool = True) -> None:
+        """Answers a request with an error, in the loop, so that a probe detects a loop that is stuck; for other threads.
+
+        Args:
+            sender: Triton's response sender.
+            error: why the request is refused.
+            counted: whether it counts as a refusal.
+        """
+        self._events.call(self._send_error, sender, error, counted)
 
     def close(self) -> None:
         """Ends the loop; call it when every request has had its final response."""
@@ -232,8 +238,9 @@ class Dispatcher:
         if following is not None:
             self._screen(following)
 
-    def _send_error(self, sender: Any, error: errors.RequestError) -> None:
-        self._on_refusal(error)
+    def _send_error(self, sender: Any, error: errors.RequestError, counted: bool = True) -> None:
+        if counted:
+            self._on_refusal(error)
         wire.close(sender, error)
 
     # Cancellation.
@@ -272,6 +279,11 @@ class Dispatcher:
 
 def _cancelled(batch: list[request_context.RequestContext]) -> list[bool]:
     return [context.sender.is_cancelled() for context in batch]
+
+
+def _share(limit: int, limits: api.Limits) -> int:
+    """The part of a limit of the endpoint that is this process's; Triton gives requests to all of them alike."""
+    return math.ceil(limit / limits.pipeline_instances)
 
 
 def _problem(error: BaseException) -> errors.RequestError:

@@ -73,7 +73,13 @@ class TritonPythonModel:
     def _accept(self, triton_request: Any, sender: Any) -> None:
         arrived = time.monotonic()
         public, _ = wire.parameters(triton_request)
-        asked = requests.parse(wire.values(triton_request), public)
+        values = wire.values(triton_request)
+        try:
+            asked = requests.parse(values, public)
+        except errors.RequestError as error:
+            # Without any input it is the supervisor's probe, and not a client's mistake to be counted.
+            self.dispatcher.refuse(sender, error, counted=bool(values))
+            return
         self.dispatcher.submit(sender, self.settings.admit(asked, self.policy), arrived)
 
     def _count(self, running: int, waiting: int) -> None:

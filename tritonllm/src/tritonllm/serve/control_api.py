@@ -220,6 +220,21 @@ def total(exposition: str, metrics: Iterable[str]) -> float:
     return sum(float(value) for series, _, value in lines if series.partition("{")[0] in selected)
 
 
+def instances(config: str) -> int:
+    """The number of processes of a model.
+
+    Args:
+        config: its configuration as JSON.
+
+    Raises:
+        Refused: it is not a configuration.
+    """
+    try:
+        return sum(group["count"] for group in json.loads(config)["instance_group"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"not a model configuration: {error!r}") from None
+
+
 def _reason(error: urllib.error.HTTPError) -> str:
     try:
         text = error.read().decode(errors="replace")

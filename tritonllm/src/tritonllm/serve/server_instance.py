@@ -84,6 +84,7 @@ class ServerInstance:
         self._endpoints = endpoints
         self._unservable = unservable
         self._repository = repository
+        self._instances: dict[str, tuple[frozenset[int], int]] = {}
         self._probes = ModelProbes(self.control, endpoints)
         self.loading = LoadWatch(self.models, server.log, options.reporter)
         for endpoint in endpoints:
@@ -129,6 +130,24 @@ class ServerInstance:
     def alive(self) -> dict[str, frozenset[int]]:
         """Running processes by model."""
         return processes.stubs(self.server.pid, self._repository)
+
+    def instances(self, model: str, pids: frozenset[int]) -> int:
+        """How many processes a model has according to Triton, which is asked when they are not those of the last time.
+
+        Args:
+            model: its name.
+            pids: its running processes.
+
+        Raises:
+            control_api.Refused: Triton's answer is not usable.
+            control_api.Unreachable: Triton does not answer.
+        """
+        known, count = self._instances.get(model, (frozenset(), 1))
+        if pids != known:
+            count = control_api.instances(self.control.config(model))
+            if len(pids) >= count:
+                self._instances[model] = (pids, count)
+        return count
 
     def liveness(self) -> health.ProbeResult:
         """Answers `/livez`.

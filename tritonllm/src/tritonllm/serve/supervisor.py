@@ -211,7 +211,7 @@ class _Supervisor:
             current.watch_loading(alive, now)
             if trigger.should_check(alive, now):
                 try:
-                    for model in watch.confirmed_dead_models(current.index, current.alive):
+                    for model in watch.confirmed_dead_models(current.index, current.alive, current.instances):
                         current.heal(model, self._orphans.gone)
                 except (control_api.Unreachable, control_api.Refused):
                     trigger.retry()

@@ -24,17 +24,27 @@ class RecoveryFailed(Exception):
     """Only a restart of tritonserver helps; the message says why."""
 
 
-def dead_models(index: Mapping[str, str], alive: Alive) -> list[str]:
-    """Models that Triton reports as ready although they have no process, sorted.
+def dead_models(
+    index: Mapping[str, str], alive: Alive, instances: Callable[[str, frozenset[int]], int]
+) -> list[str]:
+    """Models that Triton reports as ready although processes are missing, sorted.
 
-    An unload by the operator, or a reload that replaces one process by another, does not count: Triton reports
-    UNLOADING before it ends a process, and READY only once the new one runs.
+    An unload by the operator, or a reload that replaces processes by others, does not count: Triton reports
+    UNLOADING before it ends a process, and READY only once the new ones run.
+
+    Args:
+        index: Triton's state of each model.
+        alive: running processes by model.
+        instances: returns how many processes a model has, given those that run.
     """
-    return sorted(model for model, state in index.items() if state == "READY" and not alive.get(model))
+    ready = [(model, alive.get(model, frozenset())) for model, state in index.items() if state == "READY"]
+    return sorted(model for model, pids in ready if not pids or len(pids) < instances(model, pids))
 
 
 def confirmed_dead_models(
-    read_index: Callable[[], Mapping[str, str]], read_alive: Callable[[], Alive]
+    read_index: Callable[[], Mapping[str, str]],
+    read_alive: Callable[[], Alive],
+    instances: Callable[[str, frozenset[int]], int],
 ) -> list[str]:
     """Models found dead twice in a row, as index and processes can't be read at the same instant.
 
@@ -42,8 +52,8 @@ def confirmed_dead_models(
         control_api.Refused: Triton's answer is not usable.
         control_api.Unreachable: Triton does not answer.
     """
-    first = dead_models(read_index(), read_alive())
-    return [model for model in dead_models(read_index(), read_alive()) if model in first] if first else []
+    first = dead_models(read_index(), read_alive(), instances)
+    return [m for m in dead_models(read_index(), read_alive(), instances) if m in first] if first else []
 
 
 class ProbeTrigger:

@@ -192,13 +192,19 @@ def pipeline(
     concurrent: int = 256,
     queued: int = 512,
     timeout: float = 300,
+    instances: int = 1,
     **policy: Any,
 ) -> Iterator[Pipeline]:
     """A pipeline in front of an engine, with these guardrails."""
     monkeypatch.setenv(engine_token.VARIABLE, "secret")
     monkeypatch.setenv(engine_server.DIRECTORY, str(tmp_path))
     limits = api.Limits.model_validate(
-        {"maxConcurrentRequests": concurrent, "maxQueuedRequests": queued, "requestTimeoutSeconds": timeout}
+        {
+            "maxConcurrentRequests": concurrent,
+            "maxQueuedRequests": queued,
+            "requestTimeoutSeconds": timeout,
+            "pipelineInstances": instances,
+        }
     )
     loop = virtual_time.VirtualLoop()
     asyncio.set_event_loop(loop)

@@ -393,3 +393,11 @@ def test_a_bug_ends_its_own_request_only(make: Any, monkeypatch: pytest.MonkeyPa
     pipeline.run()
     assert broken.error == "[internal] the pipeline failed: ValueError('a bug')"
     assert well.text == "fine"
+
+
+def test_several_instances_divide_the_limits(make: Any) -> None:
+    pipeline = make(concurrent=5, queued=3, instances=2)
+    clients = [pipeline.ask() for _ in range(6)]
+    pipeline.run()
+    assert (pipeline.running, pipeline.waiting) == (3, 2)
+    assert [client.error.split("]")[0] for client in clients if client.closed] == ["[queue_full"]

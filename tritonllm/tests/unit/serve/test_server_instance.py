@@ -114,6 +114,28 @@ def test_a_model_that_is_reloaded_is_loaded_again(instance: server_instance.Serv
     assert instance.restart_reason is None
 
 
+def test_triton_is_asked_how_many_processes_a_model_has_only_when_they_have_changed(
+    instance: server_instance.ServerInstance, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def config(model: str, seconds: float = 5) -> str:
+        asked.append(model)
+        return '{"instance_group": [{"count": 3}]}'
+
+    monkeypatch.setattr(control, "config", config)
+    whole, less = frozenset({1, 2, 3}), frozenset({1, 2})
+    counts = [instance.instances("chat", pids) for pids in (whole, whole, whole, less, less)]
+    assert counts == [3] * 5
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("config", ["", "[]", "{}", '{"instance_group": [{}]}'])
+def test_what_is_no_configuration_is_refused(config: str) -> None:
+    with pytest.raises(control_api.Refused):
+        control_api.instances(config)
+
+
 @pytest.mark.parametrize("call", ["config", "unload", "index", "load"])
 @pytest.mark.parametrize(
     "error",

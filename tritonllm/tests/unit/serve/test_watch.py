@@ -11,6 +11,10 @@ def pids(**models: int) -> dict[str, frozenset[int]]:
     return {model: frozenset(range(1, count + 1)) for model, count in models.items() if count}
 
 
+def one(model: str, pids: frozenset[int]) -> int:
+    return 1
+
+
 @pytest.mark.parametrize(
     ("state", "processes", "lost"),
     [
@@ -24,16 +28,16 @@ def pids(**models: int) -> dict[str, frozenset[int]]:
     ids=["alive", "killed", "old one beside new", "unloading", "unloaded", "loading"],
 )
 def test_only_a_ready_model_without_a_process_is_lost(state: str, processes: int, lost: list[str]) -> None:
-    assert watch.dead_models({"chat": state}, pids(chat=processes)) == lost
+    assert watch.dead_models({"chat": state}, pids(chat=processes), one) == lost
 
 
 def test_an_unload_between_two_looks_is_no_loss() -> None:
     indexes = iter([{"chat": "READY"}, {"chat": "UNAVAILABLE"}])
-    assert watch.confirmed_dead_models(lambda: next(indexes), dict) == []
+    assert watch.confirmed_dead_models(lambda: next(indexes), dict, one) == []
 
 
 def test_a_killed_process_is_a_loss_at_the_second_look_too() -> None:
-    assert watch.confirmed_dead_models(lambda: {"chat": "READY"}, dict) == ["chat"]
+    assert watch.confirmed_dead_models(lambda: {"chat": "READY"}, dict, one) == ["chat"]
 
 
 def test_triton_is_asked_when_a_process_is_gone() -> None:
@@ -122,3 +126,9 @@ def test_what_can_not_be_healed_says_why(
     monkeypatch.setattr(watch, "_UNLOAD_SECONDS", 0.1)
     with pytest.raises(watch.RecoveryFailed, match=reason):
         watch.heal(triton, "chat", orphans_gone=lambda: orphans_gone, load_timeout=60)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_model_that_has_lost_one_of_its_processes_is_dead() -> None:
+    index = {"chat": "READY", "code": "READY"}
+    alive = pids(chat=2, code=1)
+    assert watch.dead_models(index, alive, lambda model, _: {"chat": 3, "code": 1}[model]) == ["chat"]
