@@ -51,7 +51,7 @@ def model() -> Iterator[pipeline.TritonPythonModel]:
 
 def refused() -> float:
     series = MetricFamily.made[metric_names.REJECTIONS]
-    return sum(metric.value for metric in series if metric.labels["reason"] == "invalid_argument")
+    return sum(metric.value for metric in series if metric.labels.get("reason") == "invalid_argument")
 
 
 def test_a_mistake_is_answered_and_counted_a_probe_is_only_answered(
