@@ -149,7 +149,13 @@ class Dispatcher:
             else:
                 self._begin(context, screened)
         else:
-            job = self._loop.run_in_executor(self._screening, screening.screen, context.request, self._policy)
+            job = self._loop.run_in_executor(
+                self._screening,
+                screening.screen,
+                context.request,
+                self._policy,
+                lambda: context.number not in self._live,
+            )
             job.add_done_callback(lambda done: self._screened(context, done))
 
     def _screened(
@@ -181,8 +187,9 @@ class Dispatcher:
             self._end(context, error)
 
     def _end(self, context: request_context.RequestContext, ending: str | errors.RequestError) -> None:
-        context.end(ending)
-        self._enqueue(context)
+        if context.number in self._live:
+            context.end(ending)
+            self._enqueue(context)
 
     # Sending.
 

@@ -11,6 +11,9 @@ from tritonllm.runtime import logs, screening, wire
 
 log = logging.getLogger(__name__)
 
+LONGEST_CHARACTERS = 1 << 17
+"""Maximum length of a text: the slowest one, obfuscated throughout, takes about two seconds, in which others wait."""
+
 
 class TritonPythonModel:
     """Triton's entry point; see python_backend's `TritonPythonModel`."""
@@ -50,6 +53,12 @@ class TritonPythonModel:
     def _scan(self, text: str, direction: str) -> tuple[str, bool, str]:
         if direction not in ("input", "output"):
             raise errors.RequestError("invalid_argument", "direction", "must be `input` or `output`")
+        if len(text) > LONGEST_CHARACTERS:
+            raise errors.RequestError(
+                "invalid_argument",
+                "text_input",
+                f"has {len(text)} characters; the maximum is {LONGEST_CHARACTERS}; send it in parts",
+            )
         policy = self.policy.input if direction == "input" else self.policy.output
         if policy is None:
             return text, False, "[]"

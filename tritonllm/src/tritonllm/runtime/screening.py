@@ -62,11 +62,18 @@ class Screened:
     failures: int
 
 
-def screen(request: requests.Request, policy: Policy | None) -> Screened:
-    """Runs the input rules on the prompt, or on every turn of the conversation.
+def screen(
+    request: requests.Request, policy: Policy | None, ended: Callable[[], bool] = lambda: False
+) -> Screened:
+    """Applies the input rules to the prompt, or to every message of the conversation.
+
+    Args:
+        request: what the client sent.
+        policy: None has no rules.
+        ended: asked every few milliseconds whether the request has ended meanwhile, so that nobody needs the result.
 
     Raises:
-        RequestError: `guardrail_failure`.
+        RequestError: `guardrail_failure`; `cancelled` if it has ended.
     """
     if policy is None or policy.input is None:
         return Screened(request, False, [], 0)
@@ -76,14 +83,16 @@ def screen(request: requests.Request, policy: Policy | None) -> Screened:
     def masked(text: str) -> str:
         nonlocal failures
         try:
-            results.append(scan(text))
+            results.append(_scan(rules, text, ended))
+        except errors.RequestError:
+            raise
         except Exception:
             policy.failed("input")
             failures += 1
             return text
         return results[-1].text
 
-    scan: Callable[[str], guardrails.Result] = policy.input.scan
+    rules = policy.input
     if request.text is not None:
         request = dataclasses.replace(request, text=masked(request.text))
     else:
@@ -92,3 +101,13 @@ def screen(request: requests.Request, policy: Policy | None) -> Screened:
     found = [verdict for result in results for verdict in result.verdicts]
     blocked = any(result.blocked for result in results)
     return Screened(request, blocked, guardrails.summarize(found, "input"), failures)
+
+
+def _scan(rules: guardrails.Policy, text: str, ended: Callable[[], bool]) -> guardrails.Result:
+    steps = rules.scan_steps(text)
+    while not ended():
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+    raise errors.RequestError("cancelled", "", "the request ended before its rules were applied")

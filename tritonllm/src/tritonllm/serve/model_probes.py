@@ -10,8 +10,7 @@ from tritonllm import api
 from tritonllm.serve import control_api, health
 
 # All questions are asked at the same time, so that /livez answers within the timeout of a kubelet.
-_GUARDRAIL_SECONDS = 2.0
-_PIPELINE_SECONDS = 3.0
+_ANSWER_SECONDS = 3.0
 
 
 class ModelProbes:
@@ -27,26 +26,20 @@ class ModelProbes:
         self._questions: dict[str, Callable[[], None]] = {}
         for endpoint in endpoints:
             guardrail, pipeline = endpoint.guardrail_name, endpoint.name
-            self._questions[guardrail] = functools.partial(
-                control.ask_guardrail, guardrail, _GUARDRAIL_SECONDS
-            )
-            self._questions[pipeline] = functools.partial(control.ask_pipeline, pipeline, _PIPELINE_SECONDS)
-        self._pipelines = frozenset(endpoint.name for endpoint in endpoints)
+            self._questions[guardrail] = functools.partial(control.ask_guardrail, guardrail, _ANSWER_SECONDS)
+            self._questions[pipeline] = functools.partial(control.ask_pipeline, pipeline, _ANSWER_SECONDS)
         self._detector = health.StuckDetector()
 
     def unanswered(self, models: Iterable[str], now: float) -> dict[str, str]:
-        """Guardrails that fail to answer, and pipelines that have failed to for a while, each with the error.
+        """Models that have failed to answer for a while, each with the error.
 
-        A pipeline is given more time, because one that handles many requests may answer late.
+        One failure does not count: a pipeline with many requests, or a guardrail with long texts, can answer late.
 
         Args:
             models: those to ask, if there is a question for them.
             now: the monotonic clock.
         """
-        failures = self._ask([model for model in models if model in self._questions])
-        pipelines = {model: error for model, error in failures.items() if model in self._pipelines}
-        stuck = self._detector.stuck(pipelines, now)
-        return {model: error for model, error in failures.items() if model not in pipelines} | stuck
+        return self._detector.stuck(self._ask([model for model in models if model in self._questions]), now)
 
     def _ask(self, models: Sequence[str]) -> dict[str, str]:
         if not models:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,17 @@ def test_a_long_prompt_is_screened_as_a_short_one_is(make: Any) -> None:
     client = pipeline.ask("so on " * 1000 + "launch codes")
     pipeline.run()
     assert client.finish_reason == "content_filter"
+
+
+def test_a_deadline_that_passes_while_rules_are_applied_ends_the_request_once(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make(input=[BLOCK], timeout=1)
+    monkeypatch.setattr(virtual_time, "EXECUTOR_SECONDS", 3.0)
+    client = pipeline.ask("so on " * 1000)
+    pipeline.run(10)
+    assert client.finish_reason == "timeout"
+    assert pipeline.live == []
 
 
 def test_an_answer_that_is_blocked_stops_the_engine(make: Any) -> None:
@@ -401,3 +413,12 @@ def test_several_instances_divide_the_limits(make: Any) -> None:
     pipeline.run()
     assert (pipeline.running, pipeline.waiting) == (3, 2)
     assert [client.error.split("]")[0] for client in clients if client.closed] == ["[queue_full"]
+
+
+def test_a_pipeline_has_few_threads_however_many_requests_it_serves() -> None:
+    from tritonllm.runtime import direct
+
+    before = threading.active_count()
+    serving = direct.dispatcher(Path("/nowhere"))
+    assert threading.active_count() - before == 1
+    serving.close()

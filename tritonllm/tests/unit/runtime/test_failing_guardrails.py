@@ -24,14 +24,14 @@ def fails(*args: Any, **kwargs: Any) -> Any:
 
 
 def test_closed_an_input_that_cannot_be_judged_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guardrails.Policy, "scan", fails)
+    monkeypatch.setattr(guardrails.Policy, "scan_steps", fails)
     with pytest.raises(errors.RequestError) as caught:
         screening.screen(requests.parse({"text_input": "Hi"}, {}), policy("Closed"))
     assert caught.value.code == "guardrail_failure"
 
 
 def test_open_an_input_that_cannot_be_judged_passes_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guardrails.Policy, "scan", fails)
+    monkeypatch.setattr(guardrails.Policy, "scan_steps", fails)
     screened = screening.screen(requests.parse({"text_input": "Hi"}, {}), policy("Open"))
     assert (screened.request.text, screened.blocked, screened.failures) == ("Hi", False, 1)
 
@@ -61,3 +61,11 @@ def test_open_an_answer_that_cannot_be_judged_goes_on_with_nothing_lost(
     pieces += growing.outputs(request, last=True)["text_output"]
     assert "".join(pieces) == "a false one"
     assert growing.failures == 1
+
+
+def test_rules_are_not_applied_to_the_end_for_a_request_that_has_ended() -> None:
+    asked = iter([False, False, True])
+    text = "a word " * 10_000
+    with pytest.raises(errors.RequestError, match="cancelled"):
+        screening.screen(requests.parse({"text_input": text}, {}), policy("Open"), lambda: next(asked))
+    assert next(asked, None) is None

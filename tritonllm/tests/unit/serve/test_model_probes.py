@@ -1,4 +1,4 @@
-"""Which models are asked, and whose silence counts at once."""
+"""Which models are asked, and when their silence counts."""
 
 from __future__ import annotations
 
@@ -50,16 +50,12 @@ def test_models_that_are_not_given_are_not_asked() -> None:
     assert triton.asked == set()
 
 
-def test_a_silent_guardrail_counts_at_once() -> None:
-    asker = probes(Triton("chat-guardrail"), "chat")
-    assert asker.unanswered(MODELS, now=0) == {"chat-guardrail": "no answer within 2 s"}
-
-
-def test_a_silent_pipeline_counts_when_it_has_been_silent_for_a_while() -> None:
-    asker = probes(Triton("chat"), "chat")
+@pytest.mark.parametrize("model", ["chat", "chat-guardrail"])
+def test_a_silent_model_counts_when_it_has_been_silent_for_a_while(model: str) -> None:
+    asker = probes(Triton(model), "chat")
     found = [asker.unanswered(MODELS, now) for now in range(0, int(health.STUCK_SECONDS) + 10, 10)]
     assert found[:-1] == [{}] * (len(found) - 1)
-    assert found[-1] == {"chat": "no answer within 3 s (for 30 s)"}
+    assert found[-1] == {model: "no answer within 3 s (for 30 s)"}
 
 
 def test_all_models_are_asked_at_the_same_time() -> None:
