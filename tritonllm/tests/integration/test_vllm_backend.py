@@ -19,7 +19,7 @@ import pytest
 
 import models
 from tritonllm import errors, sampling, versions
-from tritonllm.runtime import backend, vllm_engine
+from tritonllm.runtime import backend, vllm_engine, vllm_requests
 
 pytestmark = [
     pytest.mark.skipif(versions.installed_version() is None, reason="vLLM is not installed"),
@@ -304,6 +304,10 @@ def test_a_request_aborted_at_any_moment_of_its_submission_frees_its_place(
         await until(lambda: idle(engine))
 
     engine.run(scenario())
+
+
+def test_this_version_of_vllm_hands_out_outputs_by_callback(engine: Engine) -> None:
+    assert vllm_requests.by_callback(engine.backend._engine)
 
 
 def test_every_step_counts(engine: Engine) -> None:

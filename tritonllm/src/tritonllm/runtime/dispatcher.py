@@ -265,6 +265,7 @@ class Dispatcher:
         batch: list[request_context.RequestContext] = []
         while self._unchecked and len(batch) < _CANCELLATION_BATCH:
             context = self._unchecked.popleft()
+            # workaround: W17
             # One that is still held has been asked before, and its answer is on the way.
             if context.number in self._live and not context.held:
                 context.held = True

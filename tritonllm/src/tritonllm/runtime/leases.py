@@ -29,6 +29,7 @@ TOKEN = "token"
 LEASE = "lease"
 """Private parameters of the call; see `wire.PRIVATE`."""
 
+# workaround: W11
 # Triton cleans up behind a finished iterator without holding the GIL, and frees Python objects in doing so: if
 # Python drops its reference meanwhile, the process crashes. The clean-up takes milliseconds.
 _KEEP_SECONDS = 10.0
@@ -83,6 +84,7 @@ class TritonLeases:
         except pb_utils.TritonModelException as error:
             raise self._unavailable(str(error)) from None
         self._iterators[name] = iterator
+        # workaround: W10
         response = next(iter(iterator), None)
         if response is None:
             raise self._unavailable("it ended the call without a response")

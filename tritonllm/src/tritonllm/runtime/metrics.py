@@ -133,6 +133,7 @@ class Meter:
         return metric
 
 
+# workaround: W13
 def _immortal(metric: Any) -> Any:
     """A metric, or a family of them, that Python never lets go of.
 

@@ -210,6 +210,7 @@ class _Progress:
 
 def _prepare_environment() -> None:
     """What must be so before vLLM is imported."""
+    # workaround: W14
     # Triton's stub runs Python in the C locale, in which vLLM and torch fail to read their own sources.
     locale.setlocale(locale.LC_ALL, "C.UTF-8")
     # Weights are on disk before an engine starts: it asks nobody for anything and tells nobody.

@@ -37,6 +37,7 @@ def send(
         final: whether the request ends.
     """
     response_ = error(problem) if problem else response(outputs)
+    # workaround: W18
     if not final:
         sender.send(response_)
     elif _size(outputs) <= _SMALL_BYTES:
@@ -79,6 +80,7 @@ def receive(
         accept: takes a request and its response sender.
         refuse: answers a request that `accept` raised at.
     """
+    # workaround: W12
     for request in triton_requests:
         sender = request.get_response_sender()
         try:

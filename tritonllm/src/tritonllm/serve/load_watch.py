@@ -74,7 +74,7 @@ class WorkerWatch:
     vLLM can wait for ever for a worker that crashed, for example with a CUDA error.
     """
 
-    # workaround: W19
+    # workaround: W21
 
     def __init__(self, grace: float = _WORKER_GRACE_SECONDS) -> None:
         """Starts without any known worker.

@@ -74,7 +74,7 @@ def _model(process: psutil.Process, repository: Path) -> str | None:
     return None
 
 
-# workaround: W17
+# workaround: W19
 class Orphans:
     """Ends orphans: descendants of the supervisor whose parent has died."""
 
