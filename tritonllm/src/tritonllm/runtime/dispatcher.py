@@ -142,38 +142,31 @@ class Dispatcher:
 
     def _screen(self, context: request_context.RequestContext) -> None:
         if context.request.characters <= _INLINE_CHARACTERS:
-            try:
-                screened = screening.screen(context.request, self._policy)
-            except Exception as error:
-                self._end(context, _problem(error))
-            else:
-                self._begin(context, screened)
-        else:
-            job = self._loop.run_in_executor(
-                self._screening,
-                screening.screen,
-                context.request,
-                self._policy,
-                lambda: context.number not in self._live,
-            )
-            job.add_done_callback(lambda done: self._screened(context, done))
-
-    def _screened(
-        self, context: request_context.RequestContext, job: asyncio.Future[screening.Screened]
-    ) -> None:
-        if (error := job.exception()) is not None:
-            self._end(context, _problem(error))
-        else:
-            self._begin(context, job.result())
-
-    def _begin(self, context: request_context.RequestContext, screened: screening.Screened) -> None:
-        if context.number not in self._live:
+            self._begin(context, lambda: screening.screen(context.request, self._policy))
             return
-        context.begin(screened)
-        if screened.blocked:
-            self._enqueue(context)
-        else:
-            self._engine.submit(context.number, self._compose(screened.request))
+        job = self._loop.run_in_executor(
+            self._screening,
+            screening.screen,
+            context.request,
+            self._policy,
+            lambda: context.number not in self._live,
+        )
+        job.add_done_callback(lambda done: self._begin(context, done.result))
+
+    def _begin(
+        self, context: request_context.RequestContext, screened: Callable[[], screening.Screened]
+    ) -> None:
+        try:
+            result = screened()
+            if context.number not in self._live:
+                return
+            context.begin(result)
+            if result.blocked:
+                self._enqueue(context)
+            else:
+                self._engine.submit(context.number, self._compose(result.request))
+        except Exception as error:
+            self._end(context, _problem(error))
 
     def _on_update(self, number: int, update: backend.Update) -> None:
         context = self._live.get(number)
