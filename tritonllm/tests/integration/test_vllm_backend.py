@@ -332,10 +332,10 @@ def test_a_model_without_a_chat_template_says_so(
     from tritonllm.runtime import prompts
 
     directory = models.tiny_llama(tmp_path / "plain", chat_template=False)
-    prompter = prompts.Prompter(get_tokenizer(str(directory)), CONTEXT)
+    prompt_tokenizer = prompts.PromptTokenizer(get_tokenizer(str(directory)), CONTEXT)
     with pytest.raises(errors.RequestError) as caught:
-        engine.run(prompter.tokens(None, [{"role": "user", "content": "Hello"}]))
-    prompter.close()
+        engine.run(prompt_tokenizer.tokens(None, [{"role": "user", "content": "Hello"}]))
+    prompt_tokenizer.close()
     assert (caught.value.code, caught.value.field) == ("invalid_argument", "messages")
     assert "no chat template; send the whole prompt as `text_input`" in caught.value.message
 

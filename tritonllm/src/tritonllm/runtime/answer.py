@@ -19,7 +19,7 @@ class Choice:
         policy: its output rules judge the text; None lets it through.
     """
 
-    def __init__(self, policy: screening.Policy | None) -> None:
+    def __init__(self, policy: screening.EndpointPolicy | None) -> None:
         self.finish_reason: str | None = None
         self.tokens = 0
         self.tokens_sent = 0
@@ -78,7 +78,10 @@ class Answer:
     """
 
     def __init__(
-        self, n: int, policy: screening.Policy | None = None, screened: screening.Screened | None = None
+        self,
+        n: int,
+        policy: screening.EndpointPolicy | None = None,
+        screened: screening.Screened | None = None,
     ) -> None:
         self.choices = [Choice(policy) for _ in range(n)]
         self.input_tokens = 0

@@ -21,7 +21,7 @@ class Generation:
         id: names the request to `Backend.abort`; unique among the live ones.
         text: the prompt as it is.
         messages: a conversation, turned into a prompt by the model's chat template.
-        sampling: with the endpoint's defaults applied; a parameter that is None is left to the backend.
+        sampling: with the endpoint's defaults applied; parameters that are not set are left to the backend.
     """
 
     id: str

@@ -61,7 +61,7 @@ class Dispatcher:
         self,
         events: threads.EventLoop,
         limits: api.Limits,
-        policy: screening.Policy | None,
+        policy: screening.EndpointPolicy | None,
         compose: Compose,
         count: Callable[[int, int], None],
         on_end: Callable[[request_context.Summary], None],

@@ -21,7 +21,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the policy from the model's config."""
         logs.name(args["model_name"])
-        self.policy = screening.Policy.load(wire.config_parameters(args)["policy"])
+        self.policy = screening.EndpointPolicy.load(wire.config_parameters(args)["policy"])
 
     def execute(self, triton_requests: list[Any]) -> list[Any]:
         """Answers a batch; a text that can't be judged fails its own request only."""

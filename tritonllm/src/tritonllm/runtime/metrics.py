@@ -135,7 +135,7 @@ class Meter:
 
 # workaround: W13
 def _immortal(metric: Any) -> Any:
-    """A metric, or a family of them, that Python never lets go of.
+    """A metric, or a family of them, that Python never frees.
 
     Where Python does, Triton deletes the series, although the other instance of a model that is being reloaded
     still uses it: that one then writes to freed memory, and tritonserver dies of it sooner or later. At the

@@ -41,7 +41,7 @@ class TritonPythonModel:
         logs.name(args["model_name"])
         sys.setswitchinterval(_SWITCH_SECONDS)
         self.settings = settings.Settings.load(parameters["settings"])
-        self.policy = screening.Policy.load(parameters["policy"])
+        self.policy = screening.EndpointPolicy.load(parameters["policy"])
         self.meter = metrics.Meter(parameters["endpoint"], metric_names.PIPELINE, _series(self.policy))
         if siblings.is_only_instance():
             # A process that was killed has left its requests in them.
@@ -107,7 +107,7 @@ class TritonPythonModel:
             meter.add(metric_names.VERDICTS, verdict["count"], **labels)
 
 
-def _series(policy: screening.Policy) -> dict[str, list[dict[str, str]]]:
+def _series(policy: screening.EndpointPolicy) -> dict[str, list[dict[str, str]]]:
     return {
         metric_names.REQUESTS: [{"outcome": outcome} for outcome in OUTCOMES],
         metric_names.REJECTIONS: [{"reason": code} for code in ("invalid_argument", "queue_full")],

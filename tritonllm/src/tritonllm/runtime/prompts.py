@@ -15,12 +15,12 @@ from tritonllm import errors
 _INLINE_CHARACTERS = 2000
 
 
-class Prompter:
+class PromptTokenizer:
     """Makes prompts for one model.
 
     Args:
         tokenizer: vLLM's, see `vllm.tokenizers.TokenizerLike`.
-        context: the most tokens of prompt and answer together.
+        context: maximum number of tokens of prompt and answer together.
     """
 
     def __init__(self, tokenizer: Any, context: int) -> None:

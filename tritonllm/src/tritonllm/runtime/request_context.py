@@ -87,7 +87,7 @@ class RequestContext:
         sender: Any,
         request: requests.Request,
         arrived: float,
-        policy: screening.Policy | None,
+        policy: screening.EndpointPolicy | None,
     ) -> None:
         self.number = number
         self.sender = sender
@@ -135,23 +135,22 @@ class RequestContext:
             The response that is due; None if there is nothing to send yet.
         """
         update, self._update = self._update, None
-        growing = self._answer
         try:
             if update is not None:
-                growing.update(update)
-            if growing.finished:
+                self._answer.update(update)
+            if self._answer.finished:
                 # What the engine or a rule has finished stays finished, whatever else would have ended it.
                 return self._finish()
             if isinstance(self._ending, errors.RequestError):
                 return self.fail(self._ending)
             if self._ending is not None:
-                growing.end(self._ending)
+                self._answer.end(self._ending)
                 return self._finish(self._ending)
         except errors.RequestError as error:
             return self.fail(error)
         if update is None or not self.request.stream:
             return None
-        outputs = growing.outputs(self.request, last=False)
+        outputs = self._answer.outputs(self.request, last=False)
         if len(outputs) == 1 and not any(outputs["text_output"]):
             return None
         return Response(outputs)

@@ -1,4 +1,4 @@
-"""The guardrails at work: what a rule's own failure does, and the input rules before the engine sees a text."""
+"""Input rules: they are applied to a prompt before the engine receives it. Also what a failure of a rule itself does."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Policy:
-    """An endpoint's guardrails, ready to run; a direction without rules is None."""
+class EndpointPolicy:
+    """An endpoint's guardrails, ready to run; None for a direction without rules."""
 
     rules: api.Guardrails
     input: guardrails.Policy | None
     output: guardrails.Policy | None
 
     @classmethod
-    def load(cls, packed: str) -> Policy:
+    def load(cls, packed: str) -> EndpointPolicy:
         """Unpacks and compiles the config parameter `policy`."""
         rules = api.Guardrails.model_validate(canonical.unpack(packed))
         return cls(
@@ -63,14 +63,14 @@ class Screened:
 
 
 def screen(
-    request: requests.Request, policy: Policy | None, ended: Callable[[], bool] = lambda: False
+    request: requests.Request, policy: EndpointPolicy | None, ended: Callable[[], bool] = lambda: False
 ) -> Screened:
     """Applies the input rules to the prompt, or to every message of the conversation.
 
     Args:
         request: what the client sent.
         policy: None has no rules.
-        ended: asked every few milliseconds whether the request has ended meanwhile, so that nobody needs the result.
+        ended: asked every few milliseconds whether the request has ended meanwhile, which makes the result useless.
 
     Raises:
         RequestError: `guardrail_failure`; `cancelled` if it has ended.

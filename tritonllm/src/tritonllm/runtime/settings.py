@@ -32,7 +32,7 @@ class Settings:
             prompt_characters=values["prompt_characters"],
         )
 
-    def admit(self, request: requests.Request, policy: screening.Policy) -> requests.Request:
+    def admit(self, request: requests.Request, policy: screening.EndpointPolicy) -> requests.Request:
         """Applies the endpoint's sampling defaults and checks its limits.
 
         Raises:

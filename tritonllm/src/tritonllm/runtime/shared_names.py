@@ -1,7 +1,7 @@
 """Gives the shared memory of vLLM's processes names by which `serve` can remove it, whatever happened to them.
 
 Python takes random names (`psm_…`, `sem.mp-…`) and leaves the removal to a helper process of its own. Where
-that is killed too, by an out-of-memory kill of a whole container for example, nobody could tell whose they are.
+that is killed too, by an out-of-memory kill of a whole container for example, no one could tell whose they are.
 """
 
 from __future__ import annotations

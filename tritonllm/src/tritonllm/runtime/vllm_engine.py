@@ -54,7 +54,7 @@ class VllmBackend:
         engine_args = AsyncEngineArgs(**self._arguments)
         self._engine = AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_loggers(self._stats)])
         model = self._engine.model_config
-        self._prompter = prompts.Prompter(self._engine.get_tokenizer(), model.max_model_len)
+        self._prompt_tokenizer = prompts.PromptTokenizer(self._engine.get_tokenizer(), model.max_model_len)
         # What the model's authors advise in generation_config.json. How long an answer may get is not theirs to say.
         advised = model.get_diff_sampling_param()
         self._advised = {name: value for name, value in advised.items() if name != "max_tokens"}
@@ -85,7 +85,7 @@ class VllmBackend:
             self.abort(request_id)
         if self._aborts:
             await asyncio.wait(self._aborts, timeout=_SHUTDOWN_SECONDS)
-        self._prompter.close()
+        self._prompt_tokenizer.close()
         # The reference goes as well: vLLM shuts its engine down once more when it is collected, and fails at the
         # interpreter's end.
         engine, self._engine = self._engine, None
@@ -113,7 +113,7 @@ class VllmBackend:
         from vllm.inputs.engine import tokens_input
 
         try:
-            ids = await self._prompter.tokens(generation.text, generation.messages)
+            ids = await self._prompt_tokenizer.tokens(generation.text, generation.messages)
             wanted = _sampling_params(self._advised | generation.sampling.given())
             if generation.id not in self._live:
                 return
@@ -213,7 +213,7 @@ def _prepare_environment() -> None:
     # workaround: W14
     # Triton's stub runs Python in the C locale, in which vLLM and torch fail to read their own sources.
     locale.setlocale(locale.LC_ALL, "C.UTF-8")
-    # Weights are on disk before an engine starts: it asks nobody for anything and tells nobody.
+    # Weights are on disk before an engine starts: it neither downloads anything nor reports usage.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     # On a CPU, vLLM would take nearly all of the machine's memory for its cache. No effect on GPUs.

@@ -73,7 +73,7 @@ def receive(
     accept: Callable[[Any, Any], None],
     refuse: Callable[[Any, errors.RequestError], None],
 ) -> None:
-    """Takes what Triton brings; an exception that left here would leave its client waiting for ever.
+    """Takes what Triton brings; an exception that leaves `execute` would keep its client waiting forever.
 
     Args:
         triton_requests: the requests.

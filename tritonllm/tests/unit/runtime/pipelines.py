@@ -135,7 +135,7 @@ class Pipeline:
         self.dispatcher = dispatcher.Dispatcher(
             virtual_time.Events(loop),  # type: ignore[arg-type]
             limits,
-            screening.Policy.load(canonical.pack(policy)),
+            screening.EndpointPolicy.load(canonical.pack(policy)),
             lambda request: request,
             self._count,
             self.summaries.append,

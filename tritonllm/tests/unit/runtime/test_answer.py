@@ -8,9 +8,9 @@ from tritonllm.render import canonical
 from tritonllm.runtime import answer, backend, requests, screening
 
 
-def policy(action: str) -> screening.Policy:
+def policy(action: str) -> screening.EndpointPolicy:
     rule = {"name": "bird", "banned": {"phrases": ["falcon"]}, "action": action}
-    return screening.Policy.load(canonical.pack({"output": [rule]}))
+    return screening.EndpointPolicy.load(canonical.pack({"output": [rule]}))
 
 
 def asked(**flags: bool) -> requests.Request:

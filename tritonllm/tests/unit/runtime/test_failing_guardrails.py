@@ -13,8 +13,8 @@ from tritonllm.runtime import answer, backend, requests, screening
 RULE = {"name": "bird", "banned": {"phrases": ["falcon"]}, "action": "Mask"}
 
 
-def policy(failure_policy: str) -> screening.Policy:
-    return screening.Policy.load(
+def policy(failure_policy: str) -> screening.EndpointPolicy:
+    return screening.EndpointPolicy.load(
         canonical.pack({"failurePolicy": failure_policy, "input": [RULE], "output": [RULE]})
     )
 

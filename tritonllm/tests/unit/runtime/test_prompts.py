@@ -47,11 +47,11 @@ class Mistral:
 def tokens(
     tokenizer: Any, text: str | None = None, messages: list[dict[str, str]] | None = None
 ) -> list[int]:
-    prompter = prompts.Prompter(tokenizer, CONTEXT)
+    prompt_tokenizer = prompts.PromptTokenizer(tokenizer, CONTEXT)
     try:
-        return asyncio.run(prompter.tokens(text, messages))
+        return asyncio.run(prompt_tokenizer.tokens(text, messages))
     finally:
-        prompter.close()
+        prompt_tokenizer.close()
 
 
 def refusal(tokenizer: Any, text: str | None = None, messages: Any = None) -> errors.RequestError:

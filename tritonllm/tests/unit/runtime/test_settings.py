@@ -18,8 +18,8 @@ def endpoint(**parts: object) -> settings.Settings:
     return settings.Settings.load(canonical.dumps(values))
 
 
-def policy(rules: Mapping[str, object]) -> screening.Policy:
-    return screening.Policy.load(canonical.pack(rules))
+def policy(rules: Mapping[str, object]) -> screening.EndpointPolicy:
+    return screening.EndpointPolicy.load(canonical.pack(rules))
 
 
 def asked(**values: str | bool) -> requests.Request:
