@@ -272,6 +272,8 @@ def test_requests_of_a_killed_process_end_instead_of_hanging(model: str) -> None
             served.stub(model).kill()
             server.until(lambda: f"{model}: its process died" in served.log.read_text(), 2, served.story)
         assert "error" in seen or "error" in seen["last"], seen  # pyright: ignore[reportOperatorIssue]
+        # The answer to the probe is a second old at most.
+        server.until(lambda: served.probe("/readyz")[0] == 503, 5, served.story)
         served.until_ready(30)
         assert ask.generate(served, "chat", text_input="Hello", max_tokens=3)["finish_reason"] == "length"
 
