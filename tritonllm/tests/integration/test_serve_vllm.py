@@ -51,6 +51,12 @@ def answers(served: server.Served) -> bool:
     return ask.generate(served, "chat", text_input="Hello", max_tokens=3)["finish_reason"] == "length"
 
 
+def works_again(served: server.Served) -> bool:
+    # Alone if no lease held the engine, otherwise with all of tritonserver: one lasts a second beyond the last request.
+    log = served.log.read_text()
+    return "chat-engine: recovered" in log or log.count("ready: chat at") == 2
+
+
 def test_whoever_is_killed_neither_processes_nor_shared_memory_stay(tmp_path: Path) -> None:
     with server.running([endpoint(models.tiny_llama(tmp_path / "weights"))], seconds=180) as served:
         assert answers(served)
@@ -65,7 +71,7 @@ def test_whoever_is_killed_neither_processes_nor_shared_memory_stay(tmp_path: Pa
 
         engine.kill()
         server.until(lambda: "chat-engine: its process died" in served.log.read_text(), 3, served.story)
-        server.until(lambda: "chat-engine: recovered" in served.log.read_text(), 180, served.story)
+        server.until(lambda: works_again(served), 180, served.story)
         assert answers(served)
         assert not [process for process in family if process.is_running()]
         # Triton's own regions of the other models stay, and nothing that no living process works with.
