@@ -47,7 +47,7 @@ class EngineLeases:
     def disconnected(self, owner: str) -> None:
         """Ends the leases of a pipeline that is gone."""
         for name in self._names(lambda holder, _: holder == owner):
-            self.release(name, _nobody)
+            self.release(name, _no_report)
 
     def expire(self, connected: Callable[[str], bool]) -> None:
         """Ends the leases of pipelines that never connected."""
@@ -55,7 +55,7 @@ class EngineLeases:
         for name in self._names(
             lambda holder, granted: now - granted > _CONNECT_SECONDS and not connected(holder)
         ):
-            self.release(name, _nobody)
+            self.release(name, _no_report)
 
     def _names(self, condition: Callable[[str, float], bool]) -> list[str]:
         with self._lock:
@@ -71,5 +71,5 @@ class EngineLeases:
         self._call(report)
 
 
-def _nobody() -> None:
-    """Reports to a pipeline that is gone."""
+def _no_report() -> None:
+    """In place of a report, to a pipeline that is gone."""
