@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import pool
 from api_server import ApiServer, binary
 
 
@@ -49,7 +50,8 @@ def test_a_service_account_may_do_nothing_until_a_role_says_so(api_server: ApiSe
         client.post(
             f"{rbac}/rolebindings", json={"metadata": metadata, "roleRef": role, "subjects": [subject]}
         ).raise_for_status()
-        assert client.get(f"{inside}/pods", headers=headers).status_code == 200
+        # The authorizer reads roles from a watch of its own.
+        pool.until(lambda: client.get(f"{inside}/pods", headers=headers).status_code == 200, seconds=10)
 
 
 def test_it_ends_with_tests_that_were_killed(tmp_path: Path) -> None:
