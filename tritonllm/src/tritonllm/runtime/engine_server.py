@@ -22,6 +22,8 @@ from tritonllm.runtime import backend, channel, engine_token
 
 DIRECTORY = "TRITONLLM_RUN_DIRECTORY"
 """Names a private directory that outlives this process; without it the engine makes one of its own."""
+# unix(7): 108 bytes with the final zero.
+_LONGEST_PATH = 107
 
 
 class EngineServer:
@@ -50,16 +52,20 @@ class EngineServer:
         self.on_release = on_release
         self.on_disconnect = on_disconnect
         self.connections: set[_Connection] = set()
-        self._own = None if DIRECTORY in os.environ else tempfile.mkdtemp(prefix="tritonllm-engine-")
-        # Random, so that a reloaded engine listens beside the one it replaces; short, as a socket's path must be.
-        self.path = Path(self._own or os.environ[DIRECTORY], f"engine-{secrets.token_hex(8)}.sock")
+        # Random, so that a reloaded engine listens beside the one it replaces.
+        name = f"engine-{secrets.token_hex(8)}.sock"
+        directory = os.environ.get(DIRECTORY)
+        self._own: str | None = None
+        if directory is None or len(os.path.join(directory, name)) > _LONGEST_PATH:
+            directory = self._own = tempfile.mkdtemp(prefix="tritonllm-engine-", dir="/tmp")
+        self.path = Path(directory, name)
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Begins to listen.
 
         Raises:
-            OSError: the path is too long (107 bytes) or can't be written.
+            OSError: the socket can't be made.
         """
         self._server = await self.loop.create_unix_server(lambda: _Connection(self), str(self.path))
         self.path.chmod(0o600)
