@@ -79,13 +79,13 @@ def test_the_socket_is_for_this_user_alone(run: Callable[[Any], Any]) -> None:
     assert run(scenario) == 0o600
 
 
-@pytest.mark.parametrize("directory", [None, "/tmp/" + "long" * 25])
+@pytest.mark.parametrize("given", [None, "/tmp/" + "long" * 25])
 def test_without_a_run_directory_whose_path_is_short_an_engine_makes_a_private_one(
-    monkeypatch: pytest.MonkeyPatch, directory: str | None
+    monkeypatch: pytest.MonkeyPatch, given: str | None
 ) -> None:
     monkeypatch.delenv(engine_server.DIRECTORY, raising=False)
-    if directory:
-        monkeypatch.setenv(engine_server.DIRECTORY, directory)
+    if given:
+        monkeypatch.setenv(engine_server.DIRECTORY, given)
 
     async def scenario() -> tuple[int, Path]:
         engine = pipelines.Engine(asyncio.get_running_loop())
