@@ -71,8 +71,8 @@ RULES: dict[str, list[Schema]] = {
     ],
     "Rule": [
         rule(
-            "[has(self.banned), has(self.profanity), has(self.pattern)].filter(kind, kind).size() == 1",
-            "exactly one of `banned`, `profanity` and `pattern` is required",
+            f"[{', '.join(f'has(self.{kind})' for kind in api.RULE_KINDS)}].filter(kind, kind).size() == 1",
+            f"exactly one of {api.kinds_in_words()} is required",
         )
     ],
     # CEL uses RE2 as well: an expression that does not compile fails the rule, with the reason.

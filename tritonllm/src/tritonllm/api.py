@@ -218,6 +218,20 @@ class Pattern(_Model):
         return value
 
 
+class Pii(_Model):
+    """Personal data, recognized by its form and, where there is one, its check digits."""
+
+    types: Annotated[
+        list[Literal["email", "card", "iban", "ssn", "ip"]], pydantic.Field(min_length=1, max_length=8)
+    ] = pydantic.Field(
+        description="Types to look for. card, iban: with valid check digits. ssn: United States, with hyphens. ip: IPv4 and IPv6."
+    )
+
+
+class Secrets(_Model):
+    """Credentials: keys with a known prefix, JSON Web Tokens, private keys in PEM."""
+
+
 class Rule(_Model):
     """What to look for in a text, and what to do if it is found."""
 
@@ -228,17 +242,37 @@ class Rule(_Model):
     banned: Banned | None = None
     profanity: Profanity | None = None
     pattern: Pattern | None = None
+    pii: Pii | None = None
+    secrets: Secrets | None = None
     replacement: Annotated[str, pydantic.StringConstraints(max_length=64)] = pydantic.Field(
-        default="[REDACTED]", description="Replacement for each match, with `action: Mask`."
+        default="[REDACTED]",
+        description="Replacement for each match, with `action: Mask`. With `pii` and `secrets`, the default stands for the type: [EMAIL], [CARD], [IBAN], [SSN], [IP], [SECRET].",
     )
 
     @pydantic.model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if sum(kind is not None for kind in (self.banned, self.profanity, self.pattern)) != 1:
+        if sum(getattr(self, kind) is not None for kind in RULE_KINDS) != 1:
             raise PydanticCustomError(
-                "one_kind", "exactly one of `banned`, `profanity` and `pattern` is required"
+                "one_kind",
+                "exactly one of {kinds} is required",
+                {"kinds": kinds_in_words()},
             )
         return self
+
+    @property
+    def kind(self) -> str:
+        """Which of `RULE_KINDS` it is."""
+        return next(kind for kind in RULE_KINDS if getattr(self, kind) is not None)
+
+
+# Every optional field of a rule is a kind.
+RULE_KINDS = tuple(name for name, field in Rule.model_fields.items() if field.default is None)
+
+
+def kinds_in_words() -> str:
+    """The kinds of rule, as messages list them."""
+    *others, last = (f"`{kind}`" for kind in RULE_KINDS)
+    return f"{', '.join(others)} and {last}"
 
 
 Rules = Annotated[list[Rule], pydantic.Field(max_length=32)]

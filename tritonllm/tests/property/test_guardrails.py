@@ -48,6 +48,8 @@ PIECES = [
     "ß", "ß", "ﬁ", "ö", "ｆ", "😀", "法", "轮", "x", "y", "k", "e", "-ab", "@a.com", "key-a", "12", "\u115f", "\ufe0f", "(", "+",
     "proj", "ect", " fal", "con", "falcon", "project", "chan", "env", "area", "51", "го", "хрен", "plan ", "shh", "c", "h",
     "51", "*51", "90", "．", "－", "…", "é", "ᴏ", "ӏ", "\x7f", "\t", "hat ", "f u", "s.s", "ss", "sss", "ooo", "aaa", "㎏",
+    "4111 1111", " 1111 1111", "4111", "078-05", "-1120", "::1", "127.0.0.", "GB82 WEST 1234 5698 7654 32", "DE89", "AKIA",
+    "IOSFODNN7EXAMPLE", "eyJhbGciOiJub25lIn0", ".e30.", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "sk-",
     "™", "®", "²", "¹", "₅", "ʼ", "\u0e35", "\u3099", "か", "が", "ห", "ही",
 ]  # fmt: skip
 
@@ -72,6 +74,7 @@ kinds = st.one_of(
         st.sampled_from(["Word", "Substring"]),
     ),
     st.sampled_from(REGEXES).map(lambda regex: {"pattern": {"regex": regex}}),
+    st.sampled_from([{"pii": {"types": ["email", "card", "iban", "ssn", "ip"]}}, {"secrets": {}}]),
 )
 actions = st.sampled_from(["Mask", "Mask", "Flag", "Block"])
 policies = st.lists(st.tuples(actions, kinds), min_size=1, max_size=4).map(

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from tritonllm import api
-from tritonllm.guardrails import patterns, phrases, spans, stream, trie, words
+from tritonllm.guardrails import checked, data_types, patterns, phrases, spans, stream, trie, words
 
 
 class PolicyError(ValueError):
@@ -34,7 +34,7 @@ class Policy:
     """Compiled rules; immutable.
 
     Attributes:
-        rules: the rules, by their numbers.
+        rules: the rules, by the numbers in matchers' spans; a rule of several types of data is there for each.
         matchers: what finds their matches.
     """
 
@@ -92,6 +92,7 @@ def compile(rules: Sequence[api.Rule]) -> Policy:
     at_words: list[tuple[str, int]] = []
     anywhere: list[tuple[str, int]] = []
     matchers: list[spans.Matcher] = []
+    masks = list(rules)
     for number, rule in enumerate(rules):
         if rule.pattern is not None:
             matchers.append(patterns.Pattern(rule.pattern.regex, number))
@@ -106,11 +107,28 @@ def compile(rules: Sequence[api.Rule]) -> Policy:
                     )
             wanted = at_words if rule.banned.match == "Word" else anywhere
             wanted += [(phrase, number) for phrase in rule.banned.phrases]
+        else:
+            for data in _data_types(rule):
+                matchers.append(checked.Checked(data.regex, data.check, len(masks)))
+                masks.append(_with_placeholder(rule, data.placeholder))
     if at_words:
         matchers.append(phrases.Phrases(at_words, words=True))
     if anywhere:
         matchers.append(phrases.Phrases(anywhere, words=False))
-    return Policy(rules, matchers)
+    return Policy(masks, matchers)
+
+
+def _data_types(rule: api.Rule) -> list[data_types.DataType]:
+    if rule.pii is not None:
+        return [data_types.PERSONAL[name] for name in dict.fromkeys(rule.pii.types)]
+    return list(data_types.SECRETS.values())
+
+
+def _with_placeholder(rule: api.Rule, placeholder: str) -> api.Rule:
+    """The rule for one type of data: verdicts have its name, masks the placeholder of the type."""
+    if rule.replacement != api.Rule.model_fields["replacement"].default:
+        return rule
+    return rule.model_copy(update={"replacement": placeholder})
 
 
 def summarize(verdicts: Iterable[stream.Verdict], direction: str) -> list[dict[str, Any]]:

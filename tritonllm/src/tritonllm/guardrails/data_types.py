@@ -1,0 +1,112 @@
+"""Personal data and secrets by type: the pattern that proposes each, and the check that confirms it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import ipaddress
+import json
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataType:
+    """One type of data.
+
+    Attributes:
+        placeholder: what replaces it with `action: Mask`.
+        regex: what to propose, in RE2's syntax.
+        check: whether a proposed text is of the type.
+    """
+
+    placeholder: str
+    regex: str
+    check: Callable[[str], bool] = lambda text: True
+
+
+def is_luhn(text: str) -> bool:
+    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B); other characters are skipped."""
+    digits = [int(char) for char in text if char in "0123456789"]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def is_iban(text: str) -> bool:
+    """Whether the check digits are right (ISO 13616, with MOD 97-10 of ISO 7064); spaces are skipped."""
+    compact = text.replace(" ", "").upper()
+    return int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1
+
+
+def is_ip(text: str) -> bool:
+    """Whether the text is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_ssn(text: str) -> bool:
+    """Whether the United States could have issued the number: no area 000, 666 or 9xx, no group 00, no serial 0000."""
+    area, group, serial = text.split("-")
+    return area not in ("000", "666") and area < "900" and group != "00" and serial != "0000"
+
+
+def is_jwt(text: str) -> bool:
+    """Whether the first part is the header of a JSON Web Token (RFC 7515, section 4): JSON with `alg`."""
+    header = text.split(".")[0]
+    try:
+        decoded = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        return False
+    return isinstance(decoded, dict) and "alg" in decoded
+
+
+PERSONAL = {
+    "email": DataType(
+        "[EMAIL]",
+        r"[\p{L}\p{N}\p{M}._%+'-]{1,64}@(?:[\p{L}\p{N}\p{M}-]{1,63}\.){1,8}[\p{L}\p{M}]{2,63}",
+    ),
+    # Issuers' first digits and the groups that they are written in.
+    "card": DataType(
+        "[CARD]",
+        r"\b(?:[2-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{4}|3[47]\d{2}[ -]?\d{6}[ -]?\d{5}|[2-6]\d{12,18})\b",
+        is_luhn,
+    ),
+    # The longest IBAN has 34 characters (ISO 13616); the shortest in use has 15, of Norway.
+    "iban": DataType(
+        "[IBAN]",
+        r"\b(?i:[A-Z]{2}\d{2}(?:[A-Z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,4})?))\b",
+        is_iban,
+    ),
+    "ssn": DataType("[SSN]", r"\b\d{3}-\d{2}-\d{4}\b", is_ssn),
+    "ip": DataType(
+        "[IP]", r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9A-Fa-f]{1,4}(?:::?[0-9A-Fa-f]{1,4}){2,7}\b", is_ip
+    ),
+}
+
+SECRETS = {
+    "key": DataType(
+        "[SECRET]",
+        r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # AWS
+        r"|gh[pousr]_[A-Za-z0-9]{36,255}"  # GitHub
+        r"|github_pat_[A-Za-z0-9_]{22,255}"
+        r"|glpat-[A-Za-z0-9_-]{20,255}"  # GitLab
+        r"|xox[abeoprs]-[A-Za-z0-9-]{10,255}"  # Slack
+        r"|hf_[A-Za-z0-9]{30,255}"  # Hugging Face
+        r"|AIza[A-Za-z0-9_-]{35}"  # Google
+        r"|sk-[A-Za-z0-9_-]{20,255})",  # OpenAI and others
+    ),
+    "jwt": DataType(
+        "[SECRET]",
+        r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*",
+        is_jwt,
+    ),
+    # Without its last line it is a secret still.
+    "private-key": DataType(
+        "[SECRET]",
+        r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----(?:\s*(?:Proc-Type|DEK-Info):[^\n]*)*[A-Za-z0-9+/=\s\\]*"
+        r"(?:-----END [A-Z ]{0,32}PRIVATE KEY-----)?",
+    ),
+}
