@@ -77,7 +77,7 @@ PERSONAL = {
     # The longest IBAN has 34 characters (ISO 13616); the shortest in use has 15, of Norway.
     "iban": DataType(
         "[IBAN]",
-        r"\b(?i:[A-Z]{2}\d{2}(?:[A-Z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,4})?))\b",
+        r"\b(?:[A-Za-z]{2}\d{2}(?:[A-Za-z0-9]{11,30}|(?: [A-Za-z0-9]{4}){2,7}(?: [A-Za-z0-9]{1,4})?))\b",
         is_iban,
     ),
     "ssn": DataType("[SSN]", r"\b\d{3}-\d{2}-\d{4}\b", is_ssn),

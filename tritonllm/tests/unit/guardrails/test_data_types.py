@@ -49,6 +49,7 @@ def test_personal_data_is_masked_with_its_type(text: str, masked: str) -> None:
         "GB82 WEST 1234 5698 7654 33",
         "666-05-1120 000-05-1120 900-05-1120 078-00-1120 078-05-0000",
         "256.1.1.1 12:30:45",
+        "DE8937040044053201300\u212a",
         "@ann a@b ann at example.org",
     ],
 )
