@@ -23,7 +23,8 @@ from typing import Any
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
 from tritonllm import errors
-from tritonllm.runtime import engine_token, wire
+from tritonllm.ipc import run_token
+from tritonllm.runtime import wire
 
 TOKEN = "token"
 LEASE = "lease"
@@ -54,22 +55,22 @@ class TritonLeases:
         self._abandoned: list[Any] = []
 
     async def open(self) -> tuple[str, str]:
-        """See `engine_client.Leases`."""
+        """See `ipc.leased.Leases`."""
         name = f"{self._owner}.{next(self._numbers)}"
         path = await asyncio.get_running_loop().run_in_executor(self._thread, self._exec, name)
         return name, path
 
     def finish(self, name: str) -> None:
-        """See `engine_client.Leases`."""
+        """See `ipc.leased.Leases`."""
         self._thread.submit(self._drain, name)
 
     def abandon(self, name: str) -> None:
-        """See `engine_client.Leases`."""
+        """See `ipc.leased.Leases`."""
         if iterator := self._iterators.pop(name, None):
             self._abandoned.append(iterator)
 
     def close(self) -> None:
-        """See `engine_client.Leases`."""
+        """See `ipc.leased.Leases`."""
         self._thread.shutdown(wait=False)
 
     def _exec(self, name: str) -> str:
@@ -77,7 +78,7 @@ class TritonLeases:
             model_name=self._model,
             inputs=[],
             requested_output_names=["text_output"],
-            parameters={wire.PRIVATE + TOKEN: engine_token.current(), wire.PRIVATE + LEASE: name},
+            parameters={wire.PRIVATE + TOKEN: run_token.current(), wire.PRIVATE + LEASE: name},
         )
         try:
             iterator = request.exec(decoupled=True)

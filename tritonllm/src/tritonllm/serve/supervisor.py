@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tritonllm import api, files, paths, render
-from tritonllm.runtime import engine_server, engine_token, metric_names, shared_names
+from tritonllm.ipc import listener, run_token
+from tritonllm.runtime import direct, metric_names, shared_names
 from tritonllm.serve import (
     api_lock,
     binaries,
@@ -103,10 +104,10 @@ class _Supervisor:
         self._files = desired.EndpointFiles(options.files, files.load, endpoints, options.reporter.problem)
         self._repository = (run_lock.directory / "repository").absolute()
         self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: run_lock.region_prefix}
-        self._environment[engine_server.DIRECTORY] = str(run_lock.directory.absolute())
-        self._environment[engine_token.VARIABLE] = secrets.token_urlsafe(32)
+        self._environment[listener.DIRECTORY] = str(run_lock.directory.absolute())
+        self._environment[run_token.VARIABLE] = secrets.token_urlsafe(32)
         if options.allow_direct_engine:
-            self._environment[engine_token.ALLOW_DIRECT] = "1"
+            self._environment[direct.ALLOW] = "1"
         self._orphans = processes.Orphans()
         self._restarts = watch.RestartBudget()
         self._current: ServerInstance | None = None

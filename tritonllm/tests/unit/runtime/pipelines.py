@@ -14,12 +14,12 @@ import pytest
 import fake_backend_utils
 import virtual_time
 from tritonllm import api, errors
+from tritonllm.ipc import listener, run_token
 from tritonllm.render import canonical
 from tritonllm.runtime import (
     backend,
     dispatcher,
     engine_server,
-    engine_token,
     request_context,
     requests,
     screening,
@@ -196,8 +196,8 @@ def pipeline(
     **policy: Any,
 ) -> Iterator[Pipeline]:
     """A pipeline in front of an engine, with these guardrails."""
-    monkeypatch.setenv(engine_token.VARIABLE, "secret")
-    monkeypatch.setenv(engine_server.DIRECTORY, str(tmp_path))
+    monkeypatch.setenv(run_token.VARIABLE, "secret")
+    monkeypatch.setenv(listener.DIRECTORY, str(tmp_path))
     limits = api.Limits.model_validate(
         {
             "maxConcurrentRequests": concurrent,
