@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,7 @@ from tritonllm import api, errors
 from tritonllm.runtime import dispatcher as dispatchers
 from tritonllm.runtime import requests, threads, wire
 
-ALLOW = "TRITONLLM_ALLOW_DIRECT_ENGINE"
-"""Set to `1`, clients can call engines directly, without guardrails."""
 _UNLIMITED = 1_000_000
-
-
-def allowed() -> bool:
-    """Whether clients can call the engine of this process."""
-    return os.environ.get(ALLOW) == "1"
 
 
 class _LocalLeases:

@@ -60,7 +60,7 @@ class TritonPythonModel:
             self.events.loop, self.backend, self.leases.release, self.leases.disconnected
         )
         self.events.result(self.server.start())
-        self.direct = direct.dispatcher(self.server.path) if direct.allowed() else None
+        self.direct = direct.dispatcher(self.server.path) if run_token.direct_allowed() else None
         self.stall = Stall(time.monotonic())
         self.events.call(self._check)
         self.events.watch()

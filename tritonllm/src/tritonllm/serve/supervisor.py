@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from tritonllm import api, files, paths, render
 from tritonllm.ipc import listener, run_token
-from tritonllm.runtime import direct, metric_names, shared_names
+from tritonllm.runtime import metric_names, shared_names
 from tritonllm.serve import (
     api_lock,
     binaries,
@@ -107,7 +107,7 @@ class _Supervisor:
         self._environment[listener.DIRECTORY] = str(run_lock.directory.absolute())
         self._environment[run_token.VARIABLE] = secrets.token_urlsafe(32)
         if options.allow_direct_engine:
-            self._environment[direct.ALLOW] = "1"
+            self._environment[run_token.ALLOW_DIRECT] = "1"
         self._orphans = processes.Orphans()
         self._restarts = watch.RestartBudget()
         self._current: ServerInstance | None = None

@@ -12,7 +12,7 @@ import pytest
 
 from fake_backend_utils import Sender, Tensor
 from tritonllm.ipc import listener, run_token
-from tritonllm.runtime import backend, direct, engine, threads
+from tritonllm.runtime import backend, engine, threads
 
 
 class TritonRequest:
@@ -95,7 +95,7 @@ def test_the_right_token_gets_a_lease(model: Any, monkeypatch: pytest.MonkeyPatc
 
 def test_clients_are_served_where_that_is_allowed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(run_token.VARIABLE, "secret")
-    monkeypatch.setenv(direct.ALLOW, "1")
+    monkeypatch.setenv(run_token.ALLOW_DIRECT, "1")
     running = model()
     sender = call(running, PROMPT)
     assert sender.done.wait(5)
