@@ -18,8 +18,8 @@ from tritonllm.ipc import run_token
 from tritonllm.runtime import (
     backend,
     direct,
-    engine_leases,
     engine_server,
+    grants,
     leases,
     logs,
     metric_names,
@@ -55,7 +55,7 @@ class TritonPythonModel:
         arguments = json.loads((directory / "model.json").read_text())
         self.backend: backend.Backend = getattr(importlib.import_module(module), name)(arguments)
         self.events.result(self.backend.start())
-        self.leases = engine_leases.EngineLeases(self.events.call)
+        self.leases = grants.Grants(self.events.call)
         self.server = engine_server.EngineServer(
             self.events.loop, self.backend, self.leases.release, self.leases.disconnected
         )

@@ -23,6 +23,7 @@ from tritonllm.runtime import (
     request_context,
     requests,
     screening,
+    senders,
 )
 
 
@@ -172,7 +173,7 @@ class Pipeline:
         """A client's request."""
         sender = sender or fake_backend_utils.Sender()
         asked = requests.parse({"text_input": text, "stream": stream}, sampling)
-        self.dispatcher.submit(sender, asked, self.loop.time())
+        self.dispatcher.submit(senders.TritonSender(sender), asked, self.loop.time())
         return sender
 
     def run(self, seconds: float = 0.05) -> None:
