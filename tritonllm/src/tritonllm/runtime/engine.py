@@ -14,13 +14,12 @@ import time
 from typing import Any
 
 from tritonllm import errors
-from tritonllm.ipc import run_token
+from tritonllm.ipc import names, run_token
 from tritonllm.runtime import (
     backend,
     direct,
     engine_server,
     grants,
-    leases,
     logs,
     metric_names,
     metrics,
@@ -85,8 +84,8 @@ class TritonPythonModel:
 
     def _accept(self, triton_request: Any, sender: Any) -> None:
         public, private = wire.parameters(triton_request)
-        if run_token.admits(private.get(leases.TOKEN, "")) and leases.LEASE in private:
-            self.leases.grant(private[leases.LEASE], sender, str(self.server.path))
+        if run_token.admits(private.get(names.TOKEN, "")) and names.LEASE in private:
+            self.leases.grant(private[names.LEASE], sender, str(self.server.path))
         elif self.direct:
             direct.submit(self.direct, triton_request, sender, public)
         else:

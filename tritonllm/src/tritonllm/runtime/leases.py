@@ -23,12 +23,8 @@ from typing import Any
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
 from tritonllm import errors
-from tritonllm.ipc import run_token
+from tritonllm.ipc import names, run_token
 from tritonllm.runtime import wire
-
-TOKEN = "token"
-LEASE = "lease"
-"""Private parameters of the call; see `wire.PRIVATE`."""
 
 # workaround: W11
 # Triton cleans up behind a finished iterator without holding the GIL, and frees Python objects in doing so: if
@@ -78,7 +74,7 @@ class TritonLeases:
             model_name=self._model,
             inputs=[],
             requested_output_names=["text_output"],
-            parameters={wire.PRIVATE + TOKEN: run_token.current(), wire.PRIVATE + LEASE: name},
+            parameters={names.TOKEN: run_token.current(), names.LEASE: name},
         )
         try:
             iterator = request.exec(decoupled=True)

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from tritonllm import errors, finish_reasons
-from tritonllm.ipc import run_token
+from tritonllm.ipc import names, run_token
 from tritonllm.render import canonical
 from tritonllm.runtime import (
     dispatcher,
@@ -89,8 +89,8 @@ class TritonPythonModel:
     def _accept(self, triton_request: Any, sender: Any) -> None:
         arrived = time.monotonic()
         public, private = wire.parameters(triton_request)
-        if leases.LEASE in private and run_token.admits(private.get(leases.TOKEN, "")):
-            self.grants.grant(private[leases.LEASE], sender, str(self.server.path))
+        if names.LEASE in private and run_token.admits(private.get(names.TOKEN, "")):
+            self.grants.grant(private[names.LEASE], sender, str(self.server.path))
             return
         values = wire.values(triton_request)
         try:

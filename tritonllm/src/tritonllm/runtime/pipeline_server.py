@@ -14,13 +14,11 @@ from concurrent import futures
 from typing import Any
 
 from tritonllm import errors
-from tritonllm.ipc import channel, listener
+from tritonllm.ipc import channel, listener, names
 from tritonllm.runtime import dispatcher, grants, request_context, requests, screening, threads
 
 log = logging.getLogger(__name__)
 
-PREFIX = "pipeline"
-"""How the name of its socket begins."""
 # Texts that wait for the rules, of all gateways; a gateway sends more only if it is flooded itself.
 _MAX_CHECKS = 256
 
@@ -48,7 +46,7 @@ class PipelineServer(listener.Listener):
         granted: grants.Grants,
         description: dict[str, Any],
     ) -> None:
-        super().__init__(events.loop, PREFIX, lambda _: _Connection(self))
+        super().__init__(events.loop, names.PIPELINE, lambda _: _Connection(self))
         self.dispatcher = dispatching
         self.parse = parse
         self.policy = policy
