@@ -1,0 +1,45 @@
+"""OpenAI's error body, for what is refused before a route is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+from starlette.types import Send
+
+from tritonllm import errors
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def body(code: errors.Code, message: str, param: str | None = None) -> bytes:
+    """The body of a response with an error, as JSON.
+
+    Args:
+        code: a code of `errors.TABLE`, which has its `type`.
+        message: what is wrong and what to do.
+        param: the field at fault, if there is one.
+    """
+    error = {"message": message, "type": errors.TABLE[code].type, "param": param, "code": code}
+    return orjson.dumps({"error": error})
+
+
+async def respond(send: Send, code: errors.Code, message: str, headers: Headers = ()) -> None:
+    """Answers a request with an error.
+
+    Args:
+        send: ASGI's.
+        code: a code of `errors.TABLE`, which has its HTTP status.
+        message: what is wrong and what to do.
+        headers: further headers.
+    """
+    content = body(code, message)
+    described = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    await send(
+        {
+            "type": "http.response.start",
+            "status": errors.TABLE[code].status,
+            "headers": [*described, *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": content})
