@@ -15,8 +15,7 @@ import typer.main
 from tritonllm import cli, errors, finish_reasons, serve
 from tritonllm.client import errors as client_errors
 from tritonllm.guardrails import matcher
-from tritonllm.ipc import leased
-from tritonllm.runtime import dispatcher, engine, metric_names, threads
+from tritonllm.runtime import dispatcher, engine, engine_client, metric_names, threads
 from tritonllm.serve import triton, watch
 from tritonllm.weights import failures, report
 
@@ -162,7 +161,7 @@ SENTENCES = (
     ("architecture", f"at most {RESTARTS['limit'].default} times in {RESTART_MINUTES:.0f} minutes, with growing"),
     ("architecture", f"connections are closed every {triton.CONNECTION_AGE_SECONDS:.0f} s"),
     ("architecture", f"pool has {triton.THREAD_POOL_SIZE} threads"),
-    ("architecture", f"requests that arrive within {leased.LEASE_SECONDS:.0f} s share a lease"),
+    ("architecture", f"requests that arrive within {engine_client.LEASE_SECONDS:.0f} s share a lease"),
     ("architecture", f"asked every {dispatcher.CANCELLATION_SECONDS} s whether"),
     ("architecture", f"stuck for {threads.STALL_SECONDS:.0f} s"),
     ("architecture", f"no step for {engine.STALL_SECONDS:.0f} s"),

@@ -62,13 +62,15 @@ def serve(
     api_keys: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="API keys of the gateway, or a directory of such files; see `tritonllm keys`."
+            metavar="FILE",
+            help="API keys of the gateway, or a directory of such files; see `tritonllm keys`.",
         ),
     ] = None,
     allow_anonymous: Annotated[
         bool,
         typer.Option(
-            "--allow-anonymous", help="Let the gateway answer without API keys on other addresses than loopback."
+            "--allow-anonymous",
+            help="Let the gateway answer without API keys on other addresses than loopback.",
         ),
     ] = False,
     cors_origin: Annotated[
@@ -109,6 +111,8 @@ def serve(
     """
     from tritonllm.serve import options, supervisor
 
+    if not no_gateway:
+        _check_gateway(host, api_keys, allow_anonymous=allow_anonymous)
     if not files and not endpoints:
         raise typer.BadParameter("name at least one file with an LLMEndpoint", param_hint="ENDPOINT.yaml")
     root = (Path(weights) if weights else paths.weights()).absolute()
@@ -139,6 +143,20 @@ def serve(
         reporter=reporter(),
     )
     raise typer.Exit(supervisor.run(chosen))
+
+
+def _check_gateway(host: str, api_keys: Path | None, *, allow_anonymous: bool) -> None:
+    """Finds out before anything starts what would keep the gateway from starting.
+
+    Raises:
+        files.Invalid: the file of API keys is invalid.
+    """
+    from tritonllm.gateway import access, keys
+
+    if refusal := access.refusal_to_listen(host, keys=api_keys is not None, allow_anonymous=allow_anonymous):
+        raise typer.BadParameter(f"{refusal}, or --no-gateway", param_hint="--host")
+    if api_keys is not None:
+        keys.KeyFile([api_keys])
 
 
 def _download(given: Sequence[Path], root: Path) -> None:

@@ -12,12 +12,19 @@ from tritonllm.gateway import upstream
 class Call:
     """See `upstream.Call`. What arrives while the handler is busy is taken together.
 
+    Attributes:
+        number: identifies it to whoever answers it.
+        closed: whether its handler has given it up.
+        on_close: called with the number then, unless the request has ended.
+
     Args:
-        abort: called once if the call is closed before it has ended.
+        number: see above.
     """
 
-    def __init__(self, abort: Callable[[], object]) -> None:
-        self._abort = abort
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+        self.closed = False
+        self.on_close: Callable[[int], object] | None = None
         self._outputs: list[upstream.Outputs] = []
         self._error: errors.RequestError | None = None
         self._ended = False
@@ -47,9 +54,11 @@ class Call:
 
     def close(self) -> None:
         """See `upstream.Call`."""
+        self.closed = True
         if not self._ended:
             self._ended = True
-            self._abort()
+            if self.on_close is not None:
+                self.on_close(self.number)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -1,8 +1,8 @@
 """The endpoints of this pod: their pipelines are asked over private streams.
 
 Every pipeline process listens on a socket in the directory of the run. The gateway connects to all of them and learns
-from each which endpoint it serves. A request goes to the least busy process of those that the current lease of its
-endpoint allows.
+from each which endpoint it serves. A request goes to the least busy process of the endpoint's newest version. A process
+that is to be unloaded says so; it gets no more requests, and completes those that it has.
 """
 
 from __future__ import annotations
@@ -12,35 +12,18 @@ import itertools
 import logging
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from tritonllm import errors
-from tritonllm.client import http_transport
-from tritonllm.gateway import calls, leases, upstream
-from tritonllm.ipc import channel, leased, listener, names
+from tritonllm.gateway import calls, upstream
+from tritonllm.gateway.pipeline_process import PipelineProcess
+from tritonllm.ipc import channel, listener, names
 
 log = logging.getLogger(__name__)
 
 _SCAN_SECONDS = 0.25
-_WELCOME_SECONDS = 10.0
-
-
-class _Process:
-    """A pipeline process.
-
-    Attributes:
-        connection: to it.
-        endpoint: what it serves; None until it has said so.
-        spec_hash: processes of an endpoint with the same one serve the same.
-        described: done when it has said so.
-    """
-
-    def __init__(self, connection: leased.Connection) -> None:
-        self.connection = connection
-        self.endpoint: upstream.Endpoint | None = None
-        self.spec_hash = ""
-        self.described: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class LocalUpstream:
@@ -48,43 +31,38 @@ class LocalUpstream:
 
     Args:
         directory: of the run.
-        triton: URL of Triton's HTTP port.
     """
 
-    def __init__(self, directory: Path, triton: str) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._triton = triton
         self._owner = uuid.uuid4().hex
         self._numbers = itertools.count(1)
-        self._processes: dict[str, _Process] = {}
-        self._requests: dict[str, leased.Requests] = {}
-        self._calls: dict[int, calls.Call] = {}
-        # Those of which a process has exited without saying so: Triton loads them again.
-        self._lost: dict[str, str] = {}
-        self._transport: http_transport.Transport
+        # All of them, by the path of the socket; then those to ask, by endpoint.
+        self._processes: dict[str, PipelineProcess] = {}
+        self._current: dict[str, list[PipelineProcess]] = {}
+        # The socket of an endpoint's latest process: it stays behind if that was killed, and Triton loads it again.
+        self._latest: dict[str, str] = {}
+        self._late: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
         self._following: asyncio.Task[None]
 
     async def start(self) -> None:
         """See `upstream.Upstream`."""
         self._loop = asyncio.get_running_loop()
-        self._transport = http_transport.Transport(self._triton)
         await self._scan()
         self._following = self._loop.create_task(self._follow())
 
     async def close(self) -> None:
         """See `upstream.Upstream`."""
         self._following.cancel()
-        for requests in self._requests.values():
-            await requests.close()
         for process in list(self._processes.values()):
-            process.connection.close()
-        await self._transport.close()
+            process.close()
 
     def endpoints(self) -> dict[str, upstream.Endpoint]:
         """See `upstream.Upstream`."""
-        described = [process.endpoint for process in self._processes.values() if process.endpoint]
-        return {endpoint.name: endpoint for endpoint in sorted(described, key=lambda each: each.created)}
+        return {
+            name: processes[0].endpoint for name, processes in self._current.items() if processes[0].endpoint
+        }
 
     def submit(self, endpoint: str, inputs: upstream.Inputs) -> calls.Call:
         """See `upstream.Upstream`."""
@@ -101,41 +79,36 @@ class LocalUpstream:
             call.close()
         return upstream.verdict(outputs)
 
-    def _submit(self, endpoint: str, *message: Any) -> calls.Call:
-        if endpoint not in self.endpoints():
-            raise self._missing(endpoint)
-        requests = self._requests.get(endpoint)
-        if requests is None:
-            requests = self._requests[endpoint] = leased.Requests(
-                self._loop,
-                leases.TritonLeases(self._transport, endpoint, self._owner),
-                self._connect,
-                self._failed,
-                f"the endpoint {endpoint}",
-            )
+    def _submit(self, endpoint: str, kind: str, *rest: Any) -> calls.Call:
         number = next(self._numbers)
-        call = calls.Call(lambda: self._abort(endpoint, number))
-        self._calls[number] = call
-        requests.submit(number, *message)
+        call = calls.Call(number)
+        processes = self._current.get(endpoint)
+        if processes:
+            min(processes, key=_load).submit(call, kind, *rest)
+        else:
+            # It may have been loaded since the last scan.
+            task = self._loop.create_task(self._submit_late(call, endpoint, kind, *rest))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
         return call
 
+    async def _submit_late(self, call: calls.Call, endpoint: str, kind: str, *rest: Any) -> None:
+        await self._scan()
+        processes = self._current.get(endpoint)
+        if not processes:
+            call.failed(self._missing(endpoint))
+        elif not call.closed:
+            min(processes, key=_load).submit(call, kind, *rest)
+
     def _missing(self, endpoint: str) -> errors.RequestError:
-        path = self._lost.get(endpoint)
+        path = self._latest.get(endpoint)
         if path is not None and os.path.exists(path):
             return errors.RequestError(
-                "unavailable",
-                "",
-                f"the endpoint {endpoint} has exited and is being restarted; try again later",
+                "unavailable", "", f"the endpoint {endpoint} is being restarted; try again later"
             )
         return errors.RequestError(
             "model_not_found", "model", f"the endpoint {endpoint} does not exist or is not loaded"
         )
-
-    def _abort(self, endpoint: str, number: int) -> None:
-        self._calls.pop(number, None)
-        self._requests[endpoint].abort(number)
-
-    # Processes.
 
     async def _follow(self) -> None:
         while True:
@@ -148,88 +121,45 @@ class LocalUpstream:
 
     async def _scan(self) -> None:
         with os.scandir(self._directory) as entries:
-            found = [
+            new = [
                 entry.path
                 for entry in entries
-                if entry.name.startswith(names.PIPELINE) and entry.name.endswith(listener.SUFFIX)
+                if entry.name.startswith(names.PIPELINE)
+                and entry.name.endswith(listener.SUFFIX)
+                and entry.path not in self._processes
             ]
-        for path in found:
+        for path in new:
+            process = PipelineProcess(self._loop, path, self._changed)
+            self._processes[path] = process
             try:
-                await self._process(path)
+                await process.open(self._owner)
             except (OSError, TimeoutError):
-                # What a process that was killed has left; or one that does not listen yet.
-                continue
+                # What a process that was killed has left, or one that does not listen yet.
+                process.close()
+                self._processes.pop(path, None)
 
-    async def _process(self, path: str) -> _Process:
-        process = self._processes.get(path)
-        if process is None:
-            connection = leased.Connection(self._loop, path, self._owner, self._received, self._disconnected)
-            process = self._processes[path] = _Process(connection)
-            try:
-                await connection.open()
-            except OSError:
-                del self._processes[path]
-                raise
-        async with asyncio.timeout(_WELCOME_SECONDS):
-            await asyncio.shield(process.described)
-        return process
-
-    async def _connect(self, path: str) -> list[leased.Connection]:
-        granted = await self._process(path)
-        assert granted.endpoint is not None
-        siblings = [
-            process.connection
-            for process in self._processes.values()
-            if process is not granted
-            and process.endpoint is not None
-            and process.endpoint.name == granted.endpoint.name
-            and process.spec_hash == granted.spec_hash
-        ]
-        return [granted.connection, *siblings]
-
-    def _received(self, connection: leased.Connection, messages: list[channel.Message]) -> None:
-        process = self._processes[connection.path]
-        for kind, subject, *rest in messages:
-            if kind == channel.RESPONSE:
-                outputs, final = rest
-                self._arrived(process, subject, outputs, final=final)
-            elif kind == channel.ERROR:
-                if self._owning(process).finish(subject):
-                    self._failed(subject, errors.parse(rest[0]))
-            elif kind == channel.RELEASED:
-                self._owning(process).released(subject)
-            elif kind == channel.WELCOME:
-                process.spec_hash = subject.pop("spec_hash")
-                process.endpoint = upstream.Endpoint(**subject)
-                if not process.described.done():
-                    process.described.set_result(None)
-
-    def _owning(self, process: _Process) -> leased.Requests:
-        assert process.endpoint is not None
-        return self._requests[process.endpoint.name]
-
-    def _arrived(self, process: _Process, number: int, outputs: upstream.Outputs, *, final: bool) -> None:
-        call = self._calls.get(number)
-        if final:
-            self._owning(process).finish(number)
-            self._calls.pop(number, None)
-        if call is not None:
-            call.arrived(outputs, final=final)
-
-    def _failed(self, number: int, error: errors.RequestError) -> None:
-        call = self._calls.pop(number, None)
-        if call is not None:
-            call.failed(error)
-
-    def _disconnected(self, connection: leased.Connection) -> None:
-        process = self._processes.pop(connection.path, None)
-        if process is None:
-            return
-        if not process.described.done():
-            process.described.set_exception(ConnectionResetError("the pipeline closed the connection"))
-            # Nobody may be waiting.
-            process.described.exception()
+    def _changed(self, process: PipelineProcess) -> None:
+        """Called when a process has said what it serves, is to be unloaded, or is gone."""
+        if process.gone:
+            self._processes.pop(process.path, None)
         if process.endpoint is not None:
-            self._lost[process.endpoint.name] = connection.path
-            if process.endpoint.name in self._requests:
-                self._owning(process).disconnected(connection)
+            name = process.endpoint.name
+            if not process.gone:
+                self._latest[name] = process.path
+            self._current[name] = newest(self._processes.values(), name)
+            if not self._current[name]:
+                del self._current[name]
+
+
+def newest(processes: Iterable[PipelineProcess], name: str) -> list[PipelineProcess]:
+    """The processes of the newest version of an endpoint, of those that accept requests."""
+    found = sorted(
+        (each for each in processes if each.endpoint and each.endpoint.name == name and each.accepting),
+        key=lambda each: each.endpoint.created if each.endpoint else 0.0,
+        reverse=True,
+    )
+    return [each for each in found if each.spec_hash == found[0].spec_hash]
+
+
+def _load(process: PipelineProcess) -> int:
+    return process.load

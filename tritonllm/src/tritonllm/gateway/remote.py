@@ -26,7 +26,7 @@ class RemoteUpstream:
     def __init__(self, url: str, names: Sequence[str]) -> None:
         self._address = asynchronous.parse_url(url)
         # Its guardrail policy is not known here: it is in the configuration of the model, which pools keep closed too.
-        self._endpoints = {name: upstream.Endpoint(name, int(time.time()), "") for name in names}
+        self._endpoints = {name: upstream.Endpoint(name, time.time(), "") for name in names}
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: exchange.Transport
 
@@ -51,8 +51,9 @@ class RemoteUpstream:
             raise errors.RequestError(
                 "model_not_found", "model", f"the endpoint {endpoint} is not served here"
             )
-        call = calls.Call(lambda: task.cancel())
+        call = calls.Call()
         task = asyncio.get_running_loop().create_task(self._read(call, endpoint, inputs))
+        call.on_close = lambda _: task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return call

@@ -31,7 +31,7 @@ class Endpoint:
     """
 
     name: str
-    created: int
+    created: float
     policy: str
     refusal: Literal["Error", "Refusal"] = "Error"
     context: int | None = None

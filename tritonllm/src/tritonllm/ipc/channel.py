@@ -30,11 +30,14 @@ CHECK: Final = "check"
 ABORT: Final = "abort"
 """`[number]`"""
 RELEASE: Final = "release"
-"""`[lease]`: its last request has ended."""
+"""`[lease]`: its last request has ended; to an engine."""
 
 # From the process that answers.
 WELCOME: Final = "welcome"
 """`[description]`: the first message of a pipeline."""
+CLOSING: Final = "closing"
+"""`[]`: a pipeline is to be unloaded; whoever asks it sends no more requests, and closes the connection when it has
+received its last answer."""
 UPDATE: Final = "update"
 """`[number, *fields of the update]`; of an engine."""
 RESPONSE: Final = "response"
@@ -42,7 +45,7 @@ RESPONSE: Final = "response"
 ERROR: Final = "error"
 """`[number, text]`: the text of a RequestError."""
 RELEASED: Final = "released"
-"""`[lease]`: Triton has received the lease's final response."""
+"""`[lease]`: Triton has received the lease's final response; of an engine."""
 
 Message = list[Any]
 

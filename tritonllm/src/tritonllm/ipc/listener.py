@@ -59,13 +59,17 @@ class Listener:
         self._server = await self.loop.create_unix_server(lambda: self._accepted(self), str(self.path))
         self.path.chmod(0o600)
 
-    def close(self) -> None:
-        """Closes all connections and removes the socket."""
+    def stop_listening(self) -> None:
+        """Accepts no more connections; those that there are stay."""
         if self._server is not None:
             self._server.close()
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Closes all connections and removes the socket."""
+        self.stop_listening()
         for connection in list(self.connections):
             connection.close()
-        self.path.unlink(missing_ok=True)
         if self._own:
             shutil.rmtree(self._own, ignore_errors=True)
 

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from concurrent import futures
 
 from tritonllm import api, errors
-from tritonllm.ipc import leased
 from tritonllm.runtime import (
     admission,
     backend,
@@ -88,7 +87,7 @@ class Dispatcher:
         self._cancellation = futures.ThreadPoolExecutor(1, thread_name_prefix="cancellation")
         self._engine: engine_client.EngineClient
 
-    def start(self, leases: leased.Leases, owner: str) -> None:
+    def start(self, leases: engine_client.Leases, owner: str) -> None:
         """Begins to serve.
 
         Args:

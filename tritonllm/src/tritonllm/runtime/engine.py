@@ -14,12 +14,13 @@ import time
 from typing import Any
 
 from tritonllm import errors
-from tritonllm.ipc import names, run_token
+from tritonllm.ipc import run_token
 from tritonllm.runtime import (
     backend,
     direct,
+    engine_leases,
     engine_server,
-    grants,
+    leases,
     logs,
     metric_names,
     metrics,
@@ -54,7 +55,7 @@ class TritonPythonModel:
         arguments = json.loads((directory / "model.json").read_text())
         self.backend: backend.Backend = getattr(importlib.import_module(module), name)(arguments)
         self.events.result(self.backend.start())
-        self.leases = grants.Grants(self.events.call)
+        self.leases = engine_leases.EngineLeases(self.events.call)
         self.server = engine_server.EngineServer(
             self.events.loop, self.backend, self.leases.release, self.leases.disconnected
         )
@@ -84,8 +85,8 @@ class TritonPythonModel:
 
     def _accept(self, triton_request: Any, sender: Any) -> None:
         public, private = wire.parameters(triton_request)
-        if run_token.admits(private.get(names.TOKEN, "")) and names.LEASE in private:
-            self.leases.grant(private[names.LEASE], sender, str(self.server.path))
+        if run_token.admits(private.get(leases.TOKEN, "")) and leases.LEASE in private:
+            self.leases.grant(private[leases.LEASE], sender, str(self.server.path))
         elif self.direct:
             direct.submit(self.direct, triton_request, sender, public)
         else:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tritonllm import errors, sampling
-from tritonllm.ipc import channel, listener
+from tritonllm.ipc import channel, listener, names
 from tritonllm.runtime import backend
 
 
@@ -34,7 +34,7 @@ class EngineServer(listener.Listener):
         on_release: Callable[[str, Callable[[], None]], None],
         on_disconnect: Callable[[str], None],
     ) -> None:
-        super().__init__(loop, "engine", lambda _: _Connection(self))
+        super().__init__(loop, names.ENGINE, lambda _: _Connection(self))
         self.engine = engine
         self.on_release = on_release
         self.on_disconnect = on_disconnect

@@ -23,8 +23,12 @@ from typing import Any
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
 from tritonllm import errors
-from tritonllm.ipc import names, run_token
+from tritonllm.ipc import run_token
 from tritonllm.runtime import wire
+
+TOKEN = "token"
+LEASE = "lease"
+"""Private parameters of the call; see `wire.PRIVATE`."""
 
 # workaround: W11
 # Triton cleans up behind a finished iterator without holding the GIL, and frees Python objects in doing so: if
@@ -51,22 +55,22 @@ class TritonLeases:
         self._abandoned: list[Any] = []
 
     async def open(self) -> tuple[str, str]:
-        """See `ipc.leased.Leases`."""
+        """See `engine_client.Leases`."""
         name = f"{self._owner}.{next(self._numbers)}"
         path = await asyncio.get_running_loop().run_in_executor(self._thread, self._exec, name)
         return name, path
 
     def finish(self, name: str) -> None:
-        """See `ipc.leased.Leases`."""
+        """See `engine_client.Leases`."""
         self._thread.submit(self._drain, name)
 
     def abandon(self, name: str) -> None:
-        """See `ipc.leased.Leases`."""
+        """See `engine_client.Leases`."""
         if iterator := self._iterators.pop(name, None):
             self._abandoned.append(iterator)
 
     def close(self) -> None:
-        """See `ipc.leased.Leases`."""
+        """See `engine_client.Leases`."""
         self._thread.shutdown(wait=False)
 
     def _exec(self, name: str) -> str:
@@ -74,7 +78,7 @@ class TritonLeases:
             model_name=self._model,
             inputs=[],
             requested_output_names=["text_output"],
-            parameters={names.TOKEN: run_token.current(), names.LEASE: name},
+            parameters={wire.PRIVATE + TOKEN: run_token.current(), wire.PRIVATE + LEASE: name},
         )
         try:
             iterator = request.exec(decoupled=True)

@@ -11,11 +11,9 @@ import time
 from typing import Any
 
 from tritonllm import errors, finish_reasons
-from tritonllm.ipc import names, run_token
 from tritonllm.render import canonical
 from tritonllm.runtime import (
     dispatcher,
-    grants,
     leases,
     logs,
     metric_names,
@@ -35,7 +33,8 @@ OUTCOMES = (*finish_reasons.MEANINGS, *errors.CODES)
 
 # How long a thread that computes can keep the dispatcher from running.
 _SWITCH_SECONDS = 0.001
-_EXPIRE_SECONDS = 1.0
+# Beyond the deadline of a request, for its last response to reach the gateway.
+_LAST_SECONDS = 5.0
 
 
 class TritonPythonModel:
@@ -65,12 +64,10 @@ class TritonPythonModel:
         )
         owner = leases.owner()
         self.dispatcher.start(leases.TritonLeases(parameters["engine_model"], owner), owner)
-        self.grants = grants.Grants(events.call)
         self.server = pipeline_server.PipelineServer(
-            events, self.dispatcher, self._parse, self.policy, self.grants, _description(parameters)
+            events, self.dispatcher, self._parse, self.policy, _description(parameters)
         )
         events.result(self.server.start())
-        events.call(self._expire)
         events.watch()
 
     def execute(self, triton_requests: list[Any]) -> None:
@@ -78,20 +75,18 @@ class TritonPythonModel:
         wire.receive(triton_requests, self._accept, self._refuse)
 
     def finalize(self) -> None:
-        """Ends the threads; Triton calls it when the last request is answered."""
+        """Ends the threads; Triton calls it when the last of its own requests is answered."""
         self.events.result(self._close())
         self.dispatcher.close()
         self.meter.close()
 
     async def _close(self) -> None:
+        await self.server.drain(self.settings.limits.request_timeout_seconds + _LAST_SECONDS)
         self.server.close()
 
     def _accept(self, triton_request: Any, sender: Any) -> None:
         arrived = time.monotonic()
-        public, private = wire.parameters(triton_request)
-        if names.LEASE in private and run_token.admits(private.get(names.TOKEN, "")):
-            self.grants.grant(private[names.LEASE], sender, str(self.server.path))
-            return
+        public, _ = wire.parameters(triton_request)
         values = wire.values(triton_request)
         try:
             asked = self._parse(values, public)
@@ -108,10 +103,6 @@ class TritonPythonModel:
         self, values: dict[str, str | bool], parameters: dict[str, Any] | None = None
     ) -> requests.Request:
         return self.settings.admit(requests.parse(values, parameters or {}), self.policy)
-
-    def _expire(self) -> None:
-        self.grants.expire(self.server.connected)
-        self.events.loop.call_later(_EXPIRE_SECONDS, self._expire)
 
     def _count(self, running: int, waiting: int) -> None:
         self.meter.add(metric_names.RUNNING, running)
@@ -143,7 +134,7 @@ def _description(parameters: dict[str, str]) -> dict[str, Any]:
     return {
         "name": parameters["endpoint"],
         "spec_hash": parameters["spec_hash"],
-        "created": int(time.time()),
+        "created": time.time(),
         "policy": canonical.digest(canonical.unpack(parameters["policy"])),
     }
 

@@ -1,11 +1,14 @@
 """The pipeline's side of the private stream to the gateway: requests come in, responses go back.
 
-They are the same requests and responses as through Triton, without the costs of its tensors. The event loop of the
-dispatcher owns everything here. A connection that is closed cancels the requests that came over it.
+They are the same requests and responses as through Triton, without the costs of its tensors. Triton knows nothing of
+them; a pipeline that is to be unloaded completes them before `finalize` returns, and until then Triton says that it is
+unloading. The event loop of the dispatcher owns everything here. A connection that is closed cancels the requests that
+came over it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import time
@@ -15,7 +18,7 @@ from typing import Any
 
 from tritonllm import errors
 from tritonllm.ipc import channel, listener, names
-from tritonllm.runtime import dispatcher, grants, request_context, requests, screening, threads
+from tritonllm.runtime import dispatcher, request_context, requests, screening, threads
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,6 @@ class PipelineServer(listener.Listener):
         dispatching: answers the requests.
         parse: makes a request, within the endpoint's limits, of input tensors; raises RequestError.
         policy: its rules check texts.
-        granted: the leases of gateways.
         description: of the endpoint, for gateways; see `gateway.upstream.Endpoint`.
     """
 
@@ -43,17 +45,34 @@ class PipelineServer(listener.Listener):
         dispatching: dispatcher.Dispatcher,
         parse: Parse,
         policy: screening.EndpointPolicy,
-        granted: grants.Grants,
         description: dict[str, Any],
     ) -> None:
         super().__init__(events.loop, names.PIPELINE, lambda _: _Connection(self))
         self.dispatcher = dispatching
         self.parse = parse
         self.policy = policy
-        self.grants = granted
         self.description = description
         self.checking = futures.ThreadPoolExecutor(1, thread_name_prefix="checks")
         self.checks = 0
+        self._left: asyncio.Future[None] | None = None
+
+    async def drain(self, seconds: float) -> None:
+        """Accepts no more connections, and waits until the gateways have received their last answers.
+
+        Args:
+            seconds: maximum time to wait.
+        """
+        self.stop_listening()
+        for connection in self.connections:
+            connection.post(channel.CLOSING)
+        self._left = self.loop.create_future()
+        self.left()
+        await asyncio.wait([self._left], timeout=seconds)
+
+    def left(self) -> None:
+        """Takes note that a gateway has closed its connection."""
+        if self._left is not None and not self.connections and not self._left.done():
+            self._left.set_result(None)
 
     def close(self) -> None:
         """Closes all connections and removes the socket."""
@@ -108,9 +127,6 @@ class _Connection(listener.Accepted):
             self._check(*rest)
         elif kind == channel.ABORT:
             self._abort(*rest)
-        elif kind == channel.RELEASE:
-            (lease,) = rest
-            self._server.grants.release(lease, functools.partial(self.post, channel.RELEASED, lease))
 
     def writable(self) -> None:
         for context in list(self.requests.values()):
@@ -119,7 +135,7 @@ class _Connection(listener.Accepted):
     def lost(self) -> None:
         for number in list(self.requests):
             self._abort(number)
-        self._server.grants.disconnected(self.owner)
+        self._server.left()
 
     def _generate(self, number: int, inputs: dict[str, str | bool]) -> None:
         sender = _Sender(self, number)

@@ -11,10 +11,11 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
 from tritonllm import errors
-from tritonllm.ipc import names
 
 log = logging.getLogger(__name__)
 
+# What a request's parameters between pipeline and engine start with.
+PRIVATE = "tritonllm_"
 # A response up to this size is sent together with the mark that ends the request; it fits where others have just been.
 _SMALL_BYTES = 4096
 
@@ -104,14 +105,14 @@ def parameters(request: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The request's parameters.
 
     Returns:
-        Those of the caller, and those that only the processes of a run exchange (`ipc.names`).
+        Those of the caller, and those that pipeline and engine exchange, without their prefix.
         What Triton's front ends add for themselves is in neither.
     """
     public: dict[str, Any] = {}
     private: dict[str, Any] = {}
     for key, value in json.loads(request.parameters() or "{}").items():
-        if key.startswith(names.PRIVATE):
-            private[key] = value
+        if key.startswith(PRIVATE):
+            private[key.removeprefix(PRIVATE)] = value
         elif not key.startswith("triton_"):
             public[key] = value
     return public, private

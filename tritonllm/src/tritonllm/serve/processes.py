@@ -98,7 +98,12 @@ class Orphans:
         now = time.monotonic()
         seen: dict[int, float] = {}
         for process in _children(os.getpid(), recursive=False):
-            if process.pid == server or process.pid in others or _collected(process.pid) or _session(process.pid) != server:
+            if (
+                process.pid == server
+                or process.pid in others
+                or _collected(process.pid)
+                or _session(process.pid) != server
+            ):
                 continue
             seen[process.pid] = self._seen.get(process.pid, now)
             if now - seen[process.pid] > _GRACE_SECONDS and not _removes_shared_memory(process):

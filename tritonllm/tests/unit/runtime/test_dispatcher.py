@@ -225,7 +225,7 @@ def test_under_load_the_next_lease_is_there_before_the_last_one_ends(make: Any) 
         pipeline.ask()
         pipeline.run(0.1)
         # The request is at the engine with the next turn of the loop, not after a call of Triton.
-        assert not pipeline.dispatcher._engine._requests._waiting
+        assert not pipeline.dispatcher._engine._waiting
     assert len(pipeline.live) == 50
 
 

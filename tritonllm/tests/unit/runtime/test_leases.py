@@ -13,7 +13,7 @@ import fake_backend_utils
 from fake_backend_utils import InferenceRequest, InferenceResponse, Responses, Sender, Tensor, TritonError
 from tritonllm import errors
 from tritonllm.ipc import run_token
-from tritonllm.runtime import grants, leases, wire
+from tritonllm.runtime import engine_leases, leases, wire
 
 PATH = InferenceResponse([Tensor("text_output", np.array([b"/run/engine.sock"], dtype=np.object_))])
 
@@ -88,7 +88,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.reported = threading.Event()
-        self.leases = grants.Grants(lambda function: function())
+        self.leases = engine_leases.EngineLeases(lambda function: function())
 
 
 def test_a_lease_is_answered_at_once_and_ended_when_it_is_released() -> None:
@@ -118,7 +118,7 @@ def test_the_leases_of_a_pipeline_that_never_connected_end(monkeypatch: pytest.M
     engine.leases.grant("b.1", connected, "x")
     engine.leases.expire(lambda owner: owner == "b")
     assert not sender.closed
-    monkeypatch.setattr(grants, "_CONNECT_SECONDS", -1)
+    monkeypatch.setattr(engine_leases, "_CONNECT_SECONDS", -1)
     engine.leases.expire(lambda owner: owner == "b")
     assert sender.done.wait(5)
     assert not connected.closed

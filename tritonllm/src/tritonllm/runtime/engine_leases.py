@@ -1,4 +1,4 @@
-"""The side of a leased model: it grants leases, and ends them when their owner releases them or is gone."""
+"""The engine's side of `leases`: grants them, and ends them when their pipeline releases them or is gone."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from tritonllm.runtime import threads, wire
 
-# An owner connects as soon as it has its first lease.
+# A pipeline connects as soon as it has its first lease.
 _CONNECT_SECONDS = 10.0
 
 
-class Grants:
-    """The leases of one model, by name; a name is `<owner>.<number>`.
+class EngineLeases:
+    """The leases of one engine, by name; a name is `<owner>.<number>`.
 
     Args:
-        call: calls a function in the model's event loop, from any thread.
+        call: calls a function in the engine's event loop, from any thread.
     """
 
     def __init__(self, call: Callable[..., None]) -> None:
@@ -27,7 +27,7 @@ class Grants:
         self._lock = threading.Lock()
 
     def grant(self, name: str, sender: Any, path: str) -> None:
-        """Answers the call of a lease with the model's socket; for Triton's thread."""
+        """Answers the call of a lease with the engine's socket; for Triton's thread."""
         with self._lock:
             self._granted[name] = (sender, time.monotonic())
         wire.send(sender, {"text_output": [path]}, final=False)
@@ -45,12 +45,12 @@ class Grants:
         threads.start(f"release-{name}", self._end, sender, report)
 
     def disconnected(self, owner: str) -> None:
-        """Ends the leases of an owner that is gone."""
+        """Ends the leases of a pipeline that is gone."""
         for name in self._names(lambda holder, _: holder == owner):
             self.release(name, _no_report)
 
     def expire(self, connected: Callable[[str], bool]) -> None:
-        """Ends the leases of owners that never connected."""
+        """Ends the leases of pipelines that never connected."""
         now = time.monotonic()
         for name in self._names(
             lambda holder, granted: now - granted > _CONNECT_SECONDS and not connected(holder)
@@ -72,4 +72,4 @@ class Grants:
 
 
 def _no_report() -> None:
-    """In place of a report, to an owner that is gone."""
+    """In place of a report, to a pipeline that is gone."""
