@@ -77,11 +77,12 @@ class Child:
 
     def _read(self, output: BinaryIO) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.log.append(line.decode(errors="replace").rstrip())
-            with contextlib.suppress(OSError, ValueError):
-                output.write(line)
-                output.flush()
+        with self._process.stdout as lines:
+            for line in lines:
+                self.log.append(line.decode(errors="replace").rstrip())
+                with contextlib.suppress(OSError, ValueError):
+                    output.write(line)
+                    output.flush()
 
     def _unread(self, error: Exception) -> None:
         # Without a reader its output would block it; the supervisor restarts it.

@@ -44,7 +44,6 @@ def arguments(options: Options, directory: Path) -> list[str]:
         "-m",
         "tritonllm",
         "gateway",
-        f"--triton={options.url(options.http_port)}",
         f"{RUN_DIRECTORY}={directory}",
         f"--host={options.host}",
         f"--port={gateway.port}",
