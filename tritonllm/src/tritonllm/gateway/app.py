@@ -27,6 +27,7 @@ from tritonllm.gateway import (
     moderations,
     reading,
     records,
+    responses,
     upstream,
 )
 
@@ -55,6 +56,7 @@ def create_app(source: upstream.Upstream) -> Starlette:
         routes=[
             Route("/v1/chat/completions", chat.route(source), methods=["POST"]),
             Route("/v1/completions", completions.route(source), methods=["POST"]),
+            Route("/v1/responses", responses.route(source), methods=["POST"]),
             Route("/v1/moderations", moderations.route(source), methods=["POST"]),
             Route("/v1/models", models.listing(source), methods=["GET"]),
             Route("/v1/models/{model}", models.one(source), methods=["GET"]),
