@@ -16,13 +16,13 @@ import httpx
 import openai.types
 import pydantic
 import pytest
+import typing_extensions
 from openai.types import chat, completion_create_params, moderation_create_params, responses
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params
 
 import gateway_server
 import scripted_upstream
-import typing_extensions
 from tritonllm.gateway import app, contract, fields
 
 TOOLS = Path(__file__).parents[4] / "tools"
