@@ -13,7 +13,7 @@ import typer
 import typer.core
 import typer.main
 
-from tritonllm.commands import chat, generate, guard, keys, render, serve, validate, weights
+from tritonllm.commands import chat, gateway, generate, guard, keys, render, serve, validate, weights
 
 if TYPE_CHECKING:
     import importlib.metadata
@@ -99,6 +99,7 @@ app = typer.Typer(
 app.command()(validate.validate)
 app.command()(render.render)
 app.command()(serve.serve)
+app.command()(gateway.gateway)
 app.command()(generate.generate)
 app.command()(chat.chat)
 app.command()(guard.guard)

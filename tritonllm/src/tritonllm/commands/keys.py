@@ -25,7 +25,8 @@ def create(
     models: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ENDPOINT", help="An endpoint that the key is valid for; can be repeated. Without it, all."
+            metavar="ENDPOINT",
+            help="An endpoint that the key is valid for; can be repeated. Without it, all.",
         ),
     ] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=1, metavar="N")] = None,

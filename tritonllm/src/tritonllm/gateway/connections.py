@@ -83,7 +83,9 @@ class Connection(HttpToolsProtocol):
             self._header_bytes += len(data)
             if self._header_bytes > HEADER_BYTES:
                 self._refuse(
-                    431, "request_too_large", f"The headers of the request are larger than {HEADER_BYTES} bytes"
+                    431,
+                    "request_too_large",
+                    f"The headers of the request are larger than {HEADER_BYTES} bytes",
                 )
 
     def on_message_begin(self) -> None:

@@ -69,7 +69,8 @@ class Key(pydantic.BaseModel):
         # The value is not quoted: it may be the secret itself.
         if not isinstance(value, str) or not _SHA256.fullmatch(value):
             raise PydanticCustomError(
-                "sha256", "must be 64 lower-case hexadecimal digits; `tritonllm keys create` prints the entry of a key"
+                "sha256",
+                "must be 64 lower-case hexadecimal digits; `tritonllm keys create` prints the entry of a key",
             )
         return value
 

@@ -95,7 +95,9 @@ class KeyUsage:
             return _refusal("tokensPerMinute", f"{key.tokens_per_minute} tokens per minute", seconds)
         if self._requests:
             if seconds := self._requests.wait(1, now):
-                return _refusal("requestsPerMinute", f"{key.requests_per_minute} requests per minute", seconds)
+                return _refusal(
+                    "requestsPerMinute", f"{key.requests_per_minute} requests per minute", seconds
+                )
             self._requests.take(1, now)
         self.running += 1
         return None

@@ -79,7 +79,10 @@ def decision(texts: list[str], of_texts: list[Verdict], of_tools: list[Verdict])
     rules = _rules(of_texts, {"Block"}) | _rules(of_tools, {"Block", "Mask"})
     if rules or any(verdict.blocked for verdict in (*of_texts, *of_tools)):
         # Names the rules, never what they matched.
-        return {"action": "BLOCKED", "blocked_reason": f"Blocked by guardrail rules: {', '.join(sorted(rules))}"}
+        return {
+            "action": "BLOCKED",
+            "blocked_reason": f"Blocked by guardrail rules: {', '.join(sorted(rules))}",
+        }
     masked = [verdict.text for verdict in of_texts]
     if masked != texts:
         return {"action": "GUARDRAIL_INTERVENED", "texts": masked}
@@ -87,7 +90,9 @@ def decision(texts: list[str], of_texts: list[Verdict], of_tools: list[Verdict])
 
 
 def _rules(verdicts: list[Verdict], actions: set[str]) -> set[str]:
-    return {found["rule"] for verdict in verdicts for found in verdict.guardrail if found["action"] in actions}
+    return {
+        found["rule"] for verdict in verdicts for found in verdict.guardrail if found["action"] in actions
+    }
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -66,7 +66,9 @@ class Metrics:
         self._valid = self._gauge("api_keys_valid", "livemin")
         self._valid.set(1)
 
-    def ended(self, record: Record, route: str, status: int, seconds: float, first_byte: float | None) -> None:
+    def ended(
+        self, record: Record, route: str, status: int, seconds: float, first_byte: float | None
+    ) -> None:
         """Counts a request.
 
         Args:

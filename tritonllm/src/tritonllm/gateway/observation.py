@@ -39,7 +39,9 @@ _QUIET = frozenset({"/health", "/metrics"})
 class Observation:
     """ASGI middleware that gives each request a `Record`, and reports it when it has ended."""
 
-    def __init__(self, app: ASGIApp, routes: Starlette, metrics: Metrics, spans: tracing.Tracing | None) -> None:
+    def __init__(
+        self, app: ASGIApp, routes: Starlette, metrics: Metrics, spans: tracing.Tracing | None
+    ) -> None:
         """Wraps an application.
 
         Args:

@@ -1,10 +1,10 @@
 """The gateway as one ASGI application: the routes of OpenAI's API, the page, metrics, and the middleware around them.
 
-    observation    request id, access log, metrics, span: of every request, however it ends
-    CORS           for origins that were named
-    access         keys and limits
-    body limit
-    routes
+observation    request id, access log, metrics, span: of every request, however it ends
+CORS           for origins that were named
+access         keys and limits
+body limit
+routes
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Settings:
     spans: tracing.Tracing | None = None
 
 
-def build(routes: Starlette, upstream: Upstream, settings: Settings, metrics: Metrics | None = None) -> ASGIApp:
+def build(
+    routes: Starlette, upstream: Upstream, settings: Settings, metrics: Metrics | None = None
+) -> ASGIApp:
     """Adds everything else to the routes.
 
     Args:

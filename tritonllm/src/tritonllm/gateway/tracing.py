@@ -91,7 +91,9 @@ class Tracing:
     def end(self, span: Any, record: Record, method: str, route: str, status: int) -> None:
         """Ends the span of a request."""
         operation = _OPERATIONS.get(route)
-        span.update_name(f"{operation} {record.endpoint}" if operation and record.endpoint else f"{method} {route}")
+        span.update_name(
+            f"{operation} {record.endpoint}" if operation and record.endpoint else f"{method} {route}"
+        )
         span.set_attributes(attributes(record, method, route, status))
         if status >= 500:
             span.set_status(self._trace.StatusCode.ERROR)

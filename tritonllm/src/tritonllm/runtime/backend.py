@@ -57,6 +57,17 @@ class Update:
         """Whether every choice has ended; no update follows."""
         return None not in self.finish_reasons
 
+    def fields(self) -> list[Any]:
+        """As it travels: the arguments of the constructor."""
+        return [
+            self.texts,
+            self.finish_reasons,
+            self.input_tokens,
+            self.output_tokens,
+            self.logprobs,
+            self.cumulative_logprobs,
+        ]
+
     def merge(self, later: Update) -> None:
         """Appends the update that followed this one, so that both can travel as one."""
         if len(self.texts) == 1 and later.logprobs is None:

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tritonllm import errors
-from tritonllm.runtime import backend, channel, engine_token, requests
+from tritonllm.ipc import channel, run_token
+from tritonllm.runtime import backend, requests
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class EngineClient:
     async def _connect(self, path: str) -> _Connection:
         connection = _Connection(self._loop, self, path)
         await self._loop.create_unix_connection(lambda: connection, path)
-        connection.post(channel.HELLO, engine_token.current(), self._owner)
+        connection.post(channel.HELLO, run_token.current(), self._owner)
         self._connections[path] = connection
         return connection
 

@@ -23,7 +23,8 @@ from typing import Any
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
 from tritonllm import errors
-from tritonllm.runtime import engine_token, wire
+from tritonllm.ipc import run_token
+from tritonllm.runtime import wire
 
 TOKEN = "token"
 LEASE = "lease"
@@ -77,7 +78,7 @@ class TritonLeases:
             model_name=self._model,
             inputs=[],
             requested_output_names=["text_output"],
-            parameters={wire.PRIVATE + TOKEN: engine_token.current(), wire.PRIVATE + LEASE: name},
+            parameters={wire.PRIVATE + TOKEN: run_token.current(), wire.PRIVATE + LEASE: name},
         )
         try:
             iterator = request.exec(decoupled=True)

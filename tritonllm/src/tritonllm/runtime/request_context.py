@@ -48,7 +48,7 @@ class RequestContext:
 
     Attributes:
         number: identifies it to the engine.
-        sender: Triton's response sender.
+        sender: takes its responses; see `senders`.
         request: what the client sent, with the endpoint's defaults.
         started: whether a response has been sent.
         queued: whether it is in the queue of requests that have something to send.
@@ -104,6 +104,11 @@ class RequestContext:
         self._first: float | None = None
         self._latest: float | None = None
         self._outcome = ""
+
+    @property
+    def ending(self) -> bool:
+        """Whether it has been ended by something else than the engine."""
+        return self._ending is not None
 
     def begin(self, screened: screening.Screened) -> None:
         """Applies the outcome of the input rules; from now on the output rules judge the answer."""

@@ -1,8 +1,12 @@
-"""Input rules: they are applied to a prompt before the engine receives it. Also what a failure of a rule itself does."""
+"""Input rules: they are applied to a prompt before the engine receives it.
+
+Also checks of texts that need no answer, and what a failure of a rule itself does.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +16,9 @@ from tritonllm.render import canonical
 from tritonllm.runtime import requests
 
 log = logging.getLogger(__name__)
+
+LONGEST_CHARACTERS = 1 << 17
+"""Maximum length of a text to check: the slowest one, obfuscated throughout, takes about two seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +108,43 @@ def screen(
     found = [verdict for result in results for verdict in result.verdicts]
     blocked = any(result.blocked for result in results)
     return Screened(request, blocked, guardrails.summarize(found, "input"), failures)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checked:
+    """What the rules of one direction say of a text.
+
+    Attributes:
+        text: with masked spans where rules say so; empty if it is blocked.
+        blocked: whether a rule blocks it.
+        guardrail: JSON of what was found, in the clients' form.
+    """
+
+    text: str
+    blocked: bool
+    guardrail: str
+
+
+def check(policy: EndpointPolicy, text: str, direction: str) -> Checked:
+    """Applies the rules of one direction to a text that needs no answer.
+
+    Raises:
+        RequestError: `invalid_argument`.
+    """
+    if direction not in ("input", "output"):
+        raise errors.RequestError("invalid_argument", "direction", "must be `input` or `output`")
+    if len(text) > LONGEST_CHARACTERS:
+        raise errors.RequestError(
+            "invalid_argument",
+            "text_input",
+            f"has {len(text)} characters; the maximum is {LONGEST_CHARACTERS}; send it in parts",
+        )
+    rules = policy.input if direction == "input" else policy.output
+    if rules is None:
+        return Checked(text, False, "[]")
+    result = rules.scan(text)
+    verdicts = json.dumps(guardrails.summarize(result.verdicts, direction))
+    return Checked("" if result.blocked else result.text, result.blocked, verdicts)
 
 
 def _scan(rules: guardrails.Policy, text: str, ended: Callable[[], bool]) -> guardrails.Result:

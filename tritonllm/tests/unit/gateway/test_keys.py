@@ -88,7 +88,9 @@ def replace(file: Path, text: str) -> None:
     os.replace(new, file)
 
 
-def test_a_changed_file_is_used_and_a_broken_one_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_file_is_used_and_a_broken_one_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     path = tmp_path / "keys.yaml"
     path.write_text(f"a: {{sha256: {SHA256}}}")

@@ -1,9 +1,9 @@
-"""The private stream between a pipeline and its engine: length-prefixed JSON over a Unix socket.
+"""The private stream between two processes: length-prefixed JSON over a Unix socket.
 
-A frame is a four-byte big-endian length and a JSON list of messages; a message is a list that starts with its
-kind. One connection carries all requests of a pipeline process. What is new within one turn of the event loop
-travels in one frame. While the socket is not writable nothing is sent, and updates of the same request are merged:
-a slow reader gets fewer, longer updates and never an unbounded queue.
+A pipeline asks its engine over one, and the gateway its pipelines. A frame is a four-byte big-endian length and a JSON
+list of messages; a message is a list that starts with its kind. One connection carries all requests of a process. What
+is new within one turn of the event loop travels in one frame. While the socket is not writable nothing is sent, and
+updates of the same request are merged: a slow reader gets fewer, longer updates and never an unbounded queue.
 
 JSON because it is enough: for 64 deltas, `json` and msgpack differ by a few microseconds, as creating the objects
 is most of the cost.
@@ -16,33 +16,52 @@ import json
 import logging
 import struct
 from collections.abc import Iterator
-from typing import Any, Final
-
-from tritonllm.runtime import backend
+from typing import Any, Final, Protocol
 
 log = logging.getLogger(__name__)
 
-# From pipeline to engine.
+# From the process that asks: the pipeline to the engine, the gateway to the pipeline.
 HELLO: Final = "hello"
-"""`[token, pipeline]`: the first message; the engine closes the connection if the token is wrong."""
+"""`[token, owner]`: the first message; the connection is closed if the token is wrong."""
 GENERATE: Final = "generate"
-"""`[number, text, messages, sampling parameters]`"""
+"""To an engine `[number, text, messages, sampling parameters]`, to a pipeline `[number, inputs]`."""
+CHECK: Final = "check"
+"""`[number, text, direction]`: apply the rules to a text; to a pipeline."""
 ABORT: Final = "abort"
 """`[number]`"""
 RELEASE: Final = "release"
-"""`[lease]`: its last request has ended."""
+"""`[lease]`: its last request has ended; to an engine."""
 
-# From engine to pipeline.
+# From the process that answers.
+WELCOME: Final = "welcome"
+"""`[description]`: the first message of a pipeline."""
+CLOSING: Final = "closing"
+"""`[]`: a pipeline is to be unloaded; whoever asks it sends no more requests, and closes the connection when it has
+received its last answer."""
 UPDATE: Final = "update"
-"""`[number, *fields of backend.Update]`"""
+"""`[number, *fields of the update]`; of an engine."""
+RESPONSE: Final = "response"
+"""`[number, outputs, final]`; of a pipeline."""
 ERROR: Final = "error"
 """`[number, text]`: the text of a RequestError."""
 RELEASED: Final = "released"
-"""`[lease]`: Triton has received the lease's final response."""
+"""`[lease]`: Triton has received the lease's final response; of an engine."""
 
 Message = list[Any]
 
 _LENGTH = struct.Struct("!I")
+
+
+class Update(Protocol):
+    """What is new of a request."""
+
+    def merge(self, later: Any) -> None:
+        """Appends the update that followed this one."""
+        ...
+
+    def fields(self) -> list[Any]:
+        """As it travels."""
+        ...
 
 
 def encode(messages: list[Message]) -> bytes:
@@ -93,11 +112,19 @@ class Channel(asyncio.Protocol):
         self._writable = False
         self._scheduled = False
         self._messages: list[Message] = []
-        self._updates: dict[int, backend.Update] = {}
+        self._updates: dict[int, Update] = {}
 
     def received(self, messages: list[Message]) -> None:
         """Handles the messages of one frame."""
         raise NotImplementedError
+
+    def writable(self) -> None:
+        """Called when the socket takes data again after it did not."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether the peer reads more slowly than it is written to."""
+        return not self._writable
 
     def closed(self) -> None:
         """Handles the end of the connection, whichever side closed it; called once."""
@@ -108,7 +135,7 @@ class Channel(asyncio.Protocol):
         self._messages.append(list(message))
         self._schedule()
 
-    def post_update(self, number: int, update: backend.Update) -> None:
+    def post_update(self, number: int, update: Update) -> None:
         """Sends an update with the next frame, merged with one that still waits."""
         waiting = self._updates.get(number)
         if waiting is None:
@@ -157,6 +184,7 @@ class Channel(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Called by asyncio."""
         self._writable = True
+        self.writable()
         self._schedule()
 
     def _schedule(self) -> None:
@@ -169,17 +197,7 @@ class Channel(asyncio.Protocol):
         if not self._writable or not (self._updates or self._messages):
             return
         frame: list[Message] = [
-            [
-                UPDATE,
-                number,
-                update.texts,
-                update.finish_reasons,
-                update.input_tokens,
-                update.output_tokens,
-                update.logprobs,
-                update.cumulative_logprobs,
-            ]
-            for number, update in self._updates.items()
+            [UPDATE, number, *update.fields()] for number, update in self._updates.items()
         ]
         frame += self._messages
         self._updates = {}

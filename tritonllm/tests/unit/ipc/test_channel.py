@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonllm.runtime import backend, channel
+from tritonllm.ipc import channel
+from tritonllm.runtime import backend
 
 MESSAGES = st.lists(
     st.lists(st.one_of(st.text(), st.integers(-(2**53), 2**53), st.none(), st.lists(st.text())), min_size=1)
