@@ -24,6 +24,9 @@ Code = Literal[
     "rate_limit_exceeded",
     "request_too_large",
     "request_timeout",
+    "content_filter",
+    "not_found",
+    "method_not_allowed",
     "server_unreachable",
     "stream_broken",
     "timeout",
@@ -78,6 +81,12 @@ TABLE: dict[Code, Row] = {
         "The body of the request is larger than the gateway accepts", "no, send less"),
     "request_timeout": Row(None, 408, "invalid_request_error",
         "The body of the request did not arrive in time", "yes"),
+    "content_filter": Row(None, 400, "invalid_request_error",
+        "A guardrail rule of the endpoint blocked the prompt", "no, change the prompt"),
+    "not_found": Row(None, 404, "invalid_request_error",
+        "The gateway has no such path", "no, correct the URL"),
+    "method_not_allowed": Row(None, 405, "invalid_request_error",
+        "The path does not accept this HTTP method", "no, use one that `Allow` lists"),
     "server_unreachable": Row(None, 503, "server_error",
         "No server answers at this address", "yes, later"),
     "stream_broken": Row(None, 500, "server_error",
@@ -96,6 +105,9 @@ GATEWAY_CODES: tuple[Code, ...] = (
     "rate_limit_exceeded",
     "request_too_large",
     "request_timeout",
+    "content_filter",
+    "not_found",
+    "method_not_allowed",
 )
 """The codes that only the gateway answers with; Triton's own ports, which the client uses, know neither keys nor limits."""
 

@@ -18,9 +18,10 @@ from starlette.applications import Starlette
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tritonllm.gateway import records, tracing
+from tritonllm.gateway import error_responses, records, tracing
 from tritonllm.gateway.metrics import Metrics
 
+log = logging.getLogger(__name__)
 access_log = logging.getLogger("tritonllm.gateway.access")
 
 CLIENT_LEFT = 499
@@ -80,10 +81,15 @@ class Observation:
         self._metrics.running.inc()
         try:
             await self._app(scope, receive, observed)
-        except BaseException:
-            # The server answers with 500 if nothing was sent yet.
-            status = status or 500
-            raise
+        except Exception:
+            log.exception("request %s failed unexpectedly", record.request_id)
+            record.error = record.error or "internal"
+            if status == 0:
+                await error_responses.respond(observed, "internal", "The gateway failed unexpectedly")
+            elif status != 500:
+                # The answer ends too early. The server closes the connection, so that the client notices.
+                raise
+            # Otherwise the routes have answered. Raised again, the error would close a connection in good order.
         finally:
             self._metrics.running.dec()
             seconds = time.perf_counter() - began
