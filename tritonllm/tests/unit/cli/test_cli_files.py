@@ -307,7 +307,7 @@ def test_beyond_the_loopback_the_gateway_needs_keys_or_permission_to_go_without(
     seen: list[serve.Options] = []
     monkeypatch.setattr(supervisor, "run", lambda options: seen.append(options) or 7)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "keys.yaml").write_text(f"me: {{sha256: {'0' * 64}}}")
+    (tmp_path / "keys.yaml").write_text(f"me: {{sha256: {'a' * 64}}}")
     assert "without API keys" in run("serve", endpoint, "--host", "0.0.0.0").stderr
     assert run("serve", endpoint, "--host", "0.0.0.0", *arguments).exit_code == 7
     assert (seen[0].gateway is not None) == gateway
