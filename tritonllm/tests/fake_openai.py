@@ -8,12 +8,12 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fake_upstream import FakeUpstream
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from fake_upstream import FakeUpstream
 from tritonllm.gateway import records
 
 STORY = "Once upon a time there was a server. It answered all who asked, one token after the other. " * 12
@@ -90,11 +90,17 @@ class FakeOpenAI:
             yield _chunk({"content": whole[start : start + 7]})
             await asyncio.sleep(0)
         yield _chunk({}, reason, verdicts)
-        usage = {"prompt_tokens": 12, "completion_tokens": len(whole) // 4, "total_tokens": 12 + len(whole) // 4}
+        usage = {
+            "prompt_tokens": 12,
+            "completion_tokens": len(whole) // 4,
+            "total_tokens": 12 + len(whole) // 4,
+        }
         yield b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\ndata: [DONE]\n\n"
 
 
-def _chunk(delta: dict[str, Any], reason: str | None = None, verdicts: list[dict[str, Any]] | None = None) -> bytes:
+def _chunk(
+    delta: dict[str, Any], reason: str | None = None, verdicts: list[dict[str, Any]] | None = None
+) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
     found: dict[str, Any] = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice], "usage": None}  # fmt: skip
     if verdicts is not None:

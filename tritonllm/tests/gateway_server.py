@@ -46,7 +46,9 @@ def serve(app: ASGIApp, **options: Any) -> Iterator[Served]:
             await super().startup(sockets)
             started.set()
 
-    config = uvicorn.Config(app, **{**connections.options(), "log_config": None, "timeout_graceful_shutdown": 1, **options})
+    config = uvicorn.Config(
+        app, **{**connections.options(), "log_config": None, "timeout_graceful_shutdown": 1, **options}
+    )
     server = Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

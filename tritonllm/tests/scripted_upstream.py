@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import fake_upstream
-
 from tritonllm import errors
 from tritonllm.gateway import calls, upstream
 

@@ -12,14 +12,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import gateway_server
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from fake_openai import FakeOpenAI
-from fake_upstream import FakeUpstream
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+import gateway_server
+from fake_openai import FakeOpenAI
+from fake_upstream import FakeUpstream
 from tritonllm.gateway import stack
 from tritonllm.gateway.keys import KeyFile
 
@@ -29,8 +30,8 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium-headless-shell)"
 )
 
-PHONE = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True}
-DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True}
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 
 # Where to keep pictures of the page, to look at them.
 PICTURES = os.environ.get("TRITONLLM_PICTURES")
@@ -67,7 +68,10 @@ def page(context: BrowserContext, served: gateway_server.Served) -> Iterator[Pag
     found = context.new_page()
     elsewhere: list[str] = []
     failures: list[str] = []
-    found.on("request", lambda request: None if request.url.startswith(served.url) else elsewhere.append(request.url))
+    found.on(
+        "request",
+        lambda request: None if request.url.startswith(served.url) else elsewhere.append(request.url),
+    )
     found.on("pageerror", lambda error: failures.append(str(error)))
     # What the Content-Security-Policy refuses is reported here; so is a response of 400, which is no failure.
     found.on("console", lambda message: failures.append(message.text) if message.type == "error" and "Failed to load resource" not in message.text else None)  # fmt: skip
@@ -105,7 +109,9 @@ def test_an_answer_is_streamed_with_what_the_rules_did_below_it(page: Page) -> N
 
 def test_characters_of_several_bytes_arrive_whole(page: Page) -> None:
     ask(page, "<b>ä</b> 😀")
-    expect(page.get_by_role("article").nth(1).locator(".text")).to_have_text("You wrote: <b>ä</b> 😀\nBye, ü €.")
+    expect(page.get_by_role("article").nth(1).locator(".text")).to_have_text(
+        "You wrote: <b>ä</b> 😀\nBye, ü €."
+    )
 
 
 def test_what_was_masked_in_the_prompt_is_shown_at_the_prompt(page: Page) -> None:
@@ -116,7 +122,9 @@ def test_what_was_masked_in_the_prompt_is_shown_at_the_prompt(page: Page) -> Non
 
 def test_a_blocked_prompt_is_shown_as_such_and_is_not_sent_again(page: Page, openai: FakeOpenAI) -> None:
     ask(page, "the secret")
-    expect(page.get_by_role("article").nth(0).get_by_role("listitem")).to_have_text(["secrets blocked 1 match"])
+    expect(page.get_by_role("article").nth(0).get_by_role("listitem")).to_have_text(
+        ["secrets blocked 1 match"]
+    )
     expect(page.get_by_role("article").nth(1)).to_contain_text("the model has not seen it")
     ask(page, "hello")
     expect(page.get_by_role("article").nth(3)).to_contain_text("You wrote: hello")

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 
-import gateway_server
 import httpx
 import pytest
 import uvicorn
@@ -18,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+import gateway_server
 from tritonllm.gateway import connections
 
 
@@ -61,7 +61,9 @@ def streams() -> Streams:
 
 
 @contextlib.contextmanager
-def serving(streams: Streams, kind: type[connections.Connection] = connections.Connection) -> Iterator[gateway_server.Served]:
+def serving(
+    streams: Streams, kind: type[connections.Connection] = connections.Connection
+) -> Iterator[gateway_server.Served]:
     with gateway_server.serve(streams.app, http=kind) as served:
         yield served
 
@@ -95,7 +97,9 @@ def test_many_requests_on_one_connection_do_not_add_up(streams: Streams) -> None
     large = b"x" * 100_000
     with serving(streams) as served, httpx.Client(base_url=served.url) as client:
         for _ in range(20):
-            assert client.post("/short", content=large, headers={"X-Long": "y" * 20_000}).text == "100000 bytes"
+            assert (
+                client.post("/short", content=large, headers={"X-Long": "y" * 20_000}).text == "100000 bytes"
+            )
         assert len(served.server.server_state.connections) == 1
 
 

@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gateway_server
 import httpx
 import pytest
-from fake_upstream import FakeUpstream
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+import gateway_server
+from fake_upstream import FakeUpstream
 from tritonllm import errors
 from tritonllm.gateway import access, bodies, records, stack
 from tritonllm.gateway.keys import KeyFile
@@ -80,7 +80,7 @@ class Routes:
             return JSONResponse({"error": {"code": error.code}}, errors.TABLE[error.code].status)
         if asked.get("waits"):
             self.waiting += 1
-            while not self.release.is_set():
+            while not self.release.is_set():  # noqa: ASYNC110 - set by the thread of the test
                 await asyncio.sleep(0.005)
         record.finish(input_tokens=3, output_tokens=asked.get("tokens", 4), finish_reason="stop")
         return JSONResponse({"answer": "the text of an answer"})
@@ -104,7 +104,10 @@ def routes() -> Routes:
 @contextlib.contextmanager
 def serving(routes: Routes, **settings: Any) -> Iterator[tuple[httpx.Client, gateway_server.Served]]:
     app = stack.build(routes.app, FakeUpstream("chat", "other"), stack.Settings(**settings))
-    with gateway_server.serve(app) as served, httpx.Client(base_url=served.url, timeout=20, verify=False) as client:
+    with (
+        gateway_server.serve(app) as served,
+        httpx.Client(base_url=served.url, timeout=20, verify=False) as client,
+    ):
         yield client, served
         routes.release.set()
 
@@ -130,7 +133,9 @@ def test_without_keys_everybody_is_let_in(routes: Routes) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer"}, {"Authorization": "Basic sk-all"}, {"Authorization": "Bearer sk-wrong"}])  # fmt: skip
-@pytest.mark.parametrize("path", ["/v1/models", ASK, "/v1/nothing", "/beta/litellm_basic_guardrail_api", "//", "/assets"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models", ASK, "/v1/nothing", "/beta/litellm_basic_guardrail_api", "//", "/assets"]
+)
 def test_without_a_valid_key_everything_but_the_page_and_probes_is_refused(
     path: str, headers: dict[str, str], routes: Routes, tmp_path: Path
 ) -> None:
@@ -139,7 +144,11 @@ def test_without_a_valid_key_everything_but_the_page_and_probes_is_refused(
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     error = answer.json()["error"]
-    assert (error["code"], error["type"], error["param"]) == ("invalid_api_key", "invalid_request_error", None)
+    assert (error["code"], error["type"], error["param"]) == (
+        "invalid_api_key",
+        "invalid_request_error",
+        None,
+    )
     assert "sk-wrong" not in answer.text
     assert routes.bodies == []
 
@@ -150,7 +159,9 @@ def test_the_page_and_probes_need_no_key(path: str, routes: Routes, tmp_path: Pa
         assert client.get(path).status_code == 200
 
 
-@pytest.mark.parametrize("headers", [{"Authorization": "bearer sk-all"}, {"X-Api-Key": "sk-all"}, bearer("all")])
+@pytest.mark.parametrize(
+    "headers", [{"Authorization": "bearer sk-all"}, {"X-Api-Key": "sk-all"}, bearer("all")]
+)
 def test_a_key_opens_the_routes(headers: dict[str, str], routes: Routes, tmp_path: Path) -> None:
     with serving(routes, keys=key_file(tmp_path / "keys.json")) as (client, _):
         assert client.post(ASK, json={"model": "other"}, headers=headers).status_code == 200
@@ -183,9 +194,13 @@ def test_a_key_that_was_added_or_removed_counts_without_a_restart(
         assert "tritonllm_gateway_api_keys 3.0" in client.get("/metrics").text
 
 
-def test_requests_beyond_the_limit_of_a_key_get_429_and_when_to_come_back(routes: Routes, tmp_path: Path) -> None:
+def test_requests_beyond_the_limit_of_a_key_get_429_and_when_to_come_back(
+    routes: Routes, tmp_path: Path
+) -> None:
     with serving(routes, keys=key_file(tmp_path / "keys.json")) as (client, _):
-        statuses = [client.post(ASK, json={"model": "chat"}, headers=bearer("limited")).status_code for _ in range(2)]
+        statuses = [
+            client.post(ASK, json={"model": "chat"}, headers=bearer("limited")).status_code for _ in range(2)
+        ]
         answer = client.post(ASK, json={"model": "chat"}, headers=bearer("limited"))
         # Others, and what is no work for an endpoint, are not affected.
         assert client.get("/v1/models", headers=bearer("limited")).status_code == 200
@@ -199,14 +214,19 @@ def test_requests_beyond_the_limit_of_a_key_get_429_and_when_to_come_back(routes
 
 def test_the_tokens_that_a_route_reports_count(routes: Routes, tmp_path: Path) -> None:
     with serving(routes, keys=key_file(tmp_path / "keys.json")) as (client, _):
-        assert client.post(ASK, json={"model": "chat", "tokens": 2000}, headers=bearer("limited")).status_code == 200
+        assert (
+            client.post(ASK, json={"model": "chat", "tokens": 2000}, headers=bearer("limited")).status_code
+            == 200
+        )
         answer = client.post(ASK, json={"model": "chat"}, headers=bearer("limited"))
     assert answer.status_code == 429
     assert "tokensPerMinute" in answer.json()["error"]["message"]
     assert 55 <= int(answer.headers["retry-after"]) <= 61
 
 
-def test_requests_in_progress_are_limited_also_if_their_client_has_left(routes: Routes, tmp_path: Path) -> None:
+def test_requests_in_progress_are_limited_also_if_their_client_has_left(
+    routes: Routes, tmp_path: Path
+) -> None:
     with serving(routes, keys=key_file(tmp_path / "keys.json")) as (client, served):
         body = json.dumps({"model": "chat", "waits": True}).encode()
         head = f"POST {ASK} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-limited\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -220,7 +240,7 @@ def test_requests_in_progress_are_limited_also_if_their_client_has_left(routes: 
         for connection in connections:
             connection.close()
         routes.release.set()
-        until(lambda: 'running 1.0' in client.get("/metrics").text)
+        until(lambda: "running 1.0" in client.get("/metrics").text)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +351,9 @@ def test_a_valid_traceparent_is_handed_on_and_an_invalid_one_is_not(routes: Rout
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    return [json.loads(record.message) for record in caplog.records if record.name == "tritonllm.gateway.access"]
+    return [
+        json.loads(record.message) for record in caplog.records if record.name == "tritonllm.gateway.access"
+    ]
 
 
 def test_the_log_has_a_line_for_each_request_without_any_text(
@@ -340,7 +362,9 @@ def test_the_log_has_a_line_for_each_request_without_any_text(
     caplog.set_level(logging.INFO)
     with serving(routes, keys=key_file(tmp_path / "keys.json")) as (client, _):
         headers = {**bearer("chat-only"), "X-Request-Id": "abc"}
-        client.post(ASK + "?q=the+query", json={"model": "chat", "prompt": "the text of a prompt"}, headers=headers)
+        client.post(
+            ASK + "?q=the+query", json={"model": "chat", "prompt": "the text of a prompt"}, headers=headers
+        )
         client.post(ASK, json={"model": "other"}, headers=headers)
         client.post(ASK, json={"model": "chat"}, headers={"Authorization": "Bearer sk-wrong"})
         client.get("/v1/models/the-model", headers=headers)
@@ -417,7 +441,9 @@ def test_other_origins_may_read_answers_only_if_they_are_named(routes: Routes, t
     keys = key_file(tmp_path / "keys.json")
     with serving(routes, keys=keys) as (client, _):
         assert client.options(ASK, headers=asked).status_code == 401
-        answer = client.post(ASK, json={"model": "chat"}, headers={**bearer("all"), "Origin": asked["Origin"]})
+        answer = client.post(
+            ASK, json={"model": "chat"}, headers={**bearer("all"), "Origin": asked["Origin"]}
+        )
         assert "access-control-allow-origin" not in answer.headers
     with serving(Routes(), keys=keys, cors_origins=["https://app.example.com"]) as (client, _):
         assert client.options(ASK, headers=asked).headers["access-control-allow-origin"] == asked["Origin"]
