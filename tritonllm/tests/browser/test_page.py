@@ -12,15 +12,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from talking_upstream import TalkingUpstream
 
 import gateway_server
-from fake_openai import FakeOpenAI
-from fake_upstream import FakeUpstream
-from tritonllm.gateway import stack
+from tritonllm.gateway import app, stack
 from tritonllm.gateway.keys import KeyFile
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"))), None)  # fmt: skip
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium-headless-shell)"
 )
 
-PHONE = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True}
-DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True}
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 
 # Where to keep pictures of the page, to look at them.
 PICTURES = os.environ.get("TRITONLLM_PICTURES")
@@ -44,13 +44,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def openai() -> FakeOpenAI:
-    return FakeOpenAI(FakeUpstream("chat", "code"))
+def upstream() -> TalkingUpstream:
+    return TalkingUpstream("chat", "code")
 
 
 @pytest.fixture
-def served(openai: FakeOpenAI) -> Iterator[gateway_server.Served]:
-    with gateway_server.serve(stack.build(openai.app, openai.upstream, stack.Settings())) as found:
+def served(upstream: TalkingUpstream) -> Iterator[gateway_server.Served]:
+    with gateway_server.serve(stack.build(app.create_app(upstream), upstream, stack.Settings())) as found:
         yield found
 
 
@@ -102,7 +102,7 @@ def test_an_answer_is_streamed_with_what_the_rules_did_below_it(page: Page) -> N
     expect(answer.locator(".text")).to_have_text("The capital of Germany is [REDACTED]. Write to us by mail.")
     expect(answer.locator("mark")).to_have_text("[REDACTED]")
     expect(answer.get_by_role("listitem")).to_have_text(["cities masked 1 match", "mails flagged 1 match"])
-    expect(answer.locator(".numbers")).to_contain_text("12 + 14 tokens")
+    expect(answer.locator(".numbers")).to_contain_text("7 + 10 tokens")
     expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
@@ -119,7 +119,7 @@ def test_what_was_masked_in_the_prompt_is_shown_at_the_prompt(page: Page) -> Non
     expect(page.get_by_role("article").nth(1).get_by_role("listitem")).to_have_count(0)
 
 
-def test_a_blocked_prompt_is_shown_as_such_and_is_not_sent_again(page: Page, openai: FakeOpenAI) -> None:
+def test_a_blocked_prompt_is_shown_as_such_and_is_not_sent_again(page: Page, upstream: TalkingUpstream) -> None:
     ask(page, "the secret")
     expect(page.get_by_role("article").nth(0).get_by_role("listitem")).to_have_text(
         ["secrets blocked 1 match"]
@@ -127,7 +127,7 @@ def test_a_blocked_prompt_is_shown_as_such_and_is_not_sent_again(page: Page, ope
     expect(page.get_by_role("article").nth(1)).to_contain_text("the model has not seen it")
     ask(page, "hello")
     expect(page.get_by_role("article").nth(3)).to_contain_text("You wrote: hello")
-    assert openai.asked[-1]["messages"] == [{"role": "user", "content": "hello"}]
+    assert upstream.asked[-1][1] == [{"role": "user", "content": "hello"}]
 
 
 def test_a_blocked_answer_ends_where_it_was_blocked(page: Page) -> None:
@@ -138,7 +138,7 @@ def test_a_blocked_answer_ends_where_it_was_blocked(page: Page) -> None:
     expect(answer.get_by_role("listitem")).to_have_text(["secrets blocked 1 match"])
 
 
-def test_a_conversation_and_its_parameters_are_sent(page: Page, openai: FakeOpenAI) -> None:
+def test_a_conversation_and_its_parameters_are_sent(page: Page, upstream: TalkingUpstream) -> None:
     settings(page)
     page.get_by_label("System prompt").fill("Be brief.")
     page.get_by_label("Temperature").fill("0.3")
@@ -148,43 +148,43 @@ def test_a_conversation_and_its_parameters_are_sent(page: Page, openai: FakeOpen
     expect(page.get_by_role("article").nth(1)).to_contain_text("You wrote: one")
     ask(page, "two")
     expect(page.get_by_role("article").nth(3)).to_contain_text("You wrote: two")
-    last = openai.asked[-1]
-    assert (last["model"], last["temperature"], last["max_tokens"]) == ("code", 0.3, 50)
-    assert "seed" not in last
-    assert [message["role"] for message in last["messages"]] == ["system", "user", "assistant", "user"]
+    model, messages, sampling = upstream.asked[-1]
+    assert (model, sampling["temperature"], sampling["max_tokens"]) == ("code", 0.3, 50)
+    assert "seed" not in sampling
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
 
     page.get_by_role("button", name="New chat").click()
     expect(page.get_by_role("article")).to_have_count(0)
     ask(page, "three")
     expect(page.get_by_role("article").nth(1)).to_contain_text("You wrote: three")
-    assert len(openai.asked[-1]["messages"]) == 2
+    assert len(upstream.asked[-1][1]) == 2
 
 
 def test_errors_are_shown_where_they_happened(page: Page) -> None:
     ask(page, "busy")
-    expect(page.get_by_role("article").nth(1)).to_contain_text("queue is full (request req_")
+    expect(page.get_by_role("article").nth(1)).to_contain_text("the queue of the endpoint is full (request req_")
     ask(page, "break")
     expect(page.get_by_role("article").nth(3)).to_contain_text("This goes wr")
     expect(page.get_by_role("article").nth(3)).to_contain_text("The engine failed")
     expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
-def test_an_answer_can_be_stopped_and_its_request_ends(page: Page, openai: FakeOpenAI) -> None:
+def test_an_answer_can_be_stopped_and_its_request_ends(page: Page, upstream: TalkingUpstream) -> None:
     ask(page, "wait")
     expect(page.get_by_role("article").nth(1)).to_contain_text("Let me think")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("article").nth(1)).to_contain_text("Stopped.")
-    assert openai.left.wait(10)
+    assert upstream.left.wait(10)
 
 
-def test_the_keyboard_is_enough(page: Page, openai: FakeOpenAI) -> None:
+def test_the_keyboard_is_enough(page: Page, upstream: TalkingUpstream) -> None:
     page.get_by_label("Message").focus()
     page.keyboard.type("one")
     page.keyboard.press("Shift+Enter")
     page.keyboard.type("wait")
     page.keyboard.press("Enter")
     expect(page.get_by_role("article").nth(1)).to_contain_text("Let me think")
-    assert openai.asked[0]["messages"][0]["content"] == "one\nwait"
+    assert upstream.asked[0][1][0]["content"] == "one\nwait"
     page.keyboard.press("Escape")
     expect(page.get_by_role("article").nth(1)).to_contain_text("Stopped.")
     expect(page.get_by_label("Message")).to_be_focused()
@@ -214,7 +214,7 @@ def test_a_long_answer_is_followed_unless_the_reader_scrolls_back(page: Page) ->
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_rules_are_applied_to_a_text_while_it_is_typed(page: Page, openai: FakeOpenAI) -> None:
+def test_rules_are_applied_to_a_text_while_it_is_typed(page: Page, upstream: TalkingUpstream) -> None:
     page.get_by_role("link", name="Rules").click()
     text, verdict = page.get_by_label("Text", exact=True), page.locator("#verdict")
     text.press_sequentially("From Berlin to Berlin by train")
@@ -222,7 +222,7 @@ def test_rules_are_applied_to_a_text_while_it_is_typed(page: Page, openai: FakeO
     expect(page.locator("#matches li")).to_have_text(["cities masked 2 matches"])
     expect(page.locator("#masked")).to_have_text("From [REDACTED] to [REDACTED] by train")
     expect(page.locator("#masked mark")).to_have_text(["[REDACTED]", "[REDACTED]"])
-    assert {direction for _, _, direction in openai.upstream.checked} == {"input"}
+    assert {direction for _, _, direction in upstream.checked} == {"input"}
 
     page.get_by_label("answers").check()
     text.fill("the secret")
@@ -232,19 +232,19 @@ def test_rules_are_applied_to_a_text_while_it_is_typed(page: Page, openai: FakeO
     expect(verdict).to_have_text("Passes, and is flagged")
     text.fill("harmless")
     expect(verdict).to_have_text("Passes unchanged")
-    assert openai.upstream.checked[-1] == ("chat", "harmless", "output")
+    assert upstream.checked[-1] == ("chat", "harmless", "output")
     page.get_by_label("Model").select_option("code")
     expect(verdict).to_have_text("Passes unchanged")
     text.fill("")
     expect(verdict).to_have_text("Nothing to check yet.")
 
 
-def test_the_key_is_kept_in_the_tab_only(context: BrowserContext, openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_the_key_is_kept_in_the_tab_only(context: BrowserContext, upstream: TalkingUpstream, tmp_path: Path) -> None:
     secret = "sk-test"
     entry = {"sha256": hashlib.sha256(secret.encode()).hexdigest(), "models": ["code"]}
     (tmp_path / "keys.json").write_text(json.dumps({"team-a": entry}))
     settings = stack.Settings(keys=KeyFile([tmp_path / "keys.json"]))
-    with gateway_server.serve(stack.build(openai.app, openai.upstream, settings)) as served:
+    with gateway_server.serve(stack.build(app.create_app(upstream), upstream, settings)) as served:
         page = context.new_page()
         page.goto(served.url)
         expect(page.get_by_role("alert")).to_have_text("This gateway needs an API key.")

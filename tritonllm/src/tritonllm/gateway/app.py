@@ -18,7 +18,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tritonllm import errors
-from tritonllm.gateway import chat, failures, generation, models, reading, records, upstream
+from tritonllm.gateway import (
+    chat,
+    completions,
+    failures,
+    generation,
+    models,
+    moderations,
+    reading,
+    records,
+    responses,
+    upstream,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +55,9 @@ def create_app(source: upstream.Upstream) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/chat/completions", chat.route(source), methods=["POST"]),
+            Route("/v1/completions", completions.route(source), methods=["POST"]),
+            Route("/v1/responses", responses.route(source), methods=["POST"]),
+            Route("/v1/moderations", moderations.route(source), methods=["POST"]),
             Route("/v1/models", models.listing(source), methods=["GET"]),
             Route("/v1/models/{model}", models.one(source), methods=["GET"]),
             Route("/health", _health(source), methods=["GET"]),

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tritonllm import errors
 from tritonllm.gateway import (
     answers,
     chat_fields,
-    failures,
+    chunks,
     generation,
     logprobs,
     reading,
@@ -31,7 +30,7 @@ def route(source: upstream.Upstream) -> reading.Handler:
     async def answer(request: Request) -> Response | sse.EventStream:
         body = chat_fields.ChatRequest.read(await reading.document(request))
         asked = generation.Generation(
-            source, records.of(request.scope), body.model, [body.inputs()], body.choices, body.names
+            source, records.of(request.scope), body.model, [body.prompt()], body.choices, body.names
         )
         if body.stream:
             return sse.EventStream(ChatStream(asked, body))
@@ -112,63 +111,26 @@ class Choice:
         }
 
 
-class ChatStream:
-    """The chunks of a stream. Their JSON is put together from parts that are ready, since there are so many."""
+class ChatStream(chunks.ChunkStream):
+    """The stream of `chat.completion.chunk` objects."""
 
     def __init__(self, asked: generation.Generation, body: chat_fields.ChatRequest) -> None:
-        self._asked = asked
-        self._body = body
-        common = {
-            "id": new_id(),
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": body.model,
-        }
-        self._head = b"data: " + orjson.dumps(common)[:-1] + b',"choices":['
-        self._usage = body.include_usage
-        self._continuous = body.continuous_usage
-        self._tail = b'],"usage":null}\n\n' if self._usage else b"]}\n\n"
+        super().__init__(
+            asked,
+            new_id(),
+            "chat.completion.chunk",
+            choices=body.choices,
+            include_usage=body.include_usage,
+            continuous_usage=body.continuous_usage,
+        )
         self._top = body.top
-        self._open = body.choices
-        self._roles = False
-        self._held: answers.Delta | None = None
 
-    async def next(self) -> tuple[bytes, bool]:
-        """See `sse.Events`."""
-        deltas, last = await self._asked.receive()
-        found = [] if self._roles else [self._begin()]
-        for delta in deltas:
-            if delta.text or delta.reasoning or delta.tool_calls or delta.logprobs:
-                found.append(self._chunks(delta))
-            if delta.finish_reason is not None:
-                self._open -= 1
-                if self._open:
-                    found.append(self._finish(delta))
-                else:
-                    # The last chunk with a choice also has what the rules found, which is known at the end.
-                    self._held = delta
-        if last:
-            found.append(self._end())
-        return b"".join(found), last
+    def begin(self) -> bytes:
+        """The role of each choice."""
+        return self._for_all(b'{"role":"assistant","content":"","refusal":null}')
 
-    def failed(self, error: errors.RequestError) -> bytes:
-        """See `sse.Events`."""
-        return failures.event(error) + sse.DONE
-
-    def headers(self) -> Mapping[str, str]:
-        """See `sse.Events`."""
-        return self._asked.headers()
-
-    def close(self) -> None:
-        """See `sse.Events`."""
-        self._asked.close()
-
-    def _begin(self) -> bytes:
-        self._roles = True
-        role = b'{"role":"assistant","content":"","refusal":null}'
-        return b"".join(self._chunk(index, role) for index in range(self._body.choices))
-
-    def _chunks(self, delta: answers.Delta) -> bytes:
+    def delta(self, delta: answers.Delta) -> bytes:
+        """One chunk for each kind of text."""
         found = b""
         if delta.reasoning:
             found = self._chunk(delta.choice, b'{"reasoning":' + orjson.dumps(delta.reasoning) + b"}")
@@ -177,43 +139,31 @@ class ChatStream:
             if self._top is None:
                 found += self._chunk(delta.choice, text)
             else:
-                listed = orjson.dumps(
-                    {"content": logprobs.chat(delta.logprobs or [], self._top), "refusal": None}
-                )
-                found += self._chunk(delta.choice, text, logprobs=listed)
+                listed = logprobs.chat(delta.logprobs or [], self._top)
+                found += self._chunk(delta.choice, text, orjson.dumps({"content": listed, "refusal": None}))
         if delta.tool_calls:
+            # They come in the form of OpenAI's deltas.
             found += self._chunk(delta.choice, b'{"tool_calls":' + delta.tool_calls.encode() + b"}")
         return found
 
-    def _chunk(
-        self, index: int, delta: bytes, *, logprobs: bytes = b"null", finish_reason: bytes = b"null"
-    ) -> bytes:
-        return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}%b' % (
-            self._head,
-            index,
-            delta,
-            logprobs,
-            finish_reason,
-            self._usage_so_far() if self._continuous else self._tail,
-        )
+    def refusal(self) -> bytes:
+        """The refusal, for each choice."""
+        return self._for_all(b'{"refusal":' + orjson.dumps(answers.REFUSAL) + b"}")
 
-    def _usage_so_far(self) -> bytes:
-        return b'],"usage":%b}\n\n' % orjson.dumps(self._asked.usage().described())
-
-    def _finish(self, delta: answers.Delta) -> bytes:
+    def finish(self, delta: answers.Delta) -> bytes:
+        """The chunk with the finish reason."""
         return self._chunk(delta.choice, b"{}", finish_reason=orjson.dumps(delta.finish_reason))
 
-    def _end(self) -> bytes:
-        found = b""
-        if self._asked.answers[0].refused:
-            refusal = b'{"refusal":' + orjson.dumps(answers.REFUSAL) + b"}"
-            found = b"".join(self._chunk(index, refusal) for index in range(self._body.choices))
-        guardrails = orjson.dumps(answers.guardrails(self._asked.answers))
-        if self._held is not None:
-            found += self._finish(self._held)[: -len(b"}\n\n")] + b',"guardrails":' + guardrails + b"}\n\n"
-        if self._usage:
-            found += self._head + self._usage_so_far()
-        return found + sse.DONE
+    def _for_all(self, delta: bytes) -> bytes:
+        return b"".join(self._chunk(index, delta) for index in range(self._choices))
+
+    def _chunk(
+        self, index: int, delta: bytes, listed: bytes = b"null", finish_reason: bytes = b"null"
+    ) -> bytes:
+        return self.chunk(
+            b'{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}'
+            % (index, delta, listed, finish_reason)
+        )
 
 
 def new_id() -> str:

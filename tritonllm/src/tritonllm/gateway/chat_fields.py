@@ -9,7 +9,7 @@ import orjson
 import pydantic
 
 from tritonllm import errors
-from tritonllm.gateway import fields, generate_fields, upstream
+from tritonllm.gateway import fields, generate_fields, generation, upstream
 from tritonllm.gateway.fields import constrained, ignored, only, refused, supported
 
 _FUNCTION_NAME = r"^[a-zA-Z0-9_-]{1,64}$"
@@ -78,6 +78,18 @@ class Message(fields.Fields):
     audio: Annotated[Any, refused("there is no audio.")] = None
     function_call: Annotated[Any, refused("deprecated by OpenAI; use `tool_calls`.")] = None
     tools: Annotated[Any, refused("tools are given in the request's `tools`.")] = None
+
+    def texts(self, path: str) -> dict[str, str]:
+        """The texts that rules can block, by their fields."""
+        found = {}
+        if isinstance(self.content, list):
+            # The rules see the parts together.
+            found[f"{path}.content"] = "".join(part.text for part in self.content)
+        elif self.content is not None:
+            found[f"{path}.content"] = self.content
+        for index, call in enumerate(self.tool_calls or []):
+            found[f"{path}.tool_calls[{index}].function.arguments"] = call.function.arguments
+        return found
 
     def inputs(self) -> dict[str, Any]:
         """The message for the pipeline: what the model is shown."""
@@ -264,6 +276,19 @@ class ChatRequest(generate_fields.Generating):
             "return_logprobs": "logprobs",
             "logprobs": "top_logprobs" if self.top_logprobs else "logprobs",
         }
+
+    def prompt(self) -> generation.Prompt:
+        """What is asked.
+
+        Raises:
+            RequestError: fields contradict each other.
+        """
+        texts = {
+            field: text
+            for index, message in enumerate(self.messages)
+            for field, text in message.texts(f"messages[{index}]").items()
+        }
+        return generation.Prompt(self.inputs(), "messages", texts)
 
     def inputs(self) -> upstream.Inputs:
         """The pipeline's inputs.

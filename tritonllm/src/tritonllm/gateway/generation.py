@@ -6,16 +6,37 @@ The routes of chat, completions and responses differ in what they make of the de
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from starlette.types import Receive
 
 from tritonllm import errors
 from tritonllm.gateway import answers, failures, records, sse, upstream
 
+log = logging.getLogger(__name__)
+
+# Messages that are checked again to say which one was blocked, the newest first.
+_MAX_CHECKS = 16
+
 
 class ClientLeft(Exception):
     """The client left before its answer was complete."""
+
+
+class Prompt(NamedTuple):
+    """One prompt of a request.
+
+    Attributes:
+        inputs: of the pipeline.
+        field: of the request that has it.
+        texts: the texts that rules can block, by their fields.
+    """
+
+    inputs: upstream.Inputs
+    field: str
+    texts: Mapping[str, str]
 
 
 class Generation:
@@ -25,7 +46,7 @@ class Generation:
         source: of the endpoints.
         record: of the request.
         model: name of the endpoint.
-        prompts: the pipeline's inputs for each prompt.
+        prompts: what is asked; each is a request to the pipeline.
         n: number of choices for each prompt.
         names: see `failures.translated`.
 
@@ -38,7 +59,7 @@ class Generation:
         source: upstream.Upstream,
         record: records.Record,
         model: str,
-        prompts: Sequence[upstream.Inputs],
+        prompts: Sequence[Prompt],
         n: int,
         names: Mapping[str, str],
     ) -> None:
@@ -51,12 +72,13 @@ class Generation:
         self._source = source
         self._record = record
         self._names = names
+        self._prompts = prompts
         self._finish_reason = ""
         self._merged: _Merged | None = None
         self._calls: list[upstream.Call] = []
         try:
-            for inputs in prompts:
-                self._calls.append(source.submit(model, inputs))
+            for prompt in prompts:
+                self._calls.append(source.submit(model, prompt.inputs))
         except errors.RequestError as error:
             self.close()
             raise failures.translated(error, names) from None
@@ -69,27 +91,37 @@ class Generation:
         Raises:
             RequestError: it has failed; the field is named as in the caller's request.
         """
+        index = 0
         try:
             if self._merged is not None:
-                return await self._receive_merged(self._merged)
-            responses, last = await self._calls[0].receive()
-            take = self.answers[0].take
+                (index, responses), last = await self._merged.receive()
+            else:
+                responses, last = await self._calls[0].receive()
+            take = self.answers[index].take
             if len(responses) == 1:
                 found = take(responses[0])
             else:
                 found = [delta for outputs in responses for delta in take(outputs)]
+        except failures.Blocked as error:
+            raise failures.Blocked(await self._blocked_field(self._prompts[index]), error.guardrail) from None
         except errors.RequestError as error:
             raise failures.translated(error, self._names) from None
         if found and (reason := found[-1].finish_reason) is not None:
             self._finish_reason = reason
         return found, last
 
-    async def _receive_merged(self, merged: _Merged) -> tuple[list[answers.Delta], bool]:
-        (index, responses), last = await merged.receive()
-        found = [delta for outputs in responses for delta in self.answers[index].take(outputs)]
-        if found and (reason := found[-1].finish_reason) is not None:
-            self._finish_reason = reason
-        return found, last
+    async def _blocked_field(self, prompt: Prompt) -> str:
+        """The field whose text was blocked; of all texts together if none is blocked alone."""
+        if len(prompt.texts) == 1:
+            return next(iter(prompt.texts))
+        try:
+            for field, text in list(prompt.texts.items())[: -_MAX_CHECKS - 1 : -1]:
+                if (await self._source.check(self.model, text, "input")).blocked:
+                    return field
+        except errors.RequestError:
+            # Which text it was is only a help; the request is refused in any case.
+            log.warning("which message was blocked is not known", exc_info=True)
+        return prompt.field
 
     async def collect(self, receive: Receive) -> list[answers.Delta]:
         """Waits for the whole answer.

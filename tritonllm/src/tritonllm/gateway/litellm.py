@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tritonllm import errors
-from tritonllm.gateway import error_responses, records
+from tritonllm.gateway import records
 from tritonllm.gateway.upstream import Upstream, Verdict
 
 PATH = "/beta/litellm_basic_guardrail_api"
@@ -32,16 +32,10 @@ _DIRECTIONS: dict[Any, Literal["input", "output"]] = {"request": "input", "respo
 
 
 def route(upstream: Upstream) -> Route:
-    """The route of the API."""
+    """The route of the API; the application turns the errors that it raises into responses."""
 
     async def answer(request: Request) -> Response:
-        record = records.of(request.scope)
-        try:
-            found = await _decide(upstream, record, await request.body())
-        except errors.RequestError as error:
-            record.fail(error.code)
-            content = error_responses.body(error.code, error.message, error.field or None)
-            return Response(content, errors.TABLE[error.code].status, media_type="application/json")
+        found = await _decide(upstream, records.of(request.scope), await request.body())
         return Response(orjson.dumps(found), media_type="application/json")
 
     return Route(PATH, answer, methods=["POST"])

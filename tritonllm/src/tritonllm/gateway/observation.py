@@ -30,6 +30,25 @@ CLIENT_LEFT = 499
 UNMATCHED = "unmatched"
 """Route of a path that no route has: paths that callers make up must not become labels of metrics."""
 
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"format": "%(message)s"},
+        "log": {"format": "%(asctime)s %(levelname)s gateway: %(message)s"},
+    },
+    "handlers": {
+        "stdout": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stdout"},
+        "stderr": {"class": "logging.StreamHandler", "formatter": "log", "stream": "ext://sys.stderr"},
+    },
+    "loggers": {
+        "tritonllm": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "tritonllm.gateway.access": {"handlers": ["stdout"], "level": "INFO", "propagate": False},
+        "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+    },
+}
+"""Logging of the gateway's processes, as `logging.config` has it: the access log goes to stdout, all else to stderr."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 # Probes and scrapes every few seconds are not worth a line while they succeed.

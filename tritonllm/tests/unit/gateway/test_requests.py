@@ -80,7 +80,7 @@ class Routes:
             return JSONResponse({"error": {"code": error.code}}, errors.TABLE[error.code].status)
         if asked.get("waits"):
             self.waiting += 1
-            while not self.release.is_set():
+            while not self.release.is_set():  # noqa: ASYNC110 - set by the thread of the test
                 await asyncio.sleep(0.005)
         record.finish(input_tokens=3, output_tokens=asked.get("tokens", 4), finish_reason="stop")
         return JSONResponse({"answer": "the text of an answer"})
