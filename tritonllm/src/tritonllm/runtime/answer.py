@@ -63,6 +63,15 @@ class Choice:
             self._calls.finish()
         self.finish_reason = self.finish_reason or reason
 
+    @property
+    def pending(self) -> bool:
+        """Whether something may leave that has not left yet."""
+        return (
+            self._text.pending
+            or (self._reasoning is not None and self._reasoning.pending)
+            or (self._calls is not None and self._calls.pending)
+        )
+
     def verdicts(self) -> list[guardrails.Verdict]:
         """What the rules have found."""
         reasoning = self._reasoning.verdicts if self._reasoning else []
@@ -125,6 +134,11 @@ class _Channel:
         self._ready: list[str] = []
 
     @property
+    def pending(self) -> bool:
+        """Whether something may leave that has not left yet."""
+        return any(self._ready)
+
+    @property
     def blocked(self) -> bool:
         """Whether a rule has ended the text."""
         return self._judging and self._stream is not None and self._stream.blocked
@@ -177,6 +191,11 @@ class Answer:
     def finished(self) -> bool:
         """Whether every choice has ended."""
         return all(choice.finish_reason is not None for choice in self.choices)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something may leave that has not left yet."""
+        return any(choice.pending for choice in self.choices)
 
     @property
     def failures(self) -> int:

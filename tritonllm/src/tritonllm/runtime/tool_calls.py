@@ -48,6 +48,11 @@ class ToolCalls:
             for key, text in delta.get("function", {}).items():
                 call["function"][key] += text or ""
 
+    @property
+    def pending(self) -> bool:
+        """Whether something may leave that has not left yet."""
+        return bool(self._ready)
+
     def finish(self) -> None:
         """Takes note that no delta follows."""
         self._complete()

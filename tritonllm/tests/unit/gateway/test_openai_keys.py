@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gateway_server
 import httpx
 import openai
 import pytest
+
+import gateway_server
 import scripted_upstream
 from scripted_upstream import end, piece
-
 from tritonllm.gateway import app, stack
 from tritonllm.gateway.keys import KeyFile
 
@@ -118,7 +118,9 @@ def test_wrong_keys_by_the_thousand_are_refused_and_others_do_not_notice(tmp_pat
         def guess(start: int) -> None:
             with httpx.Client(base_url=served.url, verify=False, timeout=30) as guesser:
                 for number in range(start, start + 500):
-                    answer = guesser.post("/v1/chat/completions", headers={"Authorization": f"Bearer sk-{number}"})
+                    answer = guesser.post(
+                        "/v1/chat/completions", headers={"Authorization": f"Bearer sk-{number}"}
+                    )
                     statuses.append(answer.status_code)
 
         threads = [threading.Thread(target=guess, args=[index * 500]) for index in range(4)]
