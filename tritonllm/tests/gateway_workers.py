@@ -8,13 +8,13 @@ import socket
 import sys
 
 import uvicorn
-from fake_upstream import FakeUpstream
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from fake_upstream import FakeUpstream
 from tritonllm.gateway import connections, metrics, observation, records, stack
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import fake_upstream
 from scripted_upstream import end, piece
-
 from tritonllm import errors
 from tritonllm.gateway import calls
 

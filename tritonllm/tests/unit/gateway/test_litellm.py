@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import gateway_server
 import httpx
 import pytest
-from fake_upstream import FakeUpstream
 
+import gateway_server
+from fake_upstream import FakeUpstream
 from tritonllm.gateway import app, litellm, stack
 
 
@@ -83,7 +83,9 @@ def test_tools_and_their_arguments_are_blocked_where_a_text_would_be_masked(
 
 def test_tools_and_arguments_without_a_match_pass() -> None:
     with serving("chat") as (client, _):
-        body = request("hello", tools=[tool("looks")], tool_calls=[call('{"a": [1, {"b": "c"}]}'), call("{broken")])
+        body = request(
+            "hello", tools=[tool("looks")], tool_calls=[call('{"a": [1, {"b": "c"}]}'), call("{broken")]
+        )
         assert client.post(litellm.PATH, json=body).json() == {"action": "NONE"}
 
 

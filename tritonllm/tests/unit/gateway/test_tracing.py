@@ -10,16 +10,16 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import gateway_server
 import httpx
 import pytest
-from fake_upstream import FakeUpstream
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+import gateway_server
+from fake_upstream import FakeUpstream
 from tritonllm.gateway import records, stack, tracing
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

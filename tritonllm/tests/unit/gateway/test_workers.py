@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import gateway_workers
 import httpx
 import pytest
+
+import gateway_workers
 
 
 @pytest.fixture
@@ -41,7 +42,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 def metrics(url: str) -> dict[str, float]:
     lines = httpx.get(f"{url}/metrics").text.splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")
+    }
 
 
 def test_any_worker_answers_for_all_and_those_of_a_killed_one_are_not_counted_as_running(
