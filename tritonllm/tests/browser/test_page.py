@@ -169,7 +169,7 @@ def test_errors_are_shown_where_they_happened(page: Page) -> None:
     )
     ask(page, "break")
     expect(page.get_by_role("article").nth(3)).to_contain_text("This goes wr")
-    expect(page.get_by_role("article").nth(3)).to_contain_text("The engine failed")
+    expect(page.get_by_role("article").nth(3)).to_contain_text("the engine failed (request req_")
     expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 

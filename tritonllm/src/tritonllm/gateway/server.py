@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ def run(options: Options) -> None:
     if options.api_keys:
         # Before the workers start, so that a mistake is reported once and ends the command.
         keys.load([Path(options.api_keys)])
+    # Each client is an open file; the usual soft limit, 1,024, is for programs that use select().
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.environ[_OPTIONS] = json.dumps(dataclasses.asdict(options))
     with metrics.shared_between_workers() if options.workers > 1 else contextlib.nullcontext():
         _serve(options)
@@ -110,6 +114,7 @@ def application() -> ASGIApp:
     asked = _upstream(options)
     settings = stack.Settings(
         keys=keys.KeyFile([Path(options.api_keys)]) if options.api_keys else None,
+        local_only=not options.allow_anonymous,
         workers=options.workers,
         cors_origins=options.cors_origins,
         spans=tracing.from_environment(os.environ),

@@ -269,6 +269,43 @@ def test_without_keys_the_gateway_listens_on_loopback_only_unless_told_otherwise
         assert "tritonllm keys create" in refusal
 
 
+@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "chat.localhost"])
+def test_without_keys_this_machine_may_ask(host: str, routes: Routes) -> None:
+    with serving(routes, local_only=True) as (client, _):
+        own = {"Host": host, "Origin": f"http://{host}"}
+        assert client.post(ASK, json={"model": "chat"}, headers={"Host": host}).status_code == 200
+        assert client.post(ASK, json={"model": "chat"}, headers=own).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "rebound.example.com:8080"},
+        {"Host": "localhost.example.com"},
+        {"Host": "127.0.0.1.example.com"},
+        {"Host": "[x"},
+        {"Host": "10.0.0.1"},
+        {"Host": "localhost:8080", "Origin": "https://evil.example.com"},
+        {"Host": "localhost:8080", "Origin": "http://localhost:9090"},
+        {"Host": "localhost:8080", "Origin": "null"},
+    ],
+)  # fmt: skip
+def test_without_keys_pages_of_other_sites_may_not(headers: dict[str, str], routes: Routes) -> None:
+    with serving(routes, local_only=True) as (client, _):
+        answer = client.post(ASK, json={"model": "chat"}, headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["error"]["code"] == "permission_denied"
+    assert routes.bodies == []
+
+
+def test_without_keys_pages_of_a_named_origin_may(routes: Routes) -> None:
+    origin = "https://app.example.com"
+    with serving(routes, local_only=True, cors_origins=[origin]) as (client, _):
+        answer = client.post(ASK, json={"model": "chat"}, headers={"Host": "localhost", "Origin": origin})
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == origin
+
+
 # Bodies.
 
 
