@@ -14,7 +14,7 @@ from tritonllm.gateway.fields import constrained, ignored, only, refused, suppor
 
 _FUNCTION_NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 _MAX_TOOLS = 128
-_ONLY_FUNCTIONS = "the only tools are functions."
+_ONLY_FUNCTIONS = "The only tools are functions."
 
 FunctionName = Annotated[str, pydantic.StringConstraints(pattern=_FUNCTION_NAME)]
 
@@ -75,9 +75,9 @@ class Message(fields.Fields):
     reasoning: Annotated[Any, ignored("Reasoning of earlier turns is not shown to the model.")] = None
     reasoning_content: Annotated[Any, ignored("As `reasoning`.")] = None
     annotations: Annotated[Any, ignored("Of answers of OpenAI's own tools.")] = None
-    audio: Annotated[Any, refused("there is no audio.")] = None
-    function_call: Annotated[Any, refused("deprecated by OpenAI; use `tool_calls`.")] = None
-    tools: Annotated[Any, refused("tools are given in the request's `tools`.")] = None
+    audio: Annotated[Any, refused("There is no audio.")] = None
+    function_call: Annotated[Any, refused("Deprecated by OpenAI; use `tool_calls`.")] = None
+    tools: Annotated[Any, refused("Tools are given in the request's `tools`.")] = None
 
     def texts(self, path: str) -> dict[str, str]:
         """The texts that rules can block, by their fields."""
@@ -157,7 +157,7 @@ class ResponseFormat(fields.Fields):
     json_schema: Annotated[
         JsonSchema | None, supported("Opaque", "The schema, if the type is `json_schema`.")
     ] = None
-    grammar: Annotated[Any, refused("use vLLM's `structured_outputs`.")] = None
+    grammar: Annotated[Any, refused("Use vLLM's `structured_outputs`.")] = None
 
     def structured_outputs(self) -> dict[str, Any] | None:
         """The pipeline's `structured_outputs`; None for any text.
@@ -227,24 +227,24 @@ class ChatRequest(generate_fields.Generating):
         ),
     ] = None
     metadata: Annotated[Any, ignored("It is not forwarded or logged.")] = None
-    store: Annotated[Any, only(False, note="nothing is stored.")] = None
+    store: Annotated[Any, only(False, note="Nothing is stored.")] = None
     service_tier: Annotated[Any, ignored("There is one tier.")] = None
     safety_identifier: Annotated[Any, ignored("It is not forwarded or logged.")] = None
     prompt_cache_key: Annotated[Any, ignored("The engine caches prefixes by itself.")] = None
     prompt_cache_options: Annotated[Any, ignored("As `prompt_cache_key`.")] = None
     prompt_cache_retention: Annotated[Any, ignored("As `prompt_cache_key`.")] = None
-    modalities: Annotated[Any, only(["text"], note="answers are text.")] = None
+    modalities: Annotated[Any, only(["text"], note="Answers are text.")] = None
     verbosity: Annotated[
-        Any, only("medium", note="the length of answers is set by messages and `max_completion_tokens`.")
+        Any, only("medium", note="The length of answers is set by messages and `max_completion_tokens`.")
     ] = None
-    audio: Annotated[Any, refused("there is no audio.")] = None
-    prediction: Annotated[Any, refused("predicted outputs are not available.")] = None
+    audio: Annotated[Any, refused("There is no audio.")] = None
+    prediction: Annotated[Any, refused("Predicted outputs are not available.")] = None
     moderation: Annotated[
-        Any, refused("the endpoint's rules are always applied; `guardrails` of the answer has the result.")
+        Any, refused("The endpoint's rules are always applied; `guardrails` of the answer has the result.")
     ] = None
-    web_search_options: Annotated[Any, refused("there is no web search.")] = None
-    function_call: Annotated[Any, only("none", note="deprecated by OpenAI; use `tool_choice`.")] = None
-    functions: Annotated[Any, refused("deprecated by OpenAI; use `tools`.")] = None
+    web_search_options: Annotated[Any, refused("There is no web search.")] = None
+    function_call: Annotated[Any, only("none", note="Deprecated by OpenAI; use `tool_choice`.")] = None
+    functions: Annotated[Any, refused("Deprecated by OpenAI; use `tools`.")] = None
     chat_template: Annotated[
         Any, refused("vLLM's; a template is set by `engine.args.chat_template` of the endpoint.")
     ] = None

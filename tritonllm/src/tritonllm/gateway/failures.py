@@ -49,7 +49,9 @@ def translated(error: errors.RequestError, names: Mapping[str, str]) -> errors.R
     field = re.sub(r"^(sampling_parameters|chat_options)\.", "", error.field)
     head = re.match(r"\w*", field)
     first = head[0] if head else ""
-    field = names.get(first, first) + field[len(first) :]
+    renamed = names.get(first, first)
+    # What is inside of a list that has another name is not where it is in the caller's request.
+    field = renamed if renamed != first else field
     message = error.message.replace("`text_input`", "`prompt` of /v1/completions")
     for theirs, ours in names.items():
         message = message.replace(f"sampling_parameters.{theirs}:", f"{ours}:")

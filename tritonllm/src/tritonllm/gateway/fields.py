@@ -7,6 +7,7 @@ reference and the guard contract of it. So there is one table, and a field that 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
@@ -110,10 +111,14 @@ class Body(pydantic.BaseModel):
             more = [f"{name}: {what}" for name, what in others]
             raise errors.RequestError("invalid_argument", field, "; ".join([message, *more])) from None
         for path, treatment in _unsupported(body):
-            raise errors.RequestError(
-                "invalid_argument", path, f"is not supported: {treatment.note.removesuffix('.')}"
-            )
+            raise errors.RequestError("invalid_argument", path, _refusal(treatment))
         return body
+
+
+def _refusal(treatment: Treatment) -> str:
+    note = treatment.note.removesuffix(".")
+    accepted = " or ".join(json.dumps(value) for value in treatment.accepted)
+    return f"is not supported{f' other than {accepted}' if accepted else ''}. {note}"
 
 
 def _unsupported(part: pydantic.BaseModel, path: str = "") -> Iterator[tuple[str, Treatment]]:

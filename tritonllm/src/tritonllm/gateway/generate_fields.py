@@ -78,7 +78,7 @@ class Generating(sampling.SamplingParameters, fields.Body):
     stream_options: Annotated[StreamOptions | None, supported("Constrained", "Options of the stream.")] = None
     user: Annotated[Any, ignored("It is not forwarded or logged.")] = None
     use_beam_search: Annotated[Any, only(False, note="vLLM's; beam search is not available.")] = None
-    best_of: Annotated[Any, only(1, note="the best of several answers is not chosen; use `n`.")] = None
+    best_of: Annotated[Any, only(1, note="The best of several answers is not chosen; use `n`.")] = None
     prompt_logprobs: Annotated[
         Any, refused("vLLM's; it would show the prompt as the input rules have changed it.")
     ] = None

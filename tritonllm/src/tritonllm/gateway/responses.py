@@ -81,6 +81,8 @@ class Writer:
         found = b""
         if asked.answers[0].refused:
             found += self._text("refusal", answers.REFUSAL)
+        elif not self.response["output"]:
+            found += self._begin_text("message")
         found += self._close()
         used = asked.usage()
         incomplete = _INCOMPLETE.get(self._reason)
