@@ -75,7 +75,9 @@ class LocalOnly:
                     " localhost; start it with --api-keys, or with --allow-anonymous"
                 )
             elif origin and origin not in self._origins and origin.partition("://")[2] != host:
-                message = f"Pages of {origin} may not use the gateway; start it with --cors-origin to allow it"
+                message = (
+                    f"Pages of {origin} may not use the gateway; start it with --cors-origin to allow it"
+                )
             if message is not None:
                 records.of(scope).fail("permission_denied")
                 await error_responses.respond(send, "permission_denied", message)
