@@ -37,7 +37,7 @@ def main() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     print(port, flush=True)
-    with metrics.shared_between_workers():
+    with metrics.shared_between_workers(""):
         uvicorn.run(
             "gateway_workers:application",
             factory=True,

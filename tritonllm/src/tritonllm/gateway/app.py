@@ -65,7 +65,7 @@ def create_app(source: upstream.Upstream) -> Starlette:
         exception_handlers=cast(
             Any,
             {
-                errors.RequestError: _failed,
+                errors.RequestError: _failure(source),
                 generation.ClientLeft: _left,
                 HTTPException: _not_routed,
                 Exception: _bug,
@@ -86,9 +86,15 @@ def _health(source: upstream.Upstream) -> reading.Handler:
     return answer
 
 
-async def _failed(request: Request, error: errors.RequestError) -> Response:
-    records.of(request.scope).fail(error.code)
-    return failures.response(error)
+def _failure(source: upstream.Upstream) -> Any:
+    async def answer(request: Request, error: errors.RequestError) -> Response:
+        """The response to a request that failed before anything was sent."""
+        record = records.of(request.scope)
+        record.fail(error.code)
+        endpoint = source.endpoints().get(record.endpoint)
+        return failures.response(error, {"X-Guardrail-Policy": endpoint.policy} if endpoint else None)
+
+    return answer
 
 
 async def _left(_: Request, __: generation.ClientLeft) -> Response:

@@ -191,8 +191,9 @@ _RESPONSE: Answer = {
         "message": _sent(
             "Constrained", "Written by the gateway or the endpoint; never a text of prompt or answer."
         ),
-        "misaligned_internal_system_reason": _NULL,
-        "misaligned_internal_system_confidence": _NULL,
+        "type": _NULL,
+        "param": _NULL,
+        "misalignment": _NULL,
     },
     "incomplete_details": {"reason": _sent("Constrained", "`max_output_tokens` or `content_filter`.")},
     "usage": {
@@ -328,7 +329,7 @@ ANSWERS: Mapping[str, Answer] = {
                 "refusal": _REFUSAL,
                 "reasoning": _REASONING,
                 "tool_calls[]": {"<function>": _TOOL_CALL, "<custom>": _NO_CUSTOM_TOOLS},
-                "annotations[]": _NULL,
+                "annotations[]": _never("The list is empty: there are no tools that could cite."),
                 "audio": _NULL,
                 "function_call": _NULL,
             },

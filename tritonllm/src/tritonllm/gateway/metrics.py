@@ -41,9 +41,13 @@ FAMILIES = {
 
 
 @contextlib.contextmanager
-def shared_between_workers() -> Iterator[None]:
-    """Makes the workers that are started within the block share their metrics."""
-    with tempfile.TemporaryDirectory(prefix="tritonllm-gateway-metrics-") as directory:
+def shared_between_workers(parent: str) -> Iterator[None]:
+    """Makes the workers that are started within the block share their metrics.
+
+    Args:
+        parent: directory for the files; empty for the one of temporary files.
+    """
+    with tempfile.TemporaryDirectory(prefix="tritonllm-gateway-metrics-", dir=parent or None) as directory:
         os.environ[_DIRECTORY] = directory
         try:
             yield

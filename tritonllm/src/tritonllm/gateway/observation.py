@@ -67,7 +67,7 @@ class Observation:
             app: what handles the requests.
             routes: the routes, for the templates of their paths.
             metrics: counts the requests.
-            spans: records spans; None if nobody collects them.
+            spans: records spans; None if they are not collected.
         """
         self._app = app
         self._routes = routes

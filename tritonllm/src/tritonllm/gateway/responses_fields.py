@@ -68,6 +68,9 @@ class Item(fields.Fields):
     encrypted_content: Annotated[Any, ignored("As `summary`.")] = None
     caller: Annotated[Any, ignored("Functions are called by the model only.")] = None
     namespace: Annotated[Any, ignored("Functions have none.")] = None
+    async_: Annotated[Any, ignored("The model waits for every result.")] = pydantic.Field(
+        default=None, alias="async"
+    )
 
 
 class ResponsesTool(fields.Fields):
@@ -83,6 +86,9 @@ class ResponsesTool(fields.Fields):
         bool | None, supported("Constrained", "Arguments follow the schema, if the engine can enforce it.")
     ] = None
     defer_loading: Annotated[Any, only(False, note="All tools are shown to the model.")] = None
+    async_: Annotated[Any, only(False, note="The model waits for every result.")] = pydantic.Field(
+        default=None, alias="async"
+    )
     allowed_callers: Annotated[Any, refused("Functions are called by the model only.")] = None
     output_schema: Annotated[Any, refused("Results of functions are texts.")] = None
 

@@ -89,7 +89,8 @@ def run(options: Options) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.environ[_OPTIONS] = json.dumps(dataclasses.asdict(options))
-    with metrics.shared_between_workers() if options.workers > 1 else contextlib.nullcontext():
+    shared = metrics.shared_between_workers(options.directory)
+    with shared if options.workers > 1 else contextlib.nullcontext():
         _serve(options)
 
 

@@ -38,7 +38,7 @@ class Settings:
         workers: number of processes that share the limits of keys.
         max_body_bytes: maximum size of a request's body.
         cors_origins: origins whose pages may read answers, such as `https://app.example.com`; `*` for all.
-        spans: records OpenTelemetry spans; None if nobody collects them.
+        spans: records OpenTelemetry spans; None if they are not collected.
     """
 
     keys: KeyFile | None = None
