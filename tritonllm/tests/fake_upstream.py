@@ -34,6 +34,10 @@ class FakeUpstream:
         self.checked.append((endpoint, text, direction))
         if text == "fails":
             raise errors.RequestError("guardrail_failure", "", "the guardrail failed")
+        return self.verdict(text, direction)
+
+    def verdict(self, text: str, direction: str) -> Verdict:
+        """What the rules say of a text."""
         found = [
             {"rule": rule, "action": action, "direction": direction, "count": text.count(word)}
             for word, rule, action in (("secret", "secrets", "Block"), ("Berlin", "cities", "Mask"), ("mail", "mails", "Flag"))

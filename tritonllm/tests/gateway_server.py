@@ -46,7 +46,9 @@ def serve(app: ASGIApp, **options: Any) -> Iterator[Served]:
             await super().startup(sockets)
             started.set()
 
-    config = uvicorn.Config(app, **{**connections.options(), "log_config": None, **options})
+    config = uvicorn.Config(
+        app, **{**connections.options(), "log_config": None, "timeout_graceful_shutdown": 1, **options}
+    )
     server = Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -54,7 +56,7 @@ def serve(app: ASGIApp, **options: Any) -> Iterator[Served]:
         assert started.wait(10), "uvicorn does not start"
         yield Served(listening.getsockname()[1], server)
     finally:
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         thread.join(10)
         listening.close()
         assert not thread.is_alive()

@@ -67,4 +67,4 @@ def gateway(
             )
         )
     except server.CannotStart as error:
-        raise typer.BadParameter(str(error), param_hint="--host") from None
+        raise typer.BadParameter(str(error)) from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import urllib.parse
+from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -46,6 +48,49 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class LocalOnly:
+    """ASGI middleware of a gateway without keys on loopback: it keeps pages of other sites away from it.
+
+    A developer's browser reaches the gateway as well as the developer does. So requests have to name this machine as
+    their host, which those of a site whose name was made to lead here (DNS rebinding) do not, and those that come from
+    a page have to come from the gateway's own, or from an origin that was named.
+    """
+
+    def __init__(self, app: ASGIApp, cors_origins: Sequence[str]) -> None:
+        self._app = app
+        self._origins = frozenset(cors_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a request."""
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            host = headers.get(b"host", b"").decode("latin-1")
+            origin = headers.get(b"origin", b"").decode("latin-1")
+            message = None
+            if not _is_local(host):
+                message = (
+                    "The gateway has no API keys, so it answers only requests to this machine's own names, such as"
+                    " localhost; start it with --api-keys, or with --allow-anonymous"
+                )
+            elif origin and origin not in self._origins and origin.partition("://")[2] != host:
+                message = (
+                    f"Pages of {origin} may not use the gateway; start it with --cors-origin to allow it"
+                )
+            if message is not None:
+                records.of(scope).fail("permission_denied")
+                await error_responses.respond(send, "permission_denied", message)
+                return
+        await self._app(scope, receive, send)
+
+
+def _is_local(host: str) -> bool:
+    try:
+        name = urllib.parse.urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    return _is_loopback(name) or name.endswith(".localhost")
 
 
 class Access:

@@ -13,7 +13,7 @@ class Call:
     """See `upstream.Call`. What arrives while the handler is busy is taken together.
 
     Attributes:
-        number: identifies it to whoever answers it.
+        number: identifies it to the process that answers it.
         closed: whether its handler has given it up.
         on_close: called with the number then, unless the request has ended.
 

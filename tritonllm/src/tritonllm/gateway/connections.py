@@ -34,6 +34,9 @@ KEEP_ALIVE_SECONDS = 75
 # How long a client that was refused may go on sending: if its connection were closed at once, it could not read why.
 _LINGER_SECONDS = 1.0
 
+# A silent client is probed this often, and given up after `WRITE_SECONDS` without a sign of it.
+_PROBE_SECONDS = 20
+
 
 class Connection(HttpToolsProtocol):
     """A connection from a client."""
@@ -59,9 +62,9 @@ class Connection(HttpToolsProtocol):
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             # A client whose machine or network has vanished sends no FIN; without these, it would be waited for.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(self.write_seconds / 2))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, int(self.write_seconds / 4))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.write_seconds * 1000))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_SECONDS)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_SECONDS)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(WRITE_SECONDS * 1000))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops waiting for anything."""
@@ -116,7 +119,10 @@ class Connection(HttpToolsProtocol):
 
     def _headers_late(self) -> None:
         self._header_timer = None
-        if self._in_headers:
+        if self._is_answering():
+            # The headers are those of another request, which waits for the end of this answer anyway.
+            self._header_timer = self.loop.call_later(self.header_seconds, self._headers_late)
+        elif self._in_headers:
             message = f"The headers of the request did not arrive within {self.header_seconds:g} s"
             self._refuse(408, "request_timeout", message)
         else:
@@ -127,8 +133,8 @@ class Connection(HttpToolsProtocol):
             return
         self._refused = True
         self._stop_header_timer()
-        if self.cycle is not None and not self.cycle.response_complete:
-            # An answer to the request before is on its way, and would be garbled.
+        if self._is_answering():
+            # The answer to the request before would be garbled.
             self.transport.abort()
             return
         content = error_responses.body(code, message)
@@ -140,6 +146,9 @@ class Connection(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:

@@ -1,4 +1,4 @@
-"""OpenAI's error body, for what is refused before a route is reached."""
+"""Errors of what surrounds the routes, for code that has no request object: middleware, and connections."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import orjson
 from starlette.types import Send
 
 from tritonllm import errors
+from tritonllm.gateway import failures
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-def body(code: errors.Code, message: str, param: str | None = None) -> bytes:
+def body(code: errors.Code, message: str) -> bytes:
     """The body of a response with an error, as JSON.
 
     Args:
         code: a code of `errors.TABLE`, which has its `type`.
         message: what is wrong and what to do.
-        param: the field at fault, if there is one.
     """
-    error = {"message": message, "type": errors.TABLE[code].type, "param": param, "code": code}
-    return orjson.dumps({"error": error})
+    return orjson.dumps(failures.content(errors.RequestError(code, "", message)))
 
 
 async def respond(send: Send, code: errors.Code, message: str, headers: Headers = ()) -> None:

@@ -70,7 +70,7 @@ class Generating(sampling.SamplingParameters, fields.Body):
             "Biases by token id; values beyond -100 and 100 count as these, as in vLLM's server.",
         ),
     ] = pydantic.Field(default=None, max_length=1024)
-    structured_outputs: Annotated[
+    structured_outputs: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
         StructuredOutputs | None,
         supported("Opaque", "vLLM's: a schema or grammar that the answer has to follow."),
     ] = None

@@ -14,13 +14,12 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tritonllm import errors
-from tritonllm.gateway import error_responses, records
+from tritonllm.gateway import reading, records
 from tritonllm.gateway.upstream import Upstream, Verdict
 
 PATH = "/beta/litellm_basic_guardrail_api"
@@ -32,23 +31,16 @@ _DIRECTIONS: dict[Any, Literal["input", "output"]] = {"request": "input", "respo
 
 
 def route(upstream: Upstream) -> Route:
-    """The route of the API."""
+    """The route of the API; the application turns the errors that it raises into responses."""
 
     async def answer(request: Request) -> Response:
-        record = records.of(request.scope)
-        try:
-            found = await _decide(upstream, record, await request.body())
-        except errors.RequestError as error:
-            record.fail(error.code)
-            content = error_responses.body(error.code, error.message, error.field or None)
-            return Response(content, errors.TABLE[error.code].status, media_type="application/json")
-        return Response(orjson.dumps(found), media_type="application/json")
+        found = await _decide(upstream, records.of(request.scope), await reading.document(request))
+        return reading.respond(found)
 
     return Route(PATH, answer, methods=["POST"])
 
 
-async def _decide(upstream: Upstream, record: records.Record, body: bytes) -> dict[str, Any]:
-    document = _object(body)
+async def _decide(upstream: Upstream, record: records.Record, document: dict[str, Any]) -> dict[str, Any]:
     direction = _DIRECTIONS.get(document.get("input_type"))
     if direction is None:
         raise errors.RequestError("invalid_argument", "input_type", "must be `request` or `response`")
@@ -93,16 +85,6 @@ def _rules(verdicts: list[Verdict], actions: set[str]) -> set[str]:
     return {
         found["rule"] for verdict in verdicts for found in verdict.guardrail if found["action"] in actions
     }
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise errors.RequestError("invalid_argument", "", f"the body is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise errors.RequestError("invalid_argument", "", "the body must be a JSON object")
-    return document
 
 
 def _endpoint(upstream: Upstream, record: records.Record, document: dict[str, Any]) -> str:

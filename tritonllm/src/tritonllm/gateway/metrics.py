@@ -1,16 +1,20 @@
 """The gateway's own metrics, at `/metrics`: requests by route, endpoint, status and key, their times and tokens.
 
 They are in a registry of their own. With several workers each writes its numbers to files in a directory, and any of
-them answers for all: `share_between_workers` has to be called before the workers start, because prometheus-client
-decides when it is imported how it keeps numbers.
+them answers for all. The workers have to be new processes that find the directory in their environment, because
+prometheus-client decides when it is imported how it keeps numbers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import prometheus_client
+import psutil
 from prometheus_client import multiprocess
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,25 +40,36 @@ FAMILIES = {
 """The names of the metrics and what they count."""
 
 
-def share_between_workers(directory: Path) -> None:
-    """Makes the workers that are started from now on share their metrics.
+@contextlib.contextmanager
+def shared_between_workers(parent: str) -> Iterator[None]:
+    """Makes the workers that are started within the block share their metrics.
 
     Args:
-        directory: an empty directory of this run.
+        parent: directory for the files; empty for the one of temporary files.
     """
-    os.environ[_DIRECTORY] = str(directory)
+    with tempfile.TemporaryDirectory(prefix="tritonllm-gateway-metrics-", dir=parent or None) as directory:
+        os.environ[_DIRECTORY] = directory
+        try:
+            yield
+        finally:
+            del os.environ[_DIRECTORY]
 
 
-def forget_worker(pid: int) -> None:
-    """Removes the gauges of a worker that has ended; its counters stay."""
-    if _DIRECTORY in os.environ:
-        multiprocess.mark_process_dead(pid)
+def _forget_dead_workers(directory: str) -> None:
+    """Removes the gauges of workers that have been killed, so that what they were doing is not counted for ever."""
+    for file in Path(directory).glob("gauge_live*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if not psutil.pid_exists(pid):
+            multiprocess.mark_process_dead(pid, directory)
 
 
 class Metrics:
     """The metrics of this process, and those of all workers in what `scrape` returns."""
 
     def __init__(self) -> None:
+        if _DIRECTORY in os.environ:
+            # Another worker takes the place of one that has ended.
+            _forget_dead_workers(os.environ[_DIRECTORY])
         self.registry = prometheus_client.CollectorRegistry()
         self._requests = self._counter("requests_total", "route", "endpoint", "status", "key")
         self._input = self._counter("input_tokens_total", "endpoint", "key")

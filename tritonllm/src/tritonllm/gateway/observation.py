@@ -18,9 +18,10 @@ from starlette.applications import Starlette
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tritonllm.gateway import records, tracing
+from tritonllm.gateway import error_responses, records, tracing
 from tritonllm.gateway.metrics import Metrics
 
+log = logging.getLogger(__name__)
 access_log = logging.getLogger("tritonllm.gateway.access")
 
 CLIENT_LEFT = 499
@@ -28,6 +29,25 @@ CLIENT_LEFT = 499
 
 UNMATCHED = "unmatched"
 """Route of a path that no route has: paths that callers make up must not become labels of metrics."""
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"format": "%(message)s"},
+        "log": {"format": "%(asctime)s %(levelname)s gateway: %(message)s"},
+    },
+    "handlers": {
+        "stdout": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stdout"},
+        "stderr": {"class": "logging.StreamHandler", "formatter": "log", "stream": "ext://sys.stderr"},
+    },
+    "loggers": {
+        "tritonllm": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "tritonllm.gateway.access": {"handlers": ["stdout"], "level": "INFO", "propagate": False},
+        "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+    },
+}
+"""Logging of the gateway's processes, as `logging.config` has it: the access log goes to stdout, all else to stderr."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -47,7 +67,7 @@ class Observation:
             app: what handles the requests.
             routes: the routes, for the templates of their paths.
             metrics: counts the requests.
-            spans: records spans; None if nobody collects them.
+            spans: records spans; None if they are not collected.
         """
         self._app = app
         self._routes = routes
@@ -80,10 +100,15 @@ class Observation:
         self._metrics.running.inc()
         try:
             await self._app(scope, receive, observed)
-        except BaseException:
-            # The server answers with 500 if nothing was sent yet.
-            status = status or 500
-            raise
+        except Exception:
+            log.exception("request %s failed unexpectedly", record.request_id)
+            record.error = record.error or "internal"
+            if status == 0:
+                await error_responses.respond(observed, "internal", "The gateway failed unexpectedly")
+            elif status != 500:
+                # The answer ends too early. The server closes the connection, so that the client notices.
+                raise
+            # Otherwise the routes have answered. Raised again, the error would close a connection in good order.
         finally:
             self._metrics.running.dec()
             seconds = time.perf_counter() - began

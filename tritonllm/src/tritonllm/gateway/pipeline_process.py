@@ -94,7 +94,7 @@ class PipelineProcess(channel.Channel):
         self.gone, self.accepting = True, False
         if not self._welcomed.done():
             self._welcomed.set_exception(ConnectionResetError("the pipeline has closed the connection"))
-            # Perhaps nobody waits for it.
+            # So that it does not count as unhandled if no task waits for it.
             self._welcomed.exception()
         self._on_change(self)
         for number in list(self._calls):

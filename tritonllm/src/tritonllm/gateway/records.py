@@ -83,7 +83,7 @@ def of(scope: Mapping[str, Any]) -> Record:
     """The record of a request.
 
     Args:
-        scope: ASGI scope of the request; one that no middleware has seen gets a record that nobody reads.
+        scope: ASGI scope of the request; one that no middleware has seen gets a record that is not read.
     """
     return scope.get("state", {}).setdefault(_STATE, Record())
 

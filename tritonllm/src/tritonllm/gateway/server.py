@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,19 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from tritonllm.gateway import access, app, connections, keys, local, remote, stack, upstream
+from tritonllm.gateway import (
+    access,
+    app,
+    connections,
+    keys,
+    local,
+    metrics,
+    observation,
+    remote,
+    stack,
+    tracing,
+    upstream,
+)
 
 
 class CannotStart(Exception):
@@ -57,29 +71,39 @@ def run(options: Options) -> None:
 
     Raises:
         CannotStart: see there.
-        keys.InvalidKeys: the key file is not valid.
+        files.Invalid: the key file is invalid.
     """
+    try:
+        tracing.configured(os.environ)
+    except tracing.NotInstalled as error:
+        raise CannotStart(str(error)) from None
     refusal = access.refusal_to_listen(
         options.host, keys=bool(options.api_keys), allow_anonymous=options.allow_anonymous
     )
     if refusal is not None:
         raise CannotStart(refusal)
+    if options.api_keys:
+        # Before the workers start, so that a mistake is reported once and ends the command.
+        keys.load([Path(options.api_keys)])
+    # Each client is an open file; the usual soft limit, 1,024, is for programs that use select().
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.environ[_OPTIONS] = json.dumps(dataclasses.asdict(options))
+    shared = metrics.shared_between_workers(options.directory)
+    with shared if options.workers > 1 else contextlib.nullcontext():
+        _serve(options)
+
+
+def _serve(options: Options) -> None:
     uvicorn.run(
         f"{__name__}:application",
         factory=True,
         host=options.host,
         port=options.port,
         workers=options.workers,
-        loop="uvloop",
-        http=connections.Connection,
-        ws="none",
         lifespan="on",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        timeout_keep_alive=connections.KEEP_ALIVE_SECONDS,
+        log_config=observation.LOGGING,
+        **connections.options(),
         timeout_graceful_shutdown=max(1, round(options.drain_seconds)),
     )
 
@@ -91,8 +115,10 @@ def application() -> ASGIApp:
     asked = _upstream(options)
     settings = stack.Settings(
         keys=keys.KeyFile([Path(options.api_keys)]) if options.api_keys else None,
+        local_only=not options.allow_anonymous,
         workers=options.workers,
         cors_origins=options.cors_origins,
+        spans=tracing.from_environment(os.environ),
     )
     return stack.build(app.create_app(asked), asked, settings)
 

@@ -34,13 +34,15 @@ class Settings:
 
     Attributes:
         keys: the API keys; None lets everybody in, see `access.refusal_to_listen`.
+        local_only: without keys, answer only what this machine itself asks, see `access.LocalOnly`.
         workers: number of processes that share the limits of keys.
         max_body_bytes: maximum size of a request's body.
         cors_origins: origins whose pages may read answers, such as `https://app.example.com`; `*` for all.
-        spans: records OpenTelemetry spans; None if nobody collects them.
+        spans: records OpenTelemetry spans; None if they are not collected.
     """
 
     keys: KeyFile | None = None
+    local_only: bool = False
     workers: int = 1
     max_body_bytes: int = bodies.MAX_BYTES
     cors_origins: Sequence[str] = ()
@@ -65,6 +67,8 @@ def build(
         metrics.keys(settings.keys)
         settings.keys.on_change = metrics.keys
         app = access.Access(app, settings.keys, Limiter(settings.workers, time.monotonic))
+    elif settings.local_only:
+        app = access.LocalOnly(app, settings.cors_origins)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

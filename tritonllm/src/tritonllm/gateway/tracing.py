@@ -7,6 +7,7 @@ Attributes: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from tritonllm.gateway.records import Record
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+_PACKAGES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
 
 _OPERATIONS = {
     "/v1/chat/completions": "chat",
@@ -34,28 +37,38 @@ def valid_traceparent(value: str) -> str:
     return value if _TRACEPARENT.fullmatch(value) else ""
 
 
-def from_environment(environment: Mapping[str, str]) -> Tracing | None:
-    """What records spans; None if no collector is configured.
+def configured(environment: Mapping[str, str]) -> bool:
+    """Whether spans are to be sent.
 
     Args:
         environment: environment variables.
 
     Raises:
-        NotInstalled: the extra is missing.
+        NotInstalled: they are, and the extra is missing.
     """
-    if not any(environment.get(name) for name in _ENDPOINTS):
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(
+        map(environment.get, _ENDPOINTS)
+    ):
+        return False
+    for package in _PACKAGES:
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise NotInstalled(
+                f"{' or '.join(_ENDPOINTS)} is set, but {package} is not installed; pip install 'tritonllm[otel]'"
+            ) from None
+    return True
+
+
+def from_environment(environment: Mapping[str, str]) -> Tracing | None:
+    """What records spans and sends them; None if they are not to be sent. See `configured`."""
+    if not configured(environment):
         return None
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return None
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise NotInstalled(
-            f"{' or '.join(_ENDPOINTS)} is set, but {error.name} is not installed; pip install 'tritonllm[otel]'"
-        ) from None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     name = environment.get("OTEL_SERVICE_NAME") or "tritonllm-gateway"
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -187,7 +187,9 @@ class EngineClient:
         sampling = request.sampling.given()
         if request.wants("logprobs") or request.wants("cumulative_logprob"):
             sampling.setdefault("logprobs", 0)
-        lease.connection.post(channel.GENERATE, number, request.text, request.messages, sampling)
+        lease.connection.post(
+            channel.GENERATE, number, request.text, request.messages, sampling, request.chat
+        )
 
     def _leave(self, number: int) -> _Lease | None:
         lease = self._submitted.pop(number, None)

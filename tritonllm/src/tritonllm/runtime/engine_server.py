@@ -63,12 +63,17 @@ class _Connection(listener.Accepted):
         self._server.on_disconnect(self.owner)
 
     def _generate(
-        self, number: int, text: str | None, messages: list[dict[str, str]] | None, given: dict[str, Any]
+        self,
+        number: int,
+        text: str | None,
+        messages: list[dict[str, Any]] | None,
+        given: dict[str, Any],
+        chat: dict[str, Any],
     ) -> None:
         self._requests.add(number)
         # Checked by the pipeline; only that is let in here.
         wanted = sampling.SamplingParameters.model_construct(**given)
-        generation = backend.Generation(self._id(number), text, messages, wanted)
+        generation = backend.Generation(self._id(number), text, messages, wanted, chat)
         self._server.engine.submit(
             generation, functools.partial(self._update, number), functools.partial(self._fail, number)
         )

@@ -155,10 +155,9 @@ class RequestContext:
             return self.fail(error)
         if update is None or not self.request.stream:
             return None
-        outputs = self._answer.outputs(self.request, last=False)
-        if len(outputs) == 1 and not any(outputs["text_output"]):
+        if not self._answer.pending and not self.request.wants("logprobs"):
             return None
-        return Response(outputs)
+        return Response(self._answer.outputs(self.request, last=False))
 
     def fail(self, error: errors.RequestError) -> Response:
         """The final response of a request that ends with an error."""

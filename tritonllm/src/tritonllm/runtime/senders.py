@@ -9,7 +9,7 @@ from tritonllm.runtime import request_context, wire
 
 
 class Sender(Protocol):
-    """The way back to whoever sent a request.
+    """The way back of the responses to a request.
 
     Attributes:
         polled: whether it has to be asked if its client is gone; otherwise `Dispatcher.cancel` is called.

@@ -113,6 +113,7 @@ class VllmBackend:
         from vllm.inputs.engine import tokens_input
 
         try:
+            _refuse_tools(generation.chat)
             ids = await self._prompt_tokenizer.tokens(generation.text, generation.messages)
             wanted = _sampling_params(self._advised | generation.sampling.given())
             if generation.id not in self._live:
@@ -256,8 +257,10 @@ def _sampling_params(given: dict[str, Any]) -> Any:
         RequestError: a bias for something that is not a token id.
         ValueError: vLLM refuses the combination.
     """
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
+    if "structured_outputs" in given:
+        given["structured_outputs"] = StructuredOutputsParams(**given["structured_outputs"])
     given.setdefault("max_tokens", sampling.DEFAULT_MAX_TOKENS)
     if "logit_bias" in given:
         try:
@@ -269,6 +272,13 @@ def _sampling_params(given: dict[str, Any]) -> Any:
                 'must have token ids as keys, such as {"42": -100}',
             ) from None
     return SamplingParams(**given, output_kind=RequestOutputKind.DELTA)
+
+
+def _refuse_tools(chat: dict[str, Any]) -> None:
+    if chat:
+        raise errors.RequestError(
+            "invalid_argument", f"chat_options.{next(iter(chat))}", "is not supported by this engine"
+        )
 
 
 def _finish_reason(reason: str) -> str:

@@ -27,7 +27,7 @@ _START_SECONDS = 60.0
 _LONGEST_DELAY = 10.0
 
 RUN_DIRECTORY = "--run-directory"
-"""Option by which a gateway, and whoever looks for its process, knows its run."""
+"""Option that names the run; processes of a gateway are found by it."""
 
 
 def arguments(options: Options, directory: Path) -> list[str]:
@@ -100,7 +100,7 @@ class Gateway:
         return self._broken or self._problem
 
     def broken(self) -> str | None:
-        """Why nobody looks after it any more; None as long as its thread does."""
+        """Why it is not restarted any more; None as long as its thread runs."""
         return self._broken
 
     def drain(self) -> None:

@@ -62,10 +62,8 @@ class Pod:
 
 @pytest.fixture
 def pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pod]:
-    policy = {
-        "output": [{"name": "words", "banned": {"phrases": ["tango"]}, "action": "Mask"}],
-    }
-    with pipelines.pipeline(monkeypatch, tmp_path, **policy) as first:
+    rule = {"name": "words", "banned": {"phrases": ["tango"]}, "action": "Mask"}
+    with pipelines.pipeline(monkeypatch, tmp_path, output=[rule]) as first:
         made = Pod(first, tmp_path)
         try:
             yield made

@@ -46,7 +46,7 @@ async def send(engine: pipelines.Engine, *messages: channel.Message) -> tuple[as
     return reader, writer
 
 
-GENERATE = [channel.GENERATE, 1, "Hi", None, {}]
+GENERATE = [channel.GENERATE, 1, "Hi", None, {}, {}]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_an_aborted_request_gets_nothing_more_also_not_what_was_waiting_to_be_se
 ) -> None:
     async def scenario(engine: pipelines.Engine) -> list[list[channel.Message]]:
         reader, writer = await send(
-            engine, [channel.HELLO, "secret", "me"], GENERATE, [channel.GENERATE, 2, "x", None, {}]
+            engine, [channel.HELLO, "secret", "me"], GENERATE, [channel.GENERATE, 2, "x", None, {}, {}]
         )
         await until(lambda: len(engine.backend.live) == 2)
         first, second = engine.backend.live.values()

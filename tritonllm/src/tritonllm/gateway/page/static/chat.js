@@ -43,6 +43,7 @@ export function start(model, failed) {
     history = [];
     $("log").replaceChildren($("welcome"));
     $("welcome").hidden = false;
+    $("clear").hidden = true;
     prompt.focus();
   });
 }
@@ -63,8 +64,10 @@ function parameters() {
 
 async function ask(model, text) {
   $("welcome").hidden = true;
+  $("clear").hidden = false;
   const asked = turn("user", "You", text);
   const answer = turn("assistant", model, "");
+  $("log").scrollTop = $("log").scrollHeight;
   const system = $("system").value.trim();
   const messages = [...(system ? [{role: "system", content: system}] : []), ...history, {role: "user", content: text}];
   running = new AbortController();
@@ -144,7 +147,7 @@ function think(answer, reasoning) {
 
 function blockedPrompt(asked, answer, error) {
   asked.turn.classList.add("blocked");
-  asked.verdicts.append(...chips(error.rules));
+  following(() => asked.verdicts.append(...chips(error.rules)));
   const turnAtFault = /^messages\[(\d+)\]/.exec(error.param);
   const system = $("system").value.trim() ? 1 : 0;
   const earlier = turnAtFault && Number(turnAtFault[1]) < history.length + system;

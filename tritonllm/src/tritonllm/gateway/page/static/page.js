@@ -4,7 +4,6 @@ import * as api from "./api.js";
 import * as chat from "./chat.js";
 import * as rules from "./rules.js";
 
-const THEMES = ["system", "light", "dark"];
 const THEME = "tritonllm-theme";
 
 const $ = (id) => document.getElementById(id);
@@ -47,11 +46,6 @@ function view() {
   document.title = shown === "chat" ? "Chat – tritonllm" : "Rules – tritonllm";
 }
 
-function theme(name) {
-  document.documentElement.dataset.theme = name;
-  $("theme").textContent = `Theme: ${name}`;
-}
-
 chat.start(model, failed);
 const checkAgain = rules.start(model, failed);
 
@@ -66,11 +60,11 @@ $("key-form").addEventListener("submit", async (event) => {
   }
 });
 
-theme(localStorage.getItem(THEME) ?? "system");
-$("theme").addEventListener("click", () => {
-  const next = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
-  localStorage.setItem(THEME, next);
-  theme(next);
+$("theme").value = localStorage.getItem(THEME) ?? "system";
+document.documentElement.dataset.theme = $("theme").value;
+$("theme").addEventListener("change", () => {
+  localStorage.setItem(THEME, $("theme").value);
+  document.documentElement.dataset.theme = $("theme").value;
 });
 
 window.addEventListener("hashchange", view);

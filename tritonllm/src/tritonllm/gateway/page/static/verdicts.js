@@ -20,7 +20,7 @@ export function chips(verdicts) {
 /**
  * Marks what was masked in a text.
  *
- * Without the original, only the usual replacement can be found.
+ * Without the original, only replacements of the usual form can be found, such as [REDACTED].
  */
 export function marked(text, original) {
   const parts = original === undefined ? usual(text) : compared(text, original);
@@ -28,7 +28,7 @@ export function marked(text, original) {
 }
 
 function usual(text) {
-  return text.split(/(\[REDACTED\])/).map((part, index) => [part, index % 2 === 1]);
+  return text.split(/(\[\p{Lu}[\p{Lu}\p{N} _-]*\])/u).map((part, index) => [part, index % 2 === 1]);
 }
 
 /** The parts of a text, each with whether the original lacks it: a longest common subsequence of words. */
