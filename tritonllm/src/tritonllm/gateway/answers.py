@@ -120,9 +120,12 @@ class Answer:
             self.output_tokens += sum(map(int, found))
         if found := outputs.get("guardrail"):
             self.guardrail = json.loads(found[0]) if found[0] else []
-            if any(each["action"] == "Block" and each["direction"] == "input" for each in self.guardrail):
+            blocks = [
+                each for each in self.guardrail if each["action"] == "Block" and each["direction"] == "input"
+            ]
+            if blocks:
                 if self._refusal != "Refusal":
-                    raise failures.Blocked("", self.guardrail)
+                    raise failures.Blocked(blocks[0].get("field", ""), guardrails([self]))
                 self.refused = True
 
     def _end(self, index: int, reason: str) -> None:

@@ -34,7 +34,7 @@ from tritonllm.gateway import (
 log = logging.getLogger(__name__)
 
 CLIENT_LEFT = 499
-"""Status for the log of a request whose client left before it was answered; nobody receives it."""
+"""Status for the log of a request whose client left before it was answered; it is not received by anyone."""
 
 
 def create_app(source: upstream.Upstream) -> Starlette:

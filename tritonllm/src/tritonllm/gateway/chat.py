@@ -30,7 +30,7 @@ def route(source: upstream.Upstream) -> reading.Handler:
     async def answer(request: Request) -> Response | sse.EventStream:
         body = chat_fields.ChatRequest.read(await reading.document(request))
         asked = generation.Generation(
-            source, records.of(request.scope), body.model, [body.prompt()], body.choices, body.names
+            source, records.of(request.scope), body.model, [body.prompt()], body.choices
         )
         if body.stream:
             return sse.EventStream(ChatStream(asked, body))

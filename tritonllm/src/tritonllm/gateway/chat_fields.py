@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -15,6 +14,9 @@ from tritonllm.gateway.fields import constrained, ignored, only, refused, suppor
 _FUNCTION_NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 _MAX_TOOLS = 128
 _ONLY_FUNCTIONS = "The only tools are functions."
+
+CallId = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_.:|-]{1,128}$")]
+"""An identifier of a tool call, as models and servers generate them; some chat templates show it to the model."""
 
 FunctionName = Annotated[str, pydantic.StringConstraints(pattern=_FUNCTION_NAME)]
 
@@ -49,7 +51,7 @@ class CalledFunction(fields.Fields):
 class ToolCall(fields.Fields):
     """A tool call of an earlier answer."""
 
-    id: Annotated[str, supported("Guarded", "Identifies the call to the message with its result.")]
+    id: Annotated[CallId, constrained("Opaque", "Identifies the call: 1 to 128 letters, digits and `_.:|-`.")]
     type: Annotated[Literal["function"], constrained("Constrained", "Only `function`.")] = "function"
     function: Annotated[CalledFunction, supported("Guarded", "The function and its arguments.")]
     custom: Annotated[Any, refused(_ONLY_FUNCTIONS)] = None
@@ -68,28 +70,21 @@ class Message(fields.Fields):
     ] = None
     name: Annotated[Any, ignored("Chat templates do not use it.")] = None
     tool_calls: Annotated[list[ToolCall] | None, supported("Guarded", "Of the role `assistant`.")] = None
-    tool_call_id: Annotated[
-        str | None, supported("Guarded", "Of the role `tool`: the call it is the result of.")
-    ] = None
+    tool_call_id: Annotated[CallId | None, constrained("Opaque", "Of the role `tool`: `id` of the call.")] = (
+        None
+    )
     refusal: Annotated[Any, ignored("A refusal of an earlier turn is not shown to the model.")] = None
-    reasoning: Annotated[Any, ignored("Reasoning of earlier turns is not shown to the model.")] = None
-    reasoning_content: Annotated[Any, ignored("As `reasoning`.")] = None
+    reasoning: Annotated[
+        str | None,
+        supported(
+            "Guarded", "vLLM's, of the role `assistant`: its reasoning, if the chat template shows it."
+        ),
+    ] = None
+    reasoning_content: Annotated[Any, ignored("An older name of `reasoning`.")] = None
     annotations: Annotated[Any, ignored("Of answers of OpenAI's own tools.")] = None
     audio: Annotated[Any, refused("There is no audio.")] = None
     function_call: Annotated[Any, refused("Deprecated by OpenAI; use `tool_calls`.")] = None
     tools: Annotated[Any, refused("Tools are given in the request's `tools`.")] = None
-
-    def texts(self, path: str) -> dict[str, str]:
-        """The texts that rules can block, by their fields."""
-        found = {}
-        if isinstance(self.content, list):
-            # The rules see the parts together.
-            found[f"{path}.content"] = "".join(part.text for part in self.content)
-        elif self.content is not None:
-            found[f"{path}.content"] = self.content
-        for index, call in enumerate(self.tool_calls or []):
-            found[f"{path}.tool_calls[{index}].function.arguments"] = call.function.arguments
-        return found
 
     def inputs(self) -> dict[str, Any]:
         """The message for the pipeline: what the model is shown."""
@@ -107,6 +102,8 @@ class Message(fields.Fields):
                 }
                 for call in self.tool_calls
             ]
+        if self.reasoning is not None and self.role == "assistant":
+            found["reasoning"] = self.reasoning
         if self.tool_call_id is not None:
             found["tool_call_id"] = self.tool_call_id
         return found
@@ -211,7 +208,7 @@ class ChatRequest(generate_fields.Generating):
         bool | None, supported("Constrained", "Whether an answer may have several calls.")
     ] = None
     reasoning_effort: Annotated[
-        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
+        Literal["none", "minimal", "low", "medium", "high"] | None,
         constrained("Constrained", "For models whose chat template knows it."),
     ] = None
     include_reasoning: Annotated[
@@ -220,11 +217,7 @@ class ChatRequest(generate_fields.Generating):
     ] = None
     chat_template_kwargs: Annotated[
         dict[str, Any] | None,
-        constrained(
-            "Constrained",
-            "vLLM's: arguments of the chat template, such as `enable_thinking`; flags, numbers and words of letters,"
-            " digits, `_`, `.` and `-`, since templates put them into the prompt.",
-        ),
+        supported("Guarded", "vLLM's: variables of the chat template, such as `enable_thinking`."),
     ] = None
     metadata: Annotated[Any, ignored("It is not forwarded or logged.")] = None
     store: Annotated[Any, only(False, note="Nothing is stored.")] = None
@@ -283,12 +276,7 @@ class ChatRequest(generate_fields.Generating):
         Raises:
             RequestError: fields contradict each other.
         """
-        texts = {
-            field: text
-            for index, message in enumerate(self.messages)
-            for field, text in message.texts(f"messages[{index}]").items()
-        }
-        return generation.Prompt(self.inputs(), "messages", texts)
+        return generation.Prompt(self.inputs(), "messages", self.names)
 
     def inputs(self) -> upstream.Inputs:
         """The pipeline's inputs.
@@ -335,8 +323,6 @@ class ChatRequest(generate_fields.Generating):
         if self.parallel_tool_calls is not None and self.tools:
             found["parallel_tool_calls"] = self.parallel_tool_calls
         if self.chat_template_kwargs:
-            for name, value in self.chat_template_kwargs.items():
-                _check_template_argument(name, value)
             found["chat_template_kwargs"] = self.chat_template_kwargs
         if self.reasoning_effort is not None:
             found["reasoning_effort"] = self.reasoning_effort
@@ -366,19 +352,6 @@ class ChatRequest(generate_fields.Generating):
         raise _invalid(
             "tool_choice",
             'must be `none`, `auto`, `required` or {"type": "function", "function": {"name": "…"}}',
-        )
-
-
-_TEMPLATE_WORD = re.compile(r"[A-Za-z0-9_.-]{0,64}")
-
-
-def _check_template_argument(name: str, value: Any) -> None:
-    plain = value is None or isinstance(value, (bool, int, float))
-    if not plain and not (isinstance(value, str) and _TEMPLATE_WORD.fullmatch(value)):
-        raise _invalid(
-            f"chat_template_kwargs.{name}",
-            "must be true, false, a number, or a word of at most 64 letters, digits, `_`, `.` and `-`: templates put"
-            " it into the prompt, where no rule would see it",
         )
 
 

@@ -12,6 +12,7 @@ from tritonllm.gateway import generate_fields, generation
 from tritonllm.gateway.fields import constrained, only, supported
 
 _MAX_PROMPTS = 128
+_NAMES = {"return_logprobs": "logprobs"}
 
 
 def _kind(prompt: Any) -> str:
@@ -65,11 +66,6 @@ class CompletionRequest(generate_fields.Generating):
             )
         return prompt
 
-    @property
-    def names(self) -> dict[str, str]:
-        """The names of the caller for those of the pipeline; see `failures.translated`."""
-        return {"text_input": "prompt", "return_logprobs": "logprobs"}
-
     def prompts(self) -> list[generation.Prompt]:
         """What is asked.
 
@@ -91,6 +87,6 @@ class CompletionRequest(generate_fields.Generating):
             else {f"prompt[{index}]": text for index, text in enumerate(self.prompt)}
         )
         return [
-            generation.Prompt({"text_input": text, **inputs}, field, {field: text})
+            generation.Prompt({"text_input": text, **inputs}, field, {**_NAMES, "text_input": field})
             for field, text in listed.items()
         ]

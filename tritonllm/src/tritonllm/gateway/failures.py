@@ -18,6 +18,9 @@ from tritonllm import errors
 RETRY_SECONDS = 1
 """`Retry-After` of a full queue: a place is free as soon as any answer is complete."""
 
+# The pipeline's inputs whose fields are fields of the body for callers.
+_OBJECTS = re.compile(r"^(sampling_parameters|chat_options)\.")
+
 _RETRYABLE = frozenset({"queue_full", "unavailable"})
 
 
@@ -43,21 +46,25 @@ def translated(error: errors.RequestError, names: Mapping[str, str]) -> errors.R
 
     Args:
         error: with the pipeline's names, such as `sampling_parameters.max_tokens`.
-        names: the caller's name for each of the pipeline's, such as `{"max_tokens": "max_completion_tokens"}`; the first
-            part of a path is looked up.
+        names: the caller's name for each of the pipeline's that differs: of a whole path, or of the first part of one,
+            such as `{"max_tokens": "max_completion_tokens"}`.
     """
-    field = re.sub(r"^(sampling_parameters|chat_options)\.", "", error.field)
-    head = re.match(r"\w*", field)
-    first = head[0] if head else ""
-    renamed = names.get(first, first)
-    # What is inside of a list that has another name is not where it is in the caller's request.
-    field = renamed if renamed != first else field
+    field = renamed(error.field, names)
+    if isinstance(error, Blocked):
+        return Blocked(field, error.guardrail)
     message = error.message.replace("`text_input`", "`prompt` of /v1/completions")
     for theirs, ours in names.items():
         message = message.replace(f"sampling_parameters.{theirs}:", f"{ours}:")
-    if isinstance(error, Blocked):
-        return error
     return errors.RequestError(error.code, field, message)
+
+
+def renamed(field: str, names: Mapping[str, str]) -> str:
+    """The caller's name of a field; see `translated`."""
+    field = _OBJECTS.sub("", field)
+    if field in names:
+        return names[field]
+    # What is inside of a list that has another name is not where it is in the caller's request.
+    return names.get(re.split(r"[.\[]", field, maxsplit=1)[0], field)
 
 
 def content(error: errors.RequestError) -> dict[str, Any]:

@@ -6,7 +6,6 @@ The routes of chat, completions and responses differ in what they make of the de
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,11 +13,6 @@ from starlette.types import Receive
 
 from tritonllm import errors
 from tritonllm.gateway import answers, failures, records, sse, upstream
-
-log = logging.getLogger(__name__)
-
-# Messages that are checked again to say which one was blocked, the newest first.
-_MAX_CHECKS = 16
 
 
 class ClientLeft(Exception):
@@ -31,12 +25,12 @@ class Prompt(NamedTuple):
     Attributes:
         inputs: of the pipeline.
         field: of the request that has it.
-        texts: the texts that rules can block, by their fields.
+        names: the caller's fields for those of the pipeline; see `failures.translated`.
     """
 
     inputs: upstream.Inputs
     field: str
-    texts: Mapping[str, str]
+    names: Mapping[str, str]
 
 
 class Generation:
@@ -48,7 +42,6 @@ class Generation:
         model: name of the endpoint.
         prompts: what is asked; each is a request to the pipeline.
         n: number of choices for each prompt.
-        names: see `failures.translated`.
 
     Raises:
         RequestError: the endpoint does not exist, does not accept requests, or the API key is not valid for it.
@@ -61,7 +54,6 @@ class Generation:
         model: str,
         prompts: Sequence[Prompt],
         n: int,
-        names: Mapping[str, str],
     ) -> None:
         known = source.endpoints().get(model)
         if known is not None or not record.allows(model):
@@ -71,7 +63,6 @@ class Generation:
         self.answers = [answers.Answer(index * n, n, self.refusal) for index in range(len(prompts))]
         self._source = source
         self._record = record
-        self._names = names
         self._prompts = prompts
         self._finish_reason = ""
         self._merged: _Merged | None = None
@@ -81,7 +72,7 @@ class Generation:
                 self._calls.append(source.submit(model, prompt.inputs))
         except errors.RequestError as error:
             self.close()
-            raise failures.translated(error, names) from None
+            raise failures.translated(error, prompts[len(self._calls)].names) from None
         if len(self._calls) > 1:
             self._merged = _Merged(self._calls)
 
@@ -95,6 +86,8 @@ class Generation:
         try:
             if self._merged is not None:
                 (index, responses), last = await self._merged.receive()
+                if isinstance(responses, errors.RequestError):
+                    raise responses
             else:
                 responses, last = await self._calls[0].receive()
             take = self.answers[index].take
@@ -102,26 +95,14 @@ class Generation:
                 found = take(responses[0])
             else:
                 found = [delta for outputs in responses for delta in take(outputs)]
-        except failures.Blocked as error:
-            raise failures.Blocked(await self._blocked_field(self._prompts[index]), error.guardrail) from None
         except errors.RequestError as error:
-            raise failures.translated(error, self._names) from None
+            prompt = self._prompts[index]
+            if isinstance(error, failures.Blocked) and not error.field:
+                raise failures.Blocked(prompt.field, error.guardrail) from None
+            raise failures.translated(error, prompt.names) from None
         if found and (reason := found[-1].finish_reason) is not None:
             self._finish_reason = reason
         return found, last
-
-    async def _blocked_field(self, prompt: Prompt) -> str:
-        """The field whose text was blocked; of all texts together if none is blocked alone."""
-        if len(prompt.texts) == 1:
-            return next(iter(prompt.texts))
-        try:
-            for field, text in list(prompt.texts.items())[: -_MAX_CHECKS - 1 : -1]:
-                if (await self._source.check(self.model, text, "input")).blocked:
-                    return field
-        except errors.RequestError:
-            # Which text it was is only a help; the request is refused in any case.
-            log.warning("which message was blocked is not known", exc_info=True)
-        return prompt.field
 
     async def collect(self, receive: Receive) -> list[answers.Delta]:
         """Waits for the whole answer.
@@ -171,7 +152,7 @@ class _Merged:
     """Several calls, received as one."""
 
     def __init__(self, calls: Iterable[upstream.Call]) -> None:
-        self._arrived: asyncio.Queue[tuple[int, list[upstream.Outputs], bool] | errors.RequestError] = (
+        self._arrived: asyncio.Queue[tuple[int, list[upstream.Outputs] | errors.RequestError, bool]] = (
             asyncio.Queue()
         )
         self._tasks = [
@@ -180,11 +161,8 @@ class _Merged:
         ]
         self._open = len(self._tasks)
 
-    async def receive(self) -> tuple[tuple[int, list[upstream.Outputs]], bool]:
-        arrived = await self._arrived.get()
-        if isinstance(arrived, errors.RequestError):
-            raise arrived
-        index, responses, last = arrived
+    async def receive(self) -> tuple[tuple[int, list[upstream.Outputs] | errors.RequestError], bool]:
+        index, responses, last = await self._arrived.get()
         self._open -= last
         return (index, responses), self._open == 0
 
@@ -199,4 +177,4 @@ class _Merged:
                 responses, last = await call.receive()
                 await self._arrived.put((index, responses, last))
         except errors.RequestError as error:
-            await self._arrived.put(error)
+            await self._arrived.put((index, error, True))

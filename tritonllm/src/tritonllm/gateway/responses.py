@@ -26,9 +26,7 @@ def route(source: upstream.Upstream) -> reading.Handler:
 
     async def answer(request: Request) -> Response | sse.EventStream:
         body = responses_fields.ResponsesRequest.read(await reading.document(request))
-        asked = generation.Generation(
-            source, records.of(request.scope), body.model, [body.asked()], 1, body.NAMES
-        )
+        asked = generation.Generation(source, records.of(request.scope), body.model, [body.asked()], 1)
         writer = Writer(body)
         if body.stream:
             return sse.EventStream(ResponseStream(asked, writer))

@@ -57,7 +57,10 @@ class Item(fields.Fields):
         Literal["system", "developer", "user", "assistant"] | None, supported("Constrained", "Of a message.")
     ] = None
     content: Annotated[Content | None, supported("Guarded", "Of a message.")] = None
-    call_id: Annotated[str | None, supported("Guarded", "Identifies a call and its result.")] = None
+    call_id: Annotated[
+        chat_fields.CallId | None,
+        constrained("Opaque", "Identifies a call and its result: 1 to 128 letters, digits and `_.:|-`."),
+    ] = None
     name: Annotated[str | None, supported("Guarded", "Of the function that was called.")] = None
     arguments: Annotated[str | None, supported("Guarded", "Of the function that was called, as JSON.")] = None
     output: Annotated[Content | None, supported("Guarded", "Of the function that was called.")] = None
@@ -123,7 +126,7 @@ class Reasoning(fields.Fields):
     """`reasoning`."""
 
     effort: Annotated[
-        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
+        Literal["none", "minimal", "low", "medium", "high"] | None,
         constrained("Constrained", "For models whose chat template knows it."),
     ] = None
     summary: Annotated[Any, ignored("Reasoning is given as it is, without a summary.")] = None
@@ -235,7 +238,7 @@ class ResponsesRequest(fields.Body, fields.Fields):
         Raises:
             RequestError: fields contradict each other.
         """
-        messages, texts = self._messages()
+        messages, paths = self._messages()
         given = {
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -252,47 +255,60 @@ class ResponsesRequest(fields.Body, fields.Fields):
         chat = {name: value for name, value in given.items() if value is not None}
         try:
             body = chat_fields.ChatRequest.read({"model": self.model, "messages": messages, **chat})
-            return generation.Prompt(body.inputs(), "input", texts)
+            return generation.Prompt(body.inputs(), "input", {**self.NAMES, **paths})
         except errors.RequestError as error:
-            raise failures.translated(error, self.NAMES) from None
+            raise failures.translated(error, {**self.NAMES, **paths}) from None
 
     def _messages(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
-        """The conversation as messages of chat, and its texts by their fields."""
+        """The conversation as messages of chat, and the caller's fields for theirs."""
         messages: list[dict[str, Any]] = []
-        texts: dict[str, str] = {}
+        paths: dict[str, str] = {}
         if self.instructions:
             messages.append({"role": "system", "content": self.instructions})
-            texts["instructions"] = self.instructions
+            paths["messages[0].content"] = "instructions"
         if isinstance(self.input, str):
+            paths[f"messages[{len(messages)}].content"] = "input"
             messages.append({"role": "user", "content": self.input})
-            texts["input"] = self.input
-            return messages, texts
+            return messages, paths
         for index, item in enumerate(self.input):
-            found = _message(f"input[{index}]", item, texts)
+            path = f"input[{index}]"
+            found = _message(path, item)
             if found is None:
                 continue
-            if "tool_calls" in found and messages and messages[-1]["role"] == "assistant":
-                # Calls of one turn are one message, together with what was said before.
-                messages[-1].setdefault("tool_calls", []).extend(found["tool_calls"])
-            else:
+            if "tool_calls" not in found:
+                field = "output" if item.type == "function_call_output" else "content"
+                paths[f"messages[{len(messages)}].content"] = f"{path}.{field}"
                 messages.append(found)
-        return messages, texts
+                continue
+            if not messages or messages[-1]["role"] != "assistant":
+                messages.append({"role": "assistant"})
+            # Calls of one turn are one message, together with what was said before.
+            calls = messages[-1].setdefault("tool_calls", [])
+            function = f"messages[{len(messages) - 1}].tool_calls[{len(calls)}].function"
+            paths |= {f"{function}.{name}": f"{path}.{name}" for name in ("name", "arguments")}
+            calls += found["tool_calls"]
+        return messages, paths
 
 
-def _message(path: str, item: Item, texts: dict[str, str]) -> dict[str, Any] | None:
+def _message(path: str, item: Item) -> dict[str, Any] | None:
     kind = item.type or "message"
     if kind == "reasoning":
         return None
     if kind == "function_call":
-        arguments = _required(f"{path}.arguments", item.arguments)
-        texts[f"{path}.arguments"] = arguments
-        function = {"name": _required(f"{path}.name", item.name), "arguments": arguments}
+        function = {
+            "name": _required(f"{path}.name", item.name),
+            "arguments": _required(f"{path}.arguments", item.arguments),
+        }
         call = {"id": _required(f"{path}.call_id", item.call_id), "type": "function", "function": function}
-        return {"role": "assistant", "tool_calls": [call]}
+        return {"tool_calls": [call]}
     if kind == "function_call_output":
-        output = texts[f"{path}.output"] = _text(f"{path}.output", item.output)
-        return {"role": "tool", "tool_call_id": _required(f"{path}.call_id", item.call_id), "content": output}
-    content = texts[f"{path}.content"] = _text(f"{path}.content", item.content)
+        output = _text(f"{path}.output", item.output)
+        return {
+            "role": "tool",
+            "tool_call_id": _required(f"{path}.call_id", item.call_id),
+            "content": output,
+        }
+    content = _text(f"{path}.content", item.content)
     return {"role": _required(f"{path}.role", item.role), "content": content}
 
 

@@ -156,7 +156,7 @@ class Departure:
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         self._waiting.cancel()
         if isinstance(error, asyncio.CancelledError) and self.happened and self._task is not None:
-            # More than one: somebody else has cancelled the task as well.
+            # If it is more than one, the server has cancelled the task as well.
             return self._task.uncancel() == 0
         return False
 

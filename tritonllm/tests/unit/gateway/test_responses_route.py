@@ -168,7 +168,8 @@ def test_an_answer_without_a_text_has_an_empty_message(
 
 
 def test_a_blocked_prompt_names_its_item(url: str, upstream: ScriptedUpstream) -> None:
-    upstream.script = [end("", reason="content_filter", guardrail=[BLOCKED])]
+    where = {"field": "messages[1].content"}
+    upstream.script = [end("", reason="content_filter", guardrail=[BLOCKED | where])]
     items = [{"role": "user", "content": "a secret"}, {"role": "user", "content": "fine"}]
     answer = httpx.post(f"{url}/responses", json={"model": "chat", "input": items, "instructions": "x"})
     assert answer.status_code == 400
