@@ -96,6 +96,7 @@ class Choice:
             # As OpenAI says it: an answer that only calls tools has no content.
             "content": text if text or not self.calls else None,
             "refusal": answers.REFUSAL if refused else None,
+            "annotations": [],
         }
         if reasoning:
             message["reasoning"] = reasoning

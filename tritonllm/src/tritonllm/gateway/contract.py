@@ -329,7 +329,7 @@ ANSWERS: Mapping[str, Answer] = {
                 "refusal": _REFUSAL,
                 "reasoning": _REASONING,
                 "tool_calls[]": {"<function>": _TOOL_CALL, "<custom>": _NO_CUSTOM_TOOLS},
-                "annotations[]": _NULL,
+                "annotations[]": _never("The list is empty: there are no tools that could cite."),
                 "audio": _NULL,
                 "function_call": _NULL,
             },

@@ -269,7 +269,9 @@ def test_without_keys_the_gateway_listens_on_loopback_only_unless_told_otherwise
         assert "tritonllm keys create" in refusal
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "chat.localhost"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "chat.localhost"]
+)
 def test_without_keys_this_machine_may_ask(host: str, routes: Routes) -> None:
     with serving(routes, local_only=True) as (client, _):
         own = {"Host": host, "Origin": f"http://{host}"}
