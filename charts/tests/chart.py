@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-CHART = HERE.parent / "triton"
-OPERATOR = HERE.parent / "operator"
+CHART = HERE.parent / "tritonllm-pool"
+OPERATOR = HERE.parent / "tritonllm-operator"
 OPERATOR_RELEASE = "tritonllm-operator"
 # Whole examples, named after what they show.
 VALUES = sorted((HERE / "values").glob("*.yaml"))

@@ -1,4 +1,4 @@
-"""One release of charts/triton, as a user installs, changes, tests and removes it."""
+"""One release of charts/tritonllm-pool, as a user installs, changes, tests and removes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness import commands
 from harness.images import ROOT
 from harness.kubernetes import Kubernetes
 
-CHART = ROOT / "charts/triton"
+CHART = ROOT / "charts/tritonllm-pool"
 
 
 @dataclasses.dataclass(frozen=True)

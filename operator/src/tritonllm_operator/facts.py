@@ -215,7 +215,7 @@ class World:
 
 
 def pool(deployment: Resource) -> Pool:
-    """Reads a Deployment of charts/triton."""
+    """Reads a Deployment of charts/tritonllm-pool."""
     metadata, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status") or {}
     annotations = metadata.get("annotations") or {}
     template = spec["template"]

@@ -11,7 +11,7 @@ POOL = f"{api.GROUP}/pool"
 COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
-# Annotations of a pool's Deployment, written by charts/triton.
+# Annotations of a pool's Deployment, written by charts/tritonllm-pool.
 RUNTIME = f"{api.GROUP}/runtime"
 OPERATOR = f"{api.GROUP}/operator"
 API_SECRET = f"{api.GROUP}/api-secret"

@@ -297,7 +297,7 @@ class Spec(_Model):
     """Specification of the endpoint."""
 
     pool: Name = pydantic.Field(
-        description="Name of the pool that serves the endpoint: a Helm release of charts/triton in the same namespace."
+        description="Name of the pool that serves the endpoint: a Helm release of charts/tritonllm-pool in the same namespace."
     )
     model: Model | None = pydantic.Field(
         default=None, description="The weights to serve. Required, except for the simulated engine."
