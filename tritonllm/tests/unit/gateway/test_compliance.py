@@ -15,6 +15,9 @@ import gateway_server
 from scripted_upstream import ScriptedUpstream, end, piece
 from tritonllm.gateway import app
 
+# Of llm-comply 0.5.
+pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver is deprecated:DeprecationWarning")
+
 SPECS = Path(llm_comply.__file__).parent / "specs"
 CALL = {
     "index": 0,
