@@ -50,7 +50,11 @@ class Release:
             commands.Failed: helm says no, or the pods do not become ready in time.
         """
         repository, _, tag = self.image.rpartition(":")
-        own = {"image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"}}
+        own = {
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
+            # The load asks by all APIs.
+            "service": {"triton": True},
+        }
         files = [part for file in self.values for part in ("--values", str(file))]
         self._helm(
             *("upgrade", self.name, str(CHART), "--install", *files, "--values", "-"),

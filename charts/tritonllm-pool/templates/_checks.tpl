@@ -9,6 +9,7 @@
 {{ include "triton.checkTimes" . }}
 {{ include "triton.checkMemory" . }}
 {{ include "triton.checkRoutes" . }}
+{{ include "triton.checkGateway" . }}
 {{- end }}
 
 {{- define "triton.checkNames" -}}
@@ -169,4 +170,18 @@
 {{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- $quantity := toString . -}}
 {{- mulf (regexFind "^[0-9.]+" $quantity | float64) (get $units (regexFind "[A-Za-z]*$" $quantity) | float64) | int64 -}}
+{{- end }}
+
+{{- define "triton.checkGateway" -}}
+{{- $gateway := .Values.gateway }}
+{{- $given := or $gateway.apiKeys.existingSecret $gateway.apiKeys.keys }}
+{{- if and $gateway.allowAnonymous $given }}
+- gateway.allowAnonymous is true, so gateway.apiKeys would not be asked for: remove the one or the other.
+{{- end }}
+{{- if and $gateway.apiKeys.existingSecret $gateway.apiKeys.keys }}
+- gateway.apiKeys.existingSecret and gateway.apiKeys.keys are both set: keep one of them.
+{{- end }}
+{{- if and (not $gateway.enabled) (or $given $gateway.allowAnonymous) }}
+- gateway.enabled is false, so its other values have no effect: remove them, or enable it.
+{{- end }}
 {{- end }}

@@ -48,6 +48,13 @@ app.kubernetes.io/component: server
 {{- end }}
 
 {{/* The ConfigMap that pods boot from: the chart's own, or the one that belongs to the operator alone. */}}
+{{/* Name of the Secret with the gateway's API keys; empty if requests need none. */}}
+{{- define "triton.apiKeys" -}}
+{{- if and .Values.gateway.enabled (not .Values.gateway.allowAnonymous) -}}
+{{ .Values.gateway.apiKeys.existingSecret | default (printf "%s-api-keys" .Release.Name) }}
+{{- end -}}
+{{- end }}
+
 {{- define "triton.endpointsConfigMap" -}}
 {{ .Release.Name }}-endpoints{{ if not .Values.operator.enabled }}-static{{ end }}
 {{- end }}

@@ -36,6 +36,14 @@ capabilities: {drop: [ALL]}
   configMap: {name: {{ include "triton.endpointsConfigMap" . }}}
 - name: api-secret
   secret: {secretName: {{ include "triton.apiSecret" . }}, items: [{key: {{ .Values.apiSecret.key }}, path: key}]}
+{{- if include "triton.apiKeys" . }}
+- name: api-keys
+  secret:
+    secretName: {{ include "triton.apiKeys" . }}
+    {{- if not .Values.gateway.apiKeys.existingSecret }}
+    items: [{key: keys.yaml, path: keys.yaml}]
+    {{- end }}
+{{- end }}
 - name: tmp
   emptyDir: {}
 - name: home

@@ -14,6 +14,19 @@ args:
   - --drain-seconds={{ int .Values.drain.seconds }}
   - --load-timeout={{ int .Values.startup.timeoutSeconds }}
   - --api-secret-file=/var/run/secrets/tritonllm/api/key
+  {{- if .Values.gateway.enabled }}
+  - --gateway-workers={{ int .Values.gateway.workers }}
+  {{- if .Values.gateway.allowAnonymous }}
+  - --allow-anonymous
+  {{- else }}
+  - --api-keys=/var/run/secrets/tritonllm/api-keys
+  {{- end }}
+  {{- range .Values.gateway.corsOrigins }}
+  - --cors-origin={{ . }}
+  {{- end }}
+  {{- else }}
+  - --no-gateway
+  {{- end }}
 env:
   {{- include "triton.commonEnv" . | nindent 2 }}
   # Weights come from the init container. Nothing is downloaded here.
@@ -22,6 +35,9 @@ env:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 ports:
+  {{- if .Values.gateway.enabled }}
+  - {name: openai, containerPort: 8080}
+  {{- end }}
   - {name: http, containerPort: 8000}
   - {name: grpc, containerPort: 8001}
   - {name: metrics, containerPort: 8002}
@@ -40,6 +56,9 @@ volumeMounts:
   {{- include "triton.commonMounts" . | nindent 2 }}
   - {name: shared-memory, mountPath: /dev/shm}
   - {name: api-secret, mountPath: /var/run/secrets/tritonllm/api, readOnly: true}
+  {{- if include "triton.apiKeys" . }}
+  - {name: api-keys, mountPath: /var/run/secrets/tritonllm/api-keys, readOnly: true}
+  {{- end }}
   {{- if .Values.weights.enabled }}
   - {name: weights, mountPath: /weights, readOnly: true}
   {{- end }}

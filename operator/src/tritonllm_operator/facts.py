@@ -123,6 +123,7 @@ class Pool:
         max_surge: pods beyond the wanted number during a roll.
         observed: whether Kubernetes has seen the newest template.
         deadline_exceeded: whether the roll to it made no progress for too long.
+        gateway: whether its Service speaks OpenAI's API.
     """
 
     uid: str
@@ -141,6 +142,7 @@ class Pool:
     max_surge: str = "0"
     observed: bool = True
     deadline_exceeded: bool = False
+    gateway: bool = False
 
     @property
     def rolled_out(self) -> bool:
@@ -240,6 +242,11 @@ def pool(deployment: Resource) -> Pool:
         max_surge=str(rolling.get("maxSurge", 0)),
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
+        gateway=any(
+            port.get("name") == names.GATEWAY_PORT
+            for container in template["spec"].get("containers") or ()
+            for port in container.get("ports") or ()
+        ),
     )
 
 

@@ -8,6 +8,8 @@ FIELD_MANAGER = "tritonllm-operator"
 
 POOL = f"{api.GROUP}/pool"
 """Label of everything that belongs to a pool; its value is the pool's name."""
+# Of the container that serves.
+GATEWAY_PORT = "openai"
 COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Any
+from typing import Any, Literal
 
 import fake_upstream
 from scripted_upstream import end, piece
 from tritonllm import errors
 from tritonllm.gateway import calls
+from tritonllm.gateway.upstream import Endpoint
 
 STORY = "Once upon a time there was a server. It answered all who asked, one token after the other. " * 12
 MASKED = [
@@ -24,6 +25,7 @@ class TalkingUpstream(fake_upstream.FakeUpstream):
 
     Attributes:
         asked: of each request: the endpoint, its messages and its sampling parameters.
+        refusal: of the endpoints.
         left: set when an answer that goes on was given up.
     """
 
@@ -31,6 +33,10 @@ class TalkingUpstream(fake_upstream.FakeUpstream):
         super().__init__(*names)
         self.asked: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = []
         self.left = threading.Event()
+        self.refusal: Literal["Error", "Refusal"] = "Error"
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        return {name: Endpoint(name, 1, "hash", self.refusal) for name in self.names}
 
     def submit(self, endpoint: str, inputs: Any) -> calls.Call:
         messages = json.loads(inputs["messages"])

@@ -132,6 +132,20 @@ def test_a_blocked_prompt_is_shown_as_such_and_is_not_sent_again(
     assert upstream.asked[-1][1] == [{"role": "user", "content": "hello"}]
 
 
+def test_a_prompt_that_is_refused_in_an_answer_is_not_sent_again_either(
+    page: Page, upstream: TalkingUpstream
+) -> None:
+    upstream.refusal = "Refusal"
+    ask(page, "the secret")
+    expect(page.get_by_role("article").nth(0).get_by_role("listitem")).to_have_text(
+        ["secrets blocked 1 match"]
+    )
+    expect(page.get_by_role("article").nth(1)).to_contain_text("The prompt was blocked by a rule.")
+    ask(page, "hello")
+    expect(page.get_by_role("article").nth(3)).to_contain_text("You wrote: hello")
+    assert upstream.asked[-1][1] == [{"role": "user", "content": "hello"}]
+
+
 def test_a_blocked_answer_ends_where_it_was_blocked(page: Page) -> None:
     ask(page, "What are the plans?")
     answer = page.get_by_role("article").nth(1)

@@ -13,6 +13,7 @@ import http
 import socket
 from typing import Any, ClassVar
 
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tritonllm import errors
@@ -37,7 +38,10 @@ _LINGER_SECONDS = 1.0
 # A silent client is probed this often, and given up after `WRITE_SECONDS` without a sign of it.
 _PROBE_SECONDS = 20
 
+_TOO_LARGE = f"The headers of the request are larger than {HEADER_BYTES} bytes"
 
+
+# workaround: W22
 class Connection(HttpToolsProtocol):
     """A connection from a client."""
 
@@ -82,11 +86,7 @@ class Connection(HttpToolsProtocol):
         if self._in_headers and counts:
             self._header_bytes += len(data)
             if self._header_bytes > HEADER_BYTES:
-                self._refuse(
-                    431,
-                    "request_too_large",
-                    f"The headers of the request are larger than {HEADER_BYTES} bytes",
-                )
+                self._refuse(431, "request_too_large", _TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -99,7 +99,12 @@ class Connection(HttpToolsProtocol):
         """The headers of a request are there."""
         self._in_headers = False
         self._stop_header_timer()
+        app = self.app
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES:
+            # Too large, but so small that one read had all of it.
+            self.app = _refuse_headers
         super().on_headers_complete()
+        self.app = app
 
     def on_message_complete(self) -> None:
         """The last byte of a request."""
@@ -159,6 +164,11 @@ class Connection(HttpToolsProtocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+
+async def _refuse_headers(_: Scope, __: Receive, send: Send) -> None:
+    close = [(b"connection", b"close")]
+    await error_responses.respond(send, "request_too_large", _TOO_LARGE, close, 431)
 
 
 def options() -> dict[str, Any]:

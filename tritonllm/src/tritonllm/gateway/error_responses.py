@@ -23,7 +23,9 @@ def body(code: errors.Code, message: str) -> bytes:
     return orjson.dumps(failures.content(errors.RequestError(code, "", message)))
 
 
-async def respond(send: Send, code: errors.Code, message: str, headers: Headers = ()) -> None:
+async def respond(
+    send: Send, code: errors.Code, message: str, headers: Headers = (), status: int | None = None
+) -> None:
     """Answers a request with an error.
 
     Args:
@@ -31,13 +33,14 @@ async def respond(send: Send, code: errors.Code, message: str, headers: Headers 
         code: a code of `errors.TABLE`, which has its HTTP status.
         message: what is wrong and what to do.
         headers: further headers.
+        status: HTTP status, if it is not that of the code.
     """
     content = body(code, message)
     described = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     await send(
         {
             "type": "http.response.start",
-            "status": errors.TABLE[code].status,
+            "status": status or errors.TABLE[code].status,
             "headers": [*described, *headers],
         }
     )

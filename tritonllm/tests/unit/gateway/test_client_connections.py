@@ -122,6 +122,16 @@ def test_a_flood_of_headers_gets_431(flood: bytes, streams: Streams) -> None:
         short(served)
 
 
+def test_headers_that_are_too_large_but_arrive_at_once_get_431(streams: Streams) -> None:
+    with serving(streams) as served, httpx.Client(base_url=served.url, verify=False) as client:
+        few = {f"X-{number}": "y" * 100 for number in range(100)}
+        many = {f"X-{number}": "y" * 100 for number in range(400)}
+        assert client.get("/short", headers=few).status_code == 200
+        assert client.get("/short", headers=many).status_code == 431
+        assert client.get("/short", params={"q": "x" * 40_000}).status_code == 431
+        assert client.get("/short").status_code == 200
+
+
 def test_a_long_path_gets_431(streams: Streams) -> None:
     with serving(streams) as served, served.connect() as connection:
         connection.sendall(b"GET /" + b"x" * 300_000)

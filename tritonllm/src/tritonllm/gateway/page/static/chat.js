@@ -74,8 +74,9 @@ async function ask(model, text) {
   busy(true, answer);
   try {
     const content = await stream({model, messages, ...parameters()}, running.signal, asked, answer);
-    history.push({role: "user", content: text}, {role: "assistant", content});
-    say("The answer is complete.");
+    // A blocked prompt would be blocked again with each one that follows.
+    if (content !== null) history.push({role: "user", content: text}, {role: "assistant", content});
+    say(content === null ? "The prompt was blocked by a rule." : "The answer is complete.");
   } catch (error) {
     if (error.name === "AbortError") note(answer, "Stopped.");
     else if (error.code === "content_filter") blockedPrompt(asked, answer, error);
@@ -90,6 +91,7 @@ async function ask(model, text) {
   }
 }
 
+/** Shows an answer while it arrives; returns its text, or null if the prompt was blocked. */
 async function stream(body, signal, asked, answer) {
   const began = performance.now();
   let content = "", reasoning = "", reason = null, first = null, usage = null, verdicts = [];
@@ -110,16 +112,22 @@ async function stream(body, signal, asked, answer) {
     }
   }
   following(() => finished(asked, answer, {content, reason, verdicts, usage, began, first}));
-  return content;
+  return promptBlocked(reason, verdicts) ? null : content;
+}
+
+function promptBlocked(reason, verdicts) {
+  return reason === "content_filter" && verdicts.some((each) => each.action === "Block" && each.direction === "input");
 }
 
 function finished(asked, answer, {content, reason, verdicts, usage, began, first}) {
   const [prompts, answers] = ["input", "output"].map((direction) => verdicts.filter((each) => each.direction === direction));
   asked.verdicts.append(...chips(prompts));
   answer.verdicts.append(...chips(answers));
+  // It was put together of as many nodes as there were chunks.
+  answer.text.normalize();
   if (answers.some((each) => each.action === "Mask")) answer.text.replaceChildren(...marked(content));
   if (reason === "content_filter") {
-    const where = prompts.some((each) => each.action === "Block") ? asked : answer;
+    const where = promptBlocked(reason, verdicts) ? asked : answer;
     where.turn.classList.add("blocked");
     note(answer, where === asked ? "The prompt was blocked by a rule." : "The answer was blocked by a rule here.");
   } else if (REASONS[reason]) note(answer, REASONS[reason]);
