@@ -54,7 +54,8 @@ def test_an_answer_has_reasoning_message_and_calls(client: openai.OpenAI) -> Non
     assert answer.output_text == "Hello"
     assert call.type == "function_call"
     assert (call.call_id, call.name, call.arguments) == ("call_1", "f", '{"a":1}')
-    assert (answer.status, answer.store if hasattr(answer, "store") else False) == ("completed", False)
+    assert answer.status == "completed"
+    assert (answer.model_extra or {})["store"] is False
     assert answer.usage is not None
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (7, 5)
 
