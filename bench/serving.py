@@ -58,6 +58,8 @@ def main() -> None:
             _compare(targets, client, options)
     except Failure as error:
         raise SystemExit(f"serving.py: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("serving.py: interrupted; steps that were measured are printed above") from None
 
 
 def _options() -> argparse.Namespace:

@@ -219,7 +219,7 @@ class Pattern(_Model):
 
 
 class Rule(_Model):
-    """What to look for in a text, and what to do if it is found."""
+    """What to look for, and what to do if it is found."""
 
     name: Name = pydantic.Field(description="Name of the rule in verdicts and metrics.")
     action: Literal["Block", "Mask", "Flag"] = pydantic.Field(
