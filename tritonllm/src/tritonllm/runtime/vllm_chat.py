@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tritonllm import errors
@@ -32,6 +33,12 @@ CONTRACT: Mapping[tuple[str, str], tuple[str, ...]] = {
         "request",
         "prompt_token_ids",
         "finished",
+    ),
+    ("vllm.parser", "Parser.parse"): (
+        "model_output",
+        "request",
+        "enable_auto_tools",
+        "model_output_token_ids",
     ),
     ("vllm.tool_parsers", "ToolParserManager.list_registered"): (),
     ("vllm.reasoning", "ReasoningParserManager.list_registered"): (),
@@ -163,10 +170,11 @@ class Parsers:
         engine_options: dict[str, Any] = {}
         parsers = []
         if self._parser is not None:
-            parsers = [self._make(request.tools, variables) for _ in range(choices)]
+            calls = bool(tools) and choice != "none"
+            parsers = [_Choice(lambda: self._make(request.tools, variables), calls) for _ in range(choices)]
             if self.reasoning or choice != "none":
                 # As vLLM's server does: required and named calls become structured outputs.
-                request = parsers[0].adjust_request(request)
+                request = self._make(request.tools, variables).adjust_request(request)
                 given = {name: getattr(request, name) for name in _ADJUSTED}
                 sampling = sampling | {name: value for name, value in given.items() if value is not None}
             if self.reasoning:
@@ -199,10 +207,9 @@ class Conversation:
     variables: dict[str, Any]
     sampling: dict[str, Any]
     engine_options: dict[str, Any]
-    parsers: list[Any]
+    parsers: list[_Choice]
     request: Any
     named: bool
-    called: set[int] = dataclasses.field(default_factory=set)
 
     @classmethod
     def plain(
@@ -220,7 +227,7 @@ class Conversation:
         return bool(self.parsers) and not self.request.include_reasoning
 
     def feed(
-        self, choice: int, text: str, token_ids: list[int], prompt_ids: list[int], *, finished: bool
+        self, choice: int, text: str, token_ids: list[int], prompt_ids: list[int], ended: str | None = None
     ) -> Delta:
         """What new text of a choice is.
 
@@ -229,25 +236,82 @@ class Conversation:
             text: new text of the engine.
             token_ids: its tokens.
             prompt_ids: the tokens of the prompt, which can open the reasoning.
-            finished: whether nothing follows.
+            ended: the finish reason of the engine if nothing follows, such as `stop`.
         """
-        message = self.parsers[choice].parse_delta(
+        return self.parsers[choice].feed(self.request, text, token_ids, prompt_ids, ended)
+
+    def finish_reason(self, choice: int, reason: str) -> str:
+        """The finish reason of a choice: a complete call has its own."""
+        return "tool_calls" if reason == "stop" and self.parsers[choice].called and not self.named else reason
+
+
+class _Choice:
+    """One choice's parser.
+
+    Args:
+        make: makes a parser.
+        calls: whether the choice can have tool calls.
+    """
+
+    def __init__(self, make: Callable[[], Any], calls: bool) -> None:
+        self._make = make
+        self._parser = make()
+        self._calls = calls
+        self._text = self._sent = ""
+        self._token_ids: list[int] = []
+        self.called = False
+
+    def feed(
+        self, request: Any, text: str, token_ids: list[int], prompt_ids: list[int], ended: str | None
+    ) -> Delta:
+        """See `Conversation.feed`."""
+        delta = self._parse(request, text, token_ids, prompt_ids, ended == "stop")
+        if ended not in (None, "stop") and not (self.called or delta.tool_calls):
+            # The rest of the text. Not in a call: vLLM would complete the JSON of what the model has not completed.
+            rest = self._parse(request, "", [], prompt_ids, True)
+            delta.text += rest.text
+            delta.reasoning += rest.reasoning
+        if self._calls and not self.called:
+            self._text += text
+            self._token_ids += token_ids
+            self._sent += delta.text
+            self.called = bool(delta.tool_calls)
+            if ended == "stop" and not self.called:
+                delta.tool_calls = self._whole(request)
+                self.called = bool(delta.tool_calls)
+        return delta
+
+    def _parse(
+        self, request: Any, text: str, token_ids: list[int], prompt_ids: list[int], finished: bool
+    ) -> Delta:
+        message = self._parser.parse_delta(
             delta_text=text,
             delta_token_ids=token_ids,
-            request=self.request,
+            request=request,
             prompt_token_ids=prompt_ids,
             finished=finished,
         )
         if message is None:
             return Delta()
         calls = [call.model_dump(exclude_none=True) for call in message.tool_calls or []]
-        if calls:
-            self.called.add(choice)
         return Delta(message.content or "", message.reasoning or "", calls)
 
-    def finish_reason(self, choice: int, reason: str) -> str:
-        """The finish reason of a choice: a complete call has its own."""
-        return "tool_calls" if reason == "stop" and choice in self.called and not self.named else reason
+    def _whole(self, request: Any) -> list[dict[str, Any]]:
+        """Calls that the parser missed: some make nothing of an answer of which all tokens come at once."""
+        _, content, calls = self._make().parse(
+            self._text, request, enable_auto_tools=True, model_output_token_ids=self._token_ids
+        )
+        if not calls or not (content or "").startswith(self._sent):
+            return []
+        return [
+            {
+                "index": index,
+                "id": call.id or f"call_{secrets.token_hex(8)}",
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for index, call in enumerate(calls)
+        ]
 
 
 def _request(chat: dict[str, Any], choice: Any, sampling: dict[str, Any]) -> Any:

@@ -245,7 +245,7 @@ class _Progress:
         """Takes reasoning and tool calls out of the text of a choice."""
         index, ended = completion.index, update.finish_reasons[completion.index]
         delta = self._conversation.feed(
-            index, completion.text, list(completion.token_ids), self._prompt, finished=ended is not None
+            index, completion.text, list(completion.token_ids), self._prompt, ended
         )
         update.texts[index] = delta.text
         if delta.reasoning:
