@@ -277,8 +277,7 @@ class _Choice:
             self._sent += delta.text
             self.called = bool(delta.tool_calls)
             if ended == "stop" and not self.called:
-                delta.tool_calls = self._whole(request)
-                self.called = bool(delta.tool_calls)
+                self._complete(request, delta)
         return delta
 
     def _parse(
@@ -296,22 +295,28 @@ class _Choice:
         calls = [call.model_dump(exclude_none=True) for call in message.tool_calls or []]
         return Delta(message.content or "", message.reasoning or "", calls)
 
-    def _whole(self, request: Any) -> list[dict[str, Any]]:
-        """Calls that the parser missed: some make nothing of an answer of which all tokens come at once."""
+    def _complete(self, request: Any, delta: Delta) -> None:
+        """Adds what the parser has missed, by parsing the answer again as a whole.
+
+        Some make nothing of a call of which all tokens come at once, or keep the start of what could have been one.
+        """
         _, content, calls = self._make().parse(
             self._text, request, enable_auto_tools=True, model_output_token_ids=self._token_ids
         )
-        if not calls or not (content or "").startswith(self._sent):
-            return []
-        return [
+        content = content or ""
+        if not content.startswith(self._sent):
+            return
+        delta.text += content[len(self._sent) :]
+        delta.tool_calls = [
             {
                 "index": index,
                 "id": call.id or f"call_{secrets.token_hex(8)}",
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
             }
-            for index, call in enumerate(calls)
+            for index, call in enumerate(calls or [])
         ]
+        self.called = bool(calls)
 
 
 def _request(chat: dict[str, Any], choice: Any, sampling: dict[str, Any]) -> Any:
