@@ -24,9 +24,10 @@ SCHEMA = {
     "required": ["city", "warm"],
     "additionalProperties": False,
 }
+# Only a strict tool's arguments are held to its schema by vLLM.
 TOOL = {
     "type": "function",
-    "function": {"name": "get_weather", "description": "The weather", "parameters": SCHEMA},
+    "function": {"name": "get_weather", "description": "The weather", "parameters": SCHEMA, "strict": True},
 }
 MESSAGES = [{"role": "user", "content": "Hello"}]
 ENDPOINT = """
@@ -38,7 +39,13 @@ spec:
   model: {{path: {weights}}}
   engine:
     type: vllm
-    args: {{enforce_eager: true, max_model_len: 512, max_num_seqs: 8, {args}}}
+    args:
+      enforce_eager: true
+      max_model_len: 512
+      max_num_seqs: 8
+      # A random model would say nothing but spaces where a grammar allows them.
+      structured_outputs_config: {{backend: xgrammar, disable_any_whitespace: true}}
+      {args}
   prompt: {prompt}
   guardrails: {{}}
 """
