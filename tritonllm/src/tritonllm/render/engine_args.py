@@ -36,8 +36,8 @@ class Table(TypedDict):
     arguments: dict[str, Argument]
 
 
-# What the engine takes besides vLLM's `AsyncEngineArgs`; the names are those of options of `vllm serve`.
-_OWN: dict[str, Argument] = {
+# What an endpoint's engine takes besides vLLM's `AsyncEngineArgs`; the names are those of options of `vllm serve`.
+OWN: dict[str, Argument] = {
     "chat_template": {"default": None, "types": ["null", "string"]},
     "tool_call_parser": {"default": None, "types": ["null", "string"]},
 }
@@ -48,7 +48,7 @@ def _load() -> dict[tuple[int, ...], Table]:
     tables: dict[tuple[int, ...], Table] = {}
     for file in directory.iterdir():
         version = file.name.removeprefix("vllm-").removesuffix(".json")
-        tables[_numbers(version)] = {"version": version, "arguments": json.loads(file.read_text()) | _OWN}
+        tables[_numbers(version)] = {"version": version, "arguments": json.loads(file.read_text()) | OWN}
     return tables
 
 
