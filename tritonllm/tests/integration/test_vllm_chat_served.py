@@ -111,7 +111,8 @@ def test_a_streamed_call_is_the_same_as_a_whole_one(client: openai.OpenAI) -> No
             for choice in chunk.choices:
                 reasons.append(choice.finish_reason)
                 for call in choice.delta.tool_calls or []:
-                    assert call.index == 0 and call.function is not None
+                    assert call.index == 0
+                    assert call.function is not None
                     name += call.function.name or ""
                     arguments += call.function.arguments or ""
     assert name == "get_weather"
@@ -139,7 +140,8 @@ def test_an_answer_fits_the_schema_of_response_format(client: openai.OpenAI) -> 
         temperature=0,
     ).choices[0]
     found = json.loads(answer.message.content or "")
-    assert found["city"] in ("Rome", "Oslo") and isinstance(found["warm"], bool)
+    assert found["city"] in ("Rome", "Oslo")
+    assert isinstance(found["warm"], bool)
     assert answer.finish_reason == "stop"
 
 

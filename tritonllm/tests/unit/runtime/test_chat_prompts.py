@@ -192,7 +192,7 @@ def test_the_endpoints_template_replaces_the_models(tokenizer: Any, tmp_path: Pa
     assert prompts.load_template(None) is None
     assert prompts.load_template(text) == prompts.load_template(str(file)) == text
     assert tokenizer.decode(ids(tokenizer, [USER], template=text)) == "Hello!"
-    with pytest.raises(ValueError, match="engine.args.chat_template: /none can't be read"):
+    with pytest.raises(ValueError, match=r"engine.args.chat_template: /none can't be read"):
         prompts.load_template("/none")
 
 
@@ -206,7 +206,7 @@ def check(tokenizer: Any, prompt_format: str, system: str | None, template: str 
 
 def test_an_endpoint_without_the_template_that_it_needs_does_not_load(tmp_path: Path) -> None:
     bare = chat_tokenizers.make(tmp_path / "bare", template=None)
-    with pytest.raises(ValueError, match="spec.prompt.format: Chat needs a chat template"):
+    with pytest.raises(ValueError, match=r"spec.prompt.format: Chat needs a chat template"):
         check(bare, "Chat", None)
     check(bare, "Raw", None)
     check(bare, "Chat", "Be kind.", chat_tokenizers.TEMPLATE)
@@ -215,7 +215,7 @@ def test_an_endpoint_without_the_template_that_it_needs_does_not_load(tmp_path: 
 
 def test_an_endpoint_with_a_system_message_that_its_template_refuses_does_not_load(tokenizer: Any) -> None:
     with pytest.raises(
-        ValueError, match="spec.prompt.system: .* takes no system message: System role not supported"
+        ValueError, match=r"spec.prompt.system: .* takes no system message: System role not supported"
     ):
         check(tokenizer, "Chat", "Be kind.", REFUSES_SYSTEM)
     check(tokenizer, "Chat", None, REFUSES_SYSTEM)
@@ -223,7 +223,7 @@ def test_an_endpoint_with_a_system_message_that_its_template_refuses_does_not_lo
 
 
 def test_a_template_that_refuses_everything_does_not_load(tokenizer: Any) -> None:
-    with pytest.raises(ValueError, match="the chat template does not work: .*no"):
+    with pytest.raises(ValueError, match=r"the chat template does not work: .*no"):
         check(tokenizer, "Raw", None, "{{ raise_exception('no') }}")
 
 

@@ -66,7 +66,9 @@ class Answer:
             assert call.keys() <= {"index", "id", "type", "function"}
             known = self.calls.get(call["index"])
             if known is None:
-                assert call["type"] == "function" and call["id"] and call["function"]["name"]
+                assert call["type"] == "function"
+                assert call["id"]
+                assert call["function"]["name"]
                 known = self.calls[call["index"]] = {"id": call["id"], "name": "", "arguments": ""}
             known["name"] += call["function"].get("name", "")
             known["arguments"] += call["function"].get("arguments", "")
@@ -179,7 +181,8 @@ def test_with_tool_choice_none_the_model_sees_the_tools_and_its_answer_is_text(t
     talk = vllm_chat.Parsers(None, None, tokenizer, None).conversation(
         {"tools": [TIME], "tool_choice": "none"}, {}, 1
     )
-    assert talk.tools and talk.tools[0]["function"]["name"] == "get_time"
+    assert talk.tools
+    assert talk.tools[0]["function"]["name"] == "get_time"
 
 
 @pytest.mark.parametrize("parser", ["hermes", "llama3_json"])
@@ -248,7 +251,7 @@ def test_a_parser_that_needs_tokens_the_model_lacks_is_refused(
     monkeypatch.setattr(chat_tokenizers, "TAGS", ())
     tokenizer = chat_tokenizers.make(tmp_path / "bare")
     with pytest.raises(
-        ValueError, match="engine.args.reasoning_parser: deepseek_r1: does not work with this"
+        ValueError, match=r"engine.args.reasoning_parser: deepseek_r1: does not work with this"
     ):
         vllm_chat.Parsers(None, "deepseek_r1", tokenizer, None)
 
