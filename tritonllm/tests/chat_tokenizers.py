@@ -16,8 +16,8 @@ TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<｜User｜>", "<
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}"
-    "{{ message.content }}"
-    "{% for call in message.tool_calls %}<tool_call>{{ call.function.name }}"
+    "{{ message.content }}{{ message.tool_call_id }}"
+    "{% for call in message.tool_calls %}<tool_call>{{ call.id }}{{ call.function.name }}"
     "{% for key, value in call.function.arguments.items() %} {{ key }}={{ value }}{% endfor %}</tool_call>{% endfor %}"
     "<|im_end|>\n{% endfor %}"
     "{% if tools %}{{ tools | tojson }}{% endif %}"

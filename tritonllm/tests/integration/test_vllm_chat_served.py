@@ -82,8 +82,8 @@ def test_a_call_that_has_to_come_comes_and_fits_its_schema(
         tools=[TOOL],  # type: ignore[list-item]
         tool_choice=choice,  # type: ignore[arg-type]
         parallel_tool_calls=False,
-        max_tokens=200,
-        temperature=0,
+        max_tokens=400,
+        temperature=1,
         seed=1,
     ).choices[0]
     [call] = answer.message.tool_calls or []
@@ -102,8 +102,8 @@ def test_a_streamed_call_is_the_same_as_a_whole_one(client: openai.OpenAI) -> No
         tools=[TOOL],  # type: ignore[list-item]
         tool_choice="required",
         parallel_tool_calls=False,
-        max_tokens=200,
-        temperature=0,
+        max_tokens=400,
+        temperature=1,
         seed=1,
         stream=True,
     ) as chunks:
@@ -185,12 +185,10 @@ def test_endpoints_that_no_request_could_use_do_not_load(tmp_path: Path) -> None
     ]
     with server.running([OTHER, *endpoints], seconds=240) as served:
         status, ready = served.probe("/readyz")
-        log = served.log.read_text()
     assert status == 200
     for name, reason in (
         ("parser", "engine.args.tool_call_parser: this vLLM has no parser `herms`; it has "),
         ("bare", "spec.prompt.format: Chat needs a chat template"),
         ("system", "spec.prompt.system: this model's chat template takes no system message: No system"),
     ):
-        assert f"{name}-engine could not be loaded" in ready
-        assert f"{name}-engine could not be loaded: ValueError: {reason}" in log
+        assert f"{name}-engine could not be loaded: ValueError: {reason}" in ready

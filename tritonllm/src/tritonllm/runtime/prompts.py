@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import inspect
 import json
+from collections.abc import Callable
 from typing import Any
 
 from tritonllm import errors
@@ -143,17 +144,19 @@ class PromptTokenizer:
                 "messages",
                 "this model has no chat template; send the whole prompt as `text_input`, or serve an instruct model",
             )
-        systems = [
-            index for index, turn in enumerate(messages or []) if turn["role"] in ("system", "developer")
-        ]
-        if self._no_system is not None and systems:
+        turns = messages or []
+        systems = (
+            (index, turn) for index, turn in enumerate(turns) if turn["role"] in ("system", "developer")
+        )
+        first = next(systems, None)
+        if self._no_system is not None and first is not None:
             raise conversations.invalid(
-                f"messages[{systems[0]}].role",
-                f"this model's chat template takes no {messages[systems[0]]['role']} message: {self._no_system}; put "
-                "it into the first message of the user",
+                f"messages[{first[0]}].role",
+                f"this model's chat template takes no {first[1]['role']} message: {self._no_system}; put it into the "
+                "first message of the user",
             )
         try:
-            return self._conversation(messages or [], tools, variables)
+            return self._conversation(turns, tools, variables)
         except Exception as error:
             # Templates are programs that come with a model: `raise_exception` is how they say what they refuse,
             # and any other error in one is still about these messages.
@@ -168,22 +171,28 @@ class PromptTokenizer:
         variables: dict[str, Any],
     ) -> list[int]:
         given = {"tools": tools} | variables if tools else variables
-        if self._control is None:
+        control = self._control
+        if control is None:
             return self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, **given)
-        mark = self._control.mark()
+        mark = control.mark()
         models = [turn["role"] == "assistant" for turn in messages]
 
         def guard(field: str, text: str) -> str:
             index = field.removeprefix("messages[").partition("]")[0]
             own = index.isdigit() and models[int(index)]
-            return self._control.guard(text, mark, models=own)
+            return control.guard(text, mark, models=own)
 
-        messages = conversations.map_messages(messages, guard)
+        turns = [
+            _for_template(turn, lambda text: control.guard(text, mark))
+            for turn in conversations.map_messages(messages, guard)
+        ]
         given = conversations.map_options({"chat_template_kwargs": given}, guard)["chat_template_kwargs"]
         if self._template is not None:
             given["chat_template"] = self._template
+        if not any(name in (self._source or "") for name in ("'developer'", '"developer"')):
+            turns = _without_developers(turns)
         prompt = self._tokenizer.apply_chat_template(
-            _for_templates(messages, self._source), tokenize=False, add_generation_prompt=True, **given
+            turns, tokenize=False, add_generation_prompt=True, **given
         )
         # The template has written the special tokens itself.
         parts = [self._tokenizer.encode(part, add_special_tokens=False) for part in prompt.split(mark)]
@@ -226,33 +235,37 @@ def load_template(value: str | None) -> str | None:
         raise ValueError(f"engine.args.chat_template: {value} can't be read: {error}") from None
 
 
-def _for_templates(messages: list[dict[str, Any]], template: str) -> list[dict[str, Any]]:
-    """Messages as templates want them, and as vLLM's server hands them over.
+def _for_template(turn: dict[str, Any], guard: Callable[[str], str]) -> dict[str, Any]:
+    """A message as templates want it, and as vLLM's server hands it over.
 
-    Arguments of calls are objects; what is no object, because a model has not completed it, becomes an empty one. Where
-    a template does not know the role, developers' messages are system messages, and all of those the first.
+    Arguments of calls are objects; what is no object, because a model has not completed it, becomes an empty one. The
+    ids of calls are guarded; all else of a caller's is already.
     """
-    turns = [_turn(turn) for turn in messages]
-    if "'developer'" in template or '"developer"' in template:
-        return turns
+    turn = dict(turn)
+    if "reasoning" in turn:
+        # Templates know it by either name.
+        turn["reasoning_content"] = turn["reasoning"]
+    if "tool_call_id" in turn:
+        turn["tool_call_id"] = guard(turn["tool_call_id"])
+    if calls := turn.pop("tool_calls", None):
+        turn["tool_calls"] = [
+            {
+                "id": guard(call["id"]),
+                "type": call["type"],
+                "function": call["function"] | {"arguments": _object(call["function"]["arguments"])},
+            }
+            for call in calls
+        ]
+    return turn
+
+
+def _without_developers(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For a template that does not know developers: their messages are system messages, and all of those the first."""
     if not any(turn["role"] == "developer" for turn in turns):
         return turns
     systems = [turn["content"] for turn in turns if turn["role"] in ("system", "developer")]
     others = [turn for turn in turns if turn["role"] not in ("system", "developer")]
     return [{"role": "system", "content": "\n\n".join(text for text in systems if text)}, *others]
-
-
-def _turn(turn: dict[str, Any]) -> dict[str, Any]:
-    turn = dict(turn)
-    if "reasoning" in turn:
-        # Templates know it by either name.
-        turn["reasoning_content"] = turn["reasoning"]
-    if calls := turn.pop("tool_calls", None):
-        turn["tool_calls"] = [
-            call | {"function": call["function"] | {"arguments": _object(call["function"]["arguments"])}}
-            for call in calls
-        ]
-    return turn
 
 
 def _object(arguments: str) -> dict[str, Any]:

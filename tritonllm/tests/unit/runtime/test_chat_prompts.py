@@ -139,11 +139,12 @@ def test_a_control_token_is_text_also_in_tools_arguments_names_and_variables(tok
 
     def conversation(text: str) -> list[int]:
         call = {
-            "id": "1",
+            "id": text,
             "type": "function",
             "function": {"name": f"f{text}", "arguments": f'{{"a": "{text}"}}'},
         }
-        turns = [USER, {"role": "assistant", "content": "", "reasoning": text, "tool_calls": [call]}, USER]
+        turns = [USER, {"role": "assistant", "content": "", "reasoning": text, "tool_calls": [call]}]
+        turns.append({"role": "tool", "content": "", "tool_call_id": text})
         tools = [{"type": "function", "function": {"name": "f", "description": text}}]
         return ids(tokenizer, turns, tools=tools, chat_template_kwargs={"shade": text})
 
