@@ -1,9 +1,9 @@
 """Keeps the control tokens of a model out of what callers write: `<|im_end|>` in a message stays ten characters of text.
 
-A chat template makes one text of a conversation, and a tokenizer makes a control token of each text that looks like
-one, whoever wrote it. Therefore a random mark is put into what looks like one before the template runs, and the text
-that the template made is cut at the marks: no part is a control token any more, and together the parts are the
-original text.
+A chat template makes one text of a conversation, in which a tokenizer can't tell what a caller wrote from what the
+template wrote. Therefore a random mark is put into each control token in the caller's texts before the template runs.
+The template's text is then cut at the marks, and each part is tokenized: no part has a control token of the caller, and
+together the parts are the original text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ControlTokens:
         self._all = _starts(special | written)
 
     def mark(self) -> str:
-        """A mark for one prompt: letters and digits, which templates leave as they are, and nobody can guess."""
+        """A mark for one prompt: letters and digits, which templates leave as they are, and no caller can guess."""
         return f"x{secrets.token_hex(12)}x"
 
     def guard(self, text: str, mark: str, *, models: bool = False) -> str:

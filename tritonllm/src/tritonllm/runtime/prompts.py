@@ -182,10 +182,10 @@ class PromptTokenizer:
             own = index.isdigit() and models[int(index)]
             return control.guard(text, mark, models=own)
 
-        turns = [
-            _for_template(turn, lambda text: control.guard(text, mark))
-            for turn in conversations.map_messages(messages, guard)
-        ]
+        def guard_id(text: str) -> str:
+            return control.guard(text, mark)
+
+        turns = [_for_template(turn, guard_id) for turn in conversations.map_messages(messages, guard)]
         given = conversations.map_options({"chat_template_kwargs": given}, guard)["chat_template_kwargs"]
         if self._template is not None:
             given["chat_template"] = self._template
