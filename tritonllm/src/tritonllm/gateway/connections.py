@@ -41,7 +41,7 @@ _PROBE_SECONDS = 20
 _TOO_LARGE = f"The headers of the request are larger than {HEADER_BYTES} bytes"
 
 
-# workaround: W22
+# workaround: W24
 class Connection(HttpToolsProtocol):
     """A connection from a client."""
 

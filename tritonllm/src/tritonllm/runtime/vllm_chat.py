@@ -267,7 +267,7 @@ class _Choice:
         """See `Conversation.feed`."""
         delta = self._parse(request, text, token_ids, prompt_ids, ended == "stop")
         if ended not in (None, "stop") and not (self.called or delta.tool_calls):
-            # workaround: W24
+            # workaround: W23
             # The rest of the text. Not in a call: vLLM would complete the JSON of what the model has not completed.
             rest = self._parse(request, "", [], prompt_ids, True)
             delta.text += rest.text
@@ -277,7 +277,7 @@ class _Choice:
             self._token_ids += token_ids
             self._sent += delta.text
             self.called = bool(delta.tool_calls)
-            # workaround: W23
+            # workaround: W22
             if ended == "stop" and not self.called:
                 self._complete(request, delta)
         return delta
