@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from tritonllm import errors
 from tritonllm.gateway import upstream
@@ -16,6 +17,7 @@ class Call:
         number: identifies it to the process that answers it.
         closed: whether its handler has given it up.
         on_close: called with the number then, unless the request has ended.
+        message: what was sent for it.
 
     Args:
         number: see above.
@@ -25,6 +27,7 @@ class Call:
         self.number = number
         self.closed = False
         self.on_close: Callable[[int], object] | None = None
+        self.message: tuple[Any, ...] = ()
         self._outputs: list[upstream.Outputs] = []
         self._error: errors.RequestError | None = None
         self._ended = False

@@ -23,7 +23,7 @@ from tritonllm.ipc import channel, listener, names
 
 log = logging.getLogger(__name__)
 
-_SCAN_SECONDS = 0.25
+_SCAN_SECONDS = 0.1
 
 
 class LocalUpstream:
@@ -43,6 +43,7 @@ class LocalUpstream:
         # The socket of an endpoint's latest process: it stays behind if that was killed, and Triton loads it again.
         self._latest: dict[str, str] = {}
         self._late: set[asyncio.Task[None]] = set()
+        self._scanning = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop
         self._following: asyncio.Task[None]
 
@@ -79,26 +80,29 @@ class LocalUpstream:
             call.close()
         return upstream.verdict(outputs)
 
-    def _submit(self, endpoint: str, kind: str, *rest: Any) -> calls.Call:
-        number = next(self._numbers)
-        call = calls.Call(number)
-        processes = self._current.get(endpoint)
-        if processes:
-            min(processes, key=_load).submit(call, kind, *rest)
-        else:
-            # It may have been loaded since the last scan.
-            task = self._loop.create_task(self._submit_late(call, endpoint, kind, *rest))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
+    def _submit(self, endpoint: str, *message: Any) -> calls.Call:
+        call = calls.Call(next(self._numbers))
+        call.message = message
+        self._send(endpoint, call)
         return call
 
-    async def _submit_late(self, call: calls.Call, endpoint: str, kind: str, *rest: Any) -> None:
+    def _send(self, endpoint: str, call: calls.Call) -> None:
+        processes = self._current.get(endpoint)
+        if processes:
+            min(processes, key=_load).submit(call)
+        else:
+            # It may have been loaded since the last scan.
+            task = self._loop.create_task(self._send_late(endpoint, call))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    async def _send_late(self, endpoint: str, call: calls.Call) -> None:
         await self._scan()
         processes = self._current.get(endpoint)
         if not processes:
             call.failed(self._missing(endpoint))
         elif not call.closed:
-            min(processes, key=_load).submit(call, kind, *rest)
+            min(processes, key=_load).submit(call)
 
     def _missing(self, endpoint: str) -> errors.RequestError:
         path = self._latest.get(endpoint)
@@ -120,6 +124,11 @@ class LocalUpstream:
                 log.exception("the pipelines of this pod can't be found")
 
     async def _scan(self) -> None:
+        """Connects to new processes. One scan at a time: after it, what is there is connected."""
+        async with self._scanning:
+            await self._connect_new()
+
+    async def _connect_new(self) -> None:
         with os.scandir(self._directory) as entries:
             new = [
                 entry.path
@@ -129,7 +138,7 @@ class LocalUpstream:
                 and entry.path not in self._processes
             ]
         for path in new:
-            process = PipelineProcess(self._loop, path, self._changed)
+            process = PipelineProcess(self._loop, path, self._changed, self._returned)
             self._processes[path] = process
             try:
                 await process.open(self._owner)
@@ -137,6 +146,11 @@ class LocalUpstream:
                 # What a process that was killed has left, or one that does not listen yet.
                 process.close()
                 self._processes.pop(path, None)
+
+    def _returned(self, process: PipelineProcess, call: calls.Call) -> None:
+        """Called with a request that a process which is to be unloaded has not begun with."""
+        assert process.endpoint is not None
+        self._send(process.endpoint.name, call)
 
     def _changed(self, process: PipelineProcess) -> None:
         """Called when a process has said what it serves, is to be unloaded, or is gone."""

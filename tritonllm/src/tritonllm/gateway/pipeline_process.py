@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from tritonllm import errors
 from tritonllm.gateway import calls, upstream
@@ -27,10 +26,15 @@ class PipelineProcess(channel.Channel):
         loop: the event loop that owns it.
         path: see above.
         on_change: called when one of the attributes has changed.
+        on_return: called with itself and a request that has to be sent to another process.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, path: str, on_change: Callable[[PipelineProcess], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        path: str,
+        on_change: Callable[[PipelineProcess], None],
+        on_return: Callable[[PipelineProcess, calls.Call], None],
     ) -> None:
         super().__init__(loop)
         self.path = path
@@ -39,6 +43,7 @@ class PipelineProcess(channel.Channel):
         self.accepting = False
         self.gone = False
         self._on_change = on_change
+        self._on_return = on_return
         self._calls: dict[int, calls.Call] = {}
         self._welcomed: asyncio.Future[None] = loop.create_future()
 
@@ -62,10 +67,11 @@ class PipelineProcess(channel.Channel):
         async with asyncio.timeout(_WELCOME_SECONDS):
             await self._welcomed
 
-    def submit(self, call: calls.Call, kind: str, *rest: Any) -> None:
+    def submit(self, call: calls.Call) -> None:
         """Sends a request."""
         self._calls[call.number] = call
         call.on_close = self._abort
+        kind, *rest = call.message
         self.post(kind, call.number, *rest)
 
     def received(self, messages: list[channel.Message]) -> None:
@@ -84,6 +90,11 @@ class PipelineProcess(channel.Channel):
                 self._on_change(self)
                 if not self._welcomed.done():
                     self._welcomed.set_result(None)
+            elif kind == channel.RETURNED:
+                (number,) = rest
+                if (call := self._calls.pop(number, None)) is not None:
+                    call.on_close = None
+                    self._on_return(self, call)
             elif kind == channel.CLOSING:
                 self.accepting = False
                 self._on_change(self)

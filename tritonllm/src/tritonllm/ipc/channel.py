@@ -38,6 +38,8 @@ WELCOME: Final = "welcome"
 CLOSING: Final = "closing"
 """`[]`: a pipeline is to be unloaded; the gateway sends no more requests, and closes the connection when it has received
 its last answer."""
+RETURNED: Final = "returned"
+"""`[number]`: a pipeline that is to be unloaded has not begun with the request; it has to be sent to another process."""
 UPDATE: Final = "update"
 """`[number, *fields of the update]`; of an engine."""
 RESPONSE: Final = "response"

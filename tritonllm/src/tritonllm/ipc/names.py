@@ -1,4 +1,4 @@
-"""Names of sockets in the directory of a run."""
+"""Names that the processes of a run agree on."""
 
 from __future__ import annotations
 
@@ -7,3 +7,6 @@ from typing import Final
 ENGINE: Final = "engine"
 PIPELINE: Final = "pipeline"
 """How the name of the socket of such a model begins."""
+
+GATEWAY_PROCESSES: Final = "TRITONLLM_GATEWAY_PROCESSES"
+"""Environment variable: how many processes the gateway beside tritonserver has."""

@@ -127,6 +127,21 @@ class Dispatcher:
         if context.number in self._live:
             self._enqueue(context)
 
+    def give_back(self) -> None:
+        """Returns the requests that are not at the engine yet to the gateways that sent them; for the event loop.
+
+        Once Triton has begun to end a model, it does not answer calls any more, so none could get a lease.
+        """
+        for context in list(self._live.values()):
+            if context.sender.polled or context.finished or self._engine.has(context.number):
+                continue
+            del self._live[context.number]
+            context.timer.cancel()
+            self._engine.abort(context.number)
+            # What follows is given back as well.
+            self._queue.leave(context)
+            context.sender.give_back()
+
     def refuse(self, sender: senders.Sender, error: errors.RequestError, *, counted: bool = True) -> None:
         """Answers a request with an error, in the loop, so that a probe detects a loop that is stuck; for other threads.
 

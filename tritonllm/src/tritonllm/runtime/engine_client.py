@@ -119,6 +119,10 @@ class EngineClient:
         if lease is not None:
             lease.connection.post(channel.ABORT, number)
 
+    def has(self, number: int) -> bool:
+        """Whether a request is at the engine; not if it waits for a lease, or has ended."""
+        return number in self._submitted
+
     async def close(self) -> None:
         """Releases the engine; call it when no request is left."""
         if self._opening is not None:

@@ -6,11 +6,13 @@ on. Decoupled, because a model that is not answers one request at a time.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
 
 from tritonllm import errors, finish_reasons
+from tritonllm.ipc import names
 from tritonllm.render import canonical
 from tritonllm.runtime import (
     dispatcher,
@@ -33,6 +35,8 @@ OUTCOMES = (*finish_reasons.MEANINGS, *errors.CODES)
 
 # How long a thread that computes can keep the dispatcher from running.
 _SWITCH_SECONDS = 0.001
+# They look for new pipelines several times a second.
+_GATEWAY_SECONDS = 1.0
 # Beyond the deadline of a request, for its last response to reach the gateway.
 _LAST_SECONDS = 5.0
 
@@ -67,7 +71,7 @@ class TritonPythonModel:
         self.server = pipeline_server.PipelineServer(
             events, self.dispatcher, self._parse, self.policy, _description(parameters)
         )
-        events.result(self.server.start())
+        events.result(self._listen())
         events.watch()
 
     def execute(self, triton_requests: list[Any]) -> None:
@@ -79,6 +83,11 @@ class TritonPythonModel:
         self.events.result(self._close())
         self.dispatcher.close()
         self.meter.close()
+
+    async def _listen(self) -> None:
+        await self.server.start()
+        gateways = int(os.environ.get(names.GATEWAY_PROCESSES, "0"))
+        await self.server.wait_for_gateways(gateways, _GATEWAY_SECONDS)
 
     async def _close(self) -> None:
         await self.server.drain(self.settings.limits.request_timeout_seconds + _LAST_SECONDS)

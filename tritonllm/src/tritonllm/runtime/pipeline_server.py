@@ -9,6 +9,7 @@ came over it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
@@ -54,7 +55,26 @@ class PipelineServer(listener.Listener):
         self.description = description
         self.checking = futures.ThreadPoolExecutor(1, thread_name_prefix="checks")
         self.checks = 0
+        self.closing = False
         self._left: asyncio.Future[None] | None = None
+        self._joined = asyncio.Event()
+
+    async def wait_for_gateways(self, number: int, seconds: float) -> None:
+        """Waits until the gateway's processes have connected, so that requests go to this version once it is loaded.
+
+        Args:
+            number: how many there are.
+            seconds: maximum time to wait; they may be starting.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while len(self.connections) < number:
+                    self._joined.clear()
+                    await self._joined.wait()
+
+    def joined(self) -> None:
+        """Takes note that a gateway has connected."""
+        self._joined.set()
 
     async def drain(self, seconds: float) -> None:
         """Accepts no more connections, and waits until the gateways have received their last answers.
@@ -63,8 +83,10 @@ class PipelineServer(listener.Listener):
             seconds: maximum time to wait.
         """
         self.stop_listening()
+        self.closing = True
         for connection in self.connections:
             connection.post(channel.CLOSING)
+        self.dispatcher.give_back()
         self._left = self.loop.create_future()
         self.left()
         await asyncio.wait([self._left], timeout=seconds)
@@ -105,6 +127,10 @@ class _Sender:
         self._connection.requests.pop(self._number, None)
         self._connection.post(channel.ERROR, self._number, str(error))
 
+    def give_back(self) -> None:
+        self._connection.requests.pop(self._number, None)
+        self._connection.post(channel.RETURNED, self._number)
+
     def is_cancelled(self) -> bool:
         return False
 
@@ -119,6 +145,7 @@ class _Connection(listener.Accepted):
 
     def opened(self) -> None:
         self.post(channel.WELCOME, self._server.description)
+        self._server.joined()
 
     def message(self, kind: str, *rest: Any) -> None:
         if kind == channel.GENERATE:
@@ -139,6 +166,9 @@ class _Connection(listener.Accepted):
 
     def _generate(self, number: int, inputs: dict[str, str | bool]) -> None:
         sender = _Sender(self, number)
+        if self._server.closing:
+            sender.give_back()
+            return
         try:
             request = self._server.parse(inputs)
         except errors.RequestError as error:

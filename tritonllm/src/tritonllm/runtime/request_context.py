@@ -110,6 +110,11 @@ class RequestContext:
         """Whether it has been ended by something else than the engine."""
         return self._ending is not None
 
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is complete, or will never be."""
+        return self._ending is not None or self._answer.finished
+
     def begin(self, screened: screening.Screened) -> None:
         """Applies the outcome of the input rules; from now on the output rules judge the answer."""
         self._answer = answer.Answer(self.request.sampling.n or 1, self._policy, screened)

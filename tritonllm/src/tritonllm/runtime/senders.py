@@ -34,6 +34,10 @@ class Sender(Protocol):
         """Ends the request with an error; never raises."""
         ...
 
+    def give_back(self) -> None:
+        """Returns the request unanswered to the gateway, which sends it to another process."""
+        ...
+
     def is_cancelled(self) -> bool:
         """Whether the client is gone; blocks until Triton answers."""
         ...
@@ -59,6 +63,10 @@ class TritonSender:
     def close(self, error: errors.RequestError) -> None:
         """See `Sender`."""
         wire.close(self._sender, error)
+
+    def give_back(self) -> None:
+        """Never called: Triton does not end a model while it waits for an answer of it."""
+        raise NotImplementedError
 
     def is_cancelled(self) -> bool:
         """See `Sender`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tritonllm import api, files, paths, render
-from tritonllm.ipc import listener, run_token
+from tritonllm.ipc import listener, names, run_token
 from tritonllm.runtime import metric_names, shared_names
 from tritonllm.serve import (
     api_lock,
@@ -108,6 +108,8 @@ class _Supervisor:
         self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: run_lock.region_prefix}
         self._environment[listener.DIRECTORY] = str(run_lock.directory.absolute())
         self._environment[run_token.VARIABLE] = secrets.token_urlsafe(32)
+        if options.gateway is not None:
+            self._environment[names.GATEWAY_PROCESSES] = str(options.gateway.workers)
         if options.allow_direct_engine:
             self._environment[run_token.ALLOW_DIRECT] = "1"
         self._orphans = processes.Orphans()

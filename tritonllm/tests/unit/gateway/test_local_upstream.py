@@ -11,7 +11,7 @@ import pytest
 
 import virtual_time
 from tritonllm import errors
-from tritonllm.gateway import local, upstream
+from tritonllm.gateway import calls, local, upstream
 from tritonllm.ipc import channel
 from tritonllm.runtime import pipeline_server, requests
 from unit.runtime import pipelines
@@ -170,6 +170,36 @@ def test_a_new_version_gets_the_requests_and_the_old_one_completes_its_own(pod: 
     pod.run(asyncio.wait_for(drained, 1))
     pipeline.engine.backend.finish(pipeline.live[0], "new")
     assert texts(pod.run(new.receive())[0]) == "new"
+
+
+def test_requests_that_a_closing_process_has_not_begun_with_go_to_the_next(pod: Pod) -> None:
+    # As it is once Triton has begun to end the pipeline: it does not answer calls any more.
+    pod.first.leases.open = asyncio.Event().wait  # type: ignore[method-assign]
+    waiting = pod.gateway.submit("chat", TEXT)
+    [process] = pod.gateway._processes.values()
+    pipeline, _ = pod.another(spec_hash="v2", created=2.0)
+    late = calls.Call(999)
+    late.message = (channel.GENERATE, TEXT)
+    drained = pod.loop.create_task(pod.servers[0].drain(300))
+    process.submit(late)
+    pod.pass_time(0.5)
+    assert len(pipeline.live) == 2
+    for each in pipeline.live:
+        pipeline.engine.backend.finish(each, "new")
+    assert texts(pod.run(waiting.receive())[0]) == "new"
+    assert texts(pod.run(late.receive())[0]) == "new"
+    pod.run(asyncio.wait_for(drained, 1))
+    assert (pod.first.running, pod.first.waiting) == (0, 0)
+    assert pod.first.dispatcher._engine._opening is not None
+    pod.first.dispatcher._engine._opening.cancel()
+
+
+def test_a_pipeline_waits_for_the_gateways_that_it_knows_of_but_not_for_long(pod: Pod) -> None:
+    before = pod.loop.time()
+    pod.run(pod.servers[0].wait_for_gateways(1, 1.0))
+    assert pod.loop.time() == before
+    pod.run(pod.servers[0].wait_for_gateways(2, 1.0))
+    assert pod.loop.time() - before == pytest.approx(1.0, abs=0.01)
 
 
 def test_if_the_new_version_fails_the_old_one_is_asked_again(pod: Pod) -> None:
