@@ -32,11 +32,12 @@ serve: .venv/.ready ## Build the demo model once and serve examples/smollm2.yaml
 	@$(BIN)/python tools/demo_model.py
 	@$(BIN)/tritonllm serve examples/smollm2.yaml
 
-test: .venv/.ready ## Unit, golden, property and integration tests, on the real Triton and vLLM
+test: .venv/.ready ## All tests, on the real Triton and vLLM; those of the page where Chromium is installed
 	@tools/helm.sh >/dev/null
 	$(BIN)/pytest -n 2 tritonllm/tests/unit tritonllm/tests/golden tritonllm/tests/property operator/tests/unit charts/tests
 	@tools/kubernetes.sh >/dev/null
 	$(BIN)/pytest operator/tests/api operator/tests/integration
+	$(BIN)/pytest -n 2 tritonllm/tests/browser
 	@$(BIN)/python tools/demo_model.py
 	$(BIN)/pytest tritonllm/tests/integration
 

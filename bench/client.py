@@ -40,6 +40,7 @@ class Target:
         url: where requests are sent.
         model: name of the model; used for OpenAI only.
         pid: of the process whose CPU time is measured with that of its children; None if it is not known.
+        process: what this process does; see `processes.roles`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Target:
     url: str
     model: str = ""
     pid: int | None = None
+    process: str = "server"
 
     def request(self, prompt: str, tokens: int) -> bytes:
         """One HTTP request for a streamed answer of exactly so many tokens."""

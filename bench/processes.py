@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import psutil
 
+_GATEWAY = " -m tritonllm gateway "
 _STUB = re.compile(r"/([^/ ]+)/1/model\.py")
 
 
@@ -60,6 +61,8 @@ def roles(rows: Mapping[int, tuple[int, str]], first: str) -> dict[int, str]:
         if stub := _STUB.search(command):
             suffix = stub[1].rpartition("-")[2]
             found[pid] = suffix if suffix in ("engine", "guardrail") else "pipeline"
+        elif _GATEWAY in command:
+            found[pid] = "gateway"
         elif pathlib.PurePath(command.partition(" ")[0]).name == "tritonserver":
             found[pid] = "tritonserver"
         else:

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import psutil
@@ -49,6 +49,7 @@ def tritonllm(
     guarded: Mapping[str, bool],
     environment: Mapping[str, str],
     directory: pathlib.Path,
+    through: Collection[str],
 ) -> Iterator[list[Target]]:
     """Serves endpoints of one model until the end of the block.
 
@@ -58,6 +59,7 @@ def tritonllm(
         guarded: for each endpoint whether it has guardrails.
         environment: added to the server's environment.
         directory: for the endpoints' files.
+        through: how they are asked: `gateway` by OpenAI's API, `triton` by Triton's.
 
     Raises:
         Failure: it does not start.
@@ -77,14 +79,25 @@ def tritonllm(
     with contextlib.ExitStack() as stack:
         try:
             served = stack.enter_context(
-                server.running(files, environment=dict(environment), seconds=_START_SECONDS)
+                server.running(
+                    files,
+                    environment=dict(environment),
+                    seconds=_START_SECONDS,
+                    gateway={} if "gateway" in through else None,
+                )
             )
         except AssertionError as error:
             raise Failure(f"tritonllm did not start: {str(error)[-_LOG_CHARACTERS:]}") from None
-        yield [
-            Target(name, "triton", f"{served.http}/v2/models/{name}/generate_stream", pid=served.pid)
-            for name in guarded
-        ]
+        targets = []
+        for name in guarded:
+            if "gateway" in through:
+                url = f"{served.gateway}/v1/completions"
+                targets.append(Target(name, "openai", url, name, served.pid, "supervisor"))
+            if "triton" in through:
+                url = f"{served.http}/v2/models/{name}/generate_stream"
+                shown = f"{name} (Triton)" if "gateway" in through else name
+                targets.append(Target(shown, "triton", url, pid=served.pid, process="supervisor"))
+        yield targets
 
 
 @contextlib.contextmanager

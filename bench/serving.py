@@ -58,6 +58,8 @@ def main() -> None:
             _compare(targets, client, options)
     except Failure as error:
         raise SystemExit(f"serving.py: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("serving.py: interrupted; steps that were measured are printed above") from None
 
 
 def _options() -> argparse.Namespace:
@@ -75,6 +77,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=64, help="of an answer")
     parser.add_argument("--prompt-tokens", type=int, default=16, help="words of a prompt")
     parser.add_argument("--guardrails", choices=tuple(GUARDED), default="on", help="of the pipeline")
+    parser.add_argument(
+        "--through",
+        default="gateway,triton",
+        help="how the pipeline is asked: gateway by OpenAI's API, triton by Triton's",
+    )
     parser.add_argument("--model", type=pathlib.Path, help="directory of a model in place of the tiny one")
     parser.add_argument(
         "--load-format", default="auto", help="of the weights; dummy: random ones that no file holds"
@@ -92,6 +99,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--client-processes", type=int, default=1, help="for thousands of texts a second")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also writes the numbers there")
     options = parser.parse_args()
+    options.through = options.through.split(",")
     options.streams = [int(step) for step in options.streams.split(",")]
     return options
 
@@ -110,7 +118,9 @@ def _targets(options: argparse.Namespace, stack: contextlib.ExitStack) -> list[T
     # One after the other: vLLM measures the free memory when it starts.
     base = stack.enter_context(servers.vllm(model, args, environment, directory / "vllm.log"))
     guarded = GUARDED[options.guardrails]
-    ours = stack.enter_context(servers.tritonllm(model, args, guarded, environment, directory))
+    ours = stack.enter_context(
+        servers.tritonllm(model, args, guarded, environment, directory, options.through)
+    )
     return [*ours, base]
 
 
@@ -170,7 +180,7 @@ def _turns(
 def _cpu_seconds(target: Target) -> dict[str, float]:
     if target.pid is None:
         return {}
-    return processes.cpu_seconds(target.pid, "server" if target.kind == "openai" else "supervisor")
+    return processes.cpu_seconds(target.pid, target.process)
 
 
 def _machine() -> str:

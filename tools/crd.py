@@ -1,4 +1,4 @@
-"""Generates the CRD and the admission policy in charts/operator from the models that validate endpoint files.
+"""Generates the CRD and the admission policy in charts/tritonllm-operator from the models that validate endpoint files.
 
 Run `python tools/crd.py` after a change of `tritonllm.api`; `--check` only checks that the files are current, as a unit
 test does. An API server cannot run Python, so rules across fields are repeated here in CEL; tests with a real API server
@@ -18,7 +18,7 @@ import yaml
 
 from tritonllm import api, validation_errors
 
-TEMPLATES = Path(__file__).parents[1] / "charts" / "operator" / "templates"
+TEMPLATES = Path(__file__).parents[1] / "charts" / "tritonllm-operator" / "templates"
 GROUP, VERSION = api.API_VERSION.split("/")
 PLURAL = "llmendpoints"
 

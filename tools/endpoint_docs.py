@@ -72,7 +72,15 @@ SIMULATED = """\
 `AsyncEngineArgs`, checked by name and type against the installed vLLM or the version given by `--vllm-version`. Arguments
 that are set from other fields (`model`, `revision`, `trust_remote_code`, …) and those that would break a promise of the
 endpoint (`disable_log_stats`, `enable_log_requests`, …) are refused; the error says what to use instead. `max_num_seqs`
-is {sequences} by default. For `type: simulated` they are:
+is {sequences} by default. Three more arguments are those of `vllm serve`; see
+[architecture.md](architecture.md#conversations-tools-and-reasoning):
+
+- `tool_call_parser`: the name of vLLM's parser of the model's tool calls, such as `hermes` or `llama3_json`. Without it,
+  requests with `tools` are refused.
+- `reasoning_parser`: the name of vLLM's parser of the model's reasoning, such as `deepseek_r1` or `qwen3`.
+- `chat_template`: the text of a chat template, or the absolute path of its file in the pod, in place of the model's own.
+
+For `type: simulated` the arguments are:
 
 """
 

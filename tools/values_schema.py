@@ -1,7 +1,7 @@
 """Copies the schema of an endpoint into that of the pool chart's values, so that Helm refuses invalid endpoints.
 
 Run `python tools/values_schema.py` after a change of `tritonllm.api`; `--check` only checks that
-charts/triton/values.schema.json is current, as a test does. That file is written by hand, except for `$defs`.
+charts/tritonllm-pool/values.schema.json is current, as a test does. That file is written by hand, except for `$defs`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from tritonllm import api
 
-FILE = Path(__file__).parents[1] / "charts" / "triton" / "values.schema.json"
+FILE = Path(__file__).parents[1] / "charts" / "tritonllm-pool" / "values.schema.json"
 
 
 def definitions() -> dict[str, Any]:

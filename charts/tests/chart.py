@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-CHART = HERE.parent / "triton"
-OPERATOR = HERE.parent / "operator"
+CHART = HERE.parent / "tritonllm-pool"
+OPERATOR = HERE.parent / "tritonllm-operator"
 OPERATOR_RELEASE = "tritonllm-operator"
 # Whole examples, named after what they show.
 VALUES = sorted((HERE / "values").glob("*.yaml"))
@@ -22,6 +22,7 @@ OF_OPERATOR = [path for path in VALUES if path.name.startswith("operator-")]
 OF_POOL = [path for path in VALUES if path not in OF_OPERATOR]
 # What a random secret would spoil: a rendering that is always the same.
 SECRET = {"apiSecret": {"value": "golden"}}
+API_KEYS = {"gateway": {"apiKeys": {"keys": {"golden": {"sha256": "0" * 64}}}}}
 # A pool that needs no more than this. Tests add what they are about.
 SMALL: dict[str, Any] = {
     "image": {"repository": "registry.example.com/tritonllm"},
@@ -79,6 +80,8 @@ def text(values: Mapping[str, Any] | Path, *arguments: str, release: str = "llm"
     given = load(values.read_text()) if isinstance(values, Path) else merged(SMALL, values)
     if not given.get("apiSecret"):
         given = merged(SECRET, given)
+    if "gateway" not in given:
+        given = merged(API_KEYS, given)
     return template(yaml.safe_dump(given), release, arguments)
 
 

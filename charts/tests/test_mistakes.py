@@ -96,6 +96,18 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         {"apiSecret": {"existingSecret": "a", "value": "b"}},
         "apiSecret.existingSecret and apiSecret.value are both set",
     ),
+    (
+        {"gateway": {"allowAnonymous": True, "apiKeys": {"existingSecret": "a"}}},
+        "gateway.allowAnonymous is true, so gateway.apiKeys would not be asked for",
+    ),
+    (
+        {"gateway": {"apiKeys": {"existingSecret": "a", "keys": {"me": {"sha256": "0" * 64}}}}},
+        "gateway.apiKeys.existingSecret and gateway.apiKeys.keys are both set",
+    ),
+    (
+        {"gateway": {"enabled": False, "allowAnonymous": True}},
+        "gateway.enabled is false, so its other values have no effect",
+    ),
 ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from typing import Any
 
 import pytest
@@ -191,7 +193,7 @@ def test_the_revision_of_the_pods_is_the_operators_alone() -> None:
 
 
 def test_helm_test_asks_every_endpoint() -> None:
-    asking = chart.one(chart.render(TWO), "Pod")["spec"]["containers"]
+    asking = chart.one(chart.render(TWO | {"gateway": {"enabled": False}}), "Pod")["spec"]["containers"]
     assert [each["command"] + each["args"][:1] for each in asking] == [
         ["tritonllm", "generate", "chat"],
         ["tritonllm", "generate", "code"],
@@ -199,8 +201,62 @@ def test_helm_test_asks_every_endpoint() -> None:
     assert all("--url=http://llm:8000" in each["args"] for each in asking)
 
 
+def test_with_the_gateway_helm_test_asks_over_openais_api_with_the_created_key() -> None:
+    asking = chart.one(chart.render(TWO | {"gateway": {}}), "Pod")["spec"]["containers"]
+    for name, each in zip(("chat", "code"), asking, strict=True):
+        compile(each["args"][0], "test", "exec")
+        assert f'"model": "{name}"' in each["args"][0]
+        assert "http://llm:8080/v1/chat/completions" in each["args"][0]
+        [key] = [item for item in each["env"] if item["name"] == "OPENAI_API_KEY"]
+        assert key["valueFrom"]["secretKeyRef"] == {
+            "name": "llm-api-keys",
+            "key": "default",
+            "optional": True,
+        }
+
+
+def test_the_created_secret_has_a_key_and_the_gateway_only_its_hash() -> None:
+    documents = chart.render({"gateway": {}})
+    secret = chart.one(documents, "Secret", "llm-api-keys")["data"]
+    key = base64.b64decode(secret["default"]).decode()
+    assert re.fullmatch(r"sk-[A-Za-z0-9]{43}", key)
+    entries = yaml.safe_load(base64.b64decode(secret["keys.yaml"]))
+    assert entries == {"default": {"sha256": hashlib.sha256(key.encode()).hexdigest()}}
+    pod = chart.one(documents, "Deployment")["spec"]["template"]["spec"]
+    [volume] = [each for each in pod["volumes"] if each["name"] == "api-keys"]
+    assert volume["secret"]["items"] == [{"key": "keys.yaml", "path": "keys.yaml"}]
+    assert "--api-keys=/var/run/secrets/tritonllm/api-keys" in pod["containers"][0]["args"]
+
+
+def test_keys_of_ones_own_are_mounted_and_without_keys_the_gateway_says_so() -> None:
+    own = {"gateway": {"apiKeys": {"existingSecret": "mine"}}}
+    documents = chart.render(own)
+    assert [each["metadata"]["name"] for each in documents if each["kind"] == "Secret"] == ["llm-api"]
+    pod = chart.one(documents, "Deployment")["spec"]["template"]["spec"]
+    [volume] = [each for each in pod["volumes"] if each["name"] == "api-keys"]
+    assert volume["secret"] == {"secretName": "mine"}
+    opened = chart.one(chart.render({"gateway": {"allowAnonymous": True}}), "Deployment")["spec"]["template"][
+        "spec"
+    ]
+    assert "--allow-anonymous" in opened["containers"][0]["args"]
+    assert not [each for each in opened["volumes"] if each["name"] == "api-keys"]
+
+
+def test_the_gateway_is_the_only_port_of_the_service_unless_triton_is_asked_for() -> None:
+    def ports(values: dict[str, Any]) -> list[int]:
+        return [port["port"] for port in chart.one(chart.render(values), "Service", "llm")["spec"]["ports"]]
+
+    assert ports({}) == [8080]
+    assert ports({"service": {"triton": True}}) == [8080, 8000, 8001, 8002]
+    assert ports({"gateway": {"enabled": False}}) == [8000, 8001, 8002]
+    policy = chart.one(chart.render({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"][
+        "ingress"
+    ][0]
+    assert policy["ports"] == [{"port": "openai"}]
+
+
 def test_services_select_the_serving_pods_only() -> None:
-    documents = chart.render({})
+    documents = chart.render({"service": {"triton": True}})
     labels = chart.one(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
     asking = chart.one(documents, "Pod")["metadata"]["labels"]
     for name in ("llm", "llm-headless"):
@@ -311,7 +367,7 @@ def test_the_target_is_a_quantity_of_kubernetes(target: float, quantity: str) ->
 
 def test_the_secret_is_a_file_of_the_server() -> None:
     documents = chart.render({"apiSecret": {"value": "hush"}})
-    secret = chart.one(documents, "Secret")
+    secret = chart.one(documents, "Secret", "llm-api")
     assert base64.b64decode(secret["data"]["key"]) == b"hush"
     each = chart.container(chart.pod(documents), "server")
     assert "--api-secret-file=/var/run/secrets/tritonllm/api/key" in each["args"]
@@ -324,14 +380,14 @@ def test_a_secret_that_nobody_gave_is_long_and_random() -> None:
     for _ in range(2):
         chart.template.cache_clear()
         documents = chart.load_all(chart.template(values, "llm"))
-        found.append(base64.b64decode(chart.one(documents, "Secret")["data"]["key"]))
+        found.append(base64.b64decode(chart.one(documents, "Secret", "llm-api")["data"]["key"]))
     assert found[0] != found[1]
     assert len(found[0]) == 48
 
 
 def test_an_existing_secret_is_used_and_none_is_made() -> None:
     documents = chart.render({"apiSecret": {"existingSecret": "mine", "key": "word"}})
-    assert not [each for each in documents if each["kind"] == "Secret"]
+    assert "llm-api" not in [each["metadata"]["name"] for each in documents if each["kind"] == "Secret"]
     (volume,) = [each for each in chart.pod(documents)["volumes"] if each["name"] == "api-secret"]
     assert volume["secret"] == {"secretName": "mine", "items": [{"key": "word", "path": "key"}]}
 
@@ -352,8 +408,9 @@ def test_the_health_port_is_open_to_the_operator_only() -> None:
         policy = chart.one(chart.render({"networkPolicy": {"enabled": True}} | values), "NetworkPolicy")
         return {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
 
-    assert opened({}) == {"http", "grpc", "metrics"}
-    assert opened(OPERATED) == {"http", "grpc", "metrics", "health"}
+    assert opened({}) == {"openai", "metrics"}
+    assert opened({"service": {"triton": True}}) == {"openai", "http", "grpc", "metrics"}
+    assert opened(OPERATED) == {"openai", "http", "grpc", "metrics", "health"}
 
 
 def test_helm_test_gets_through_the_network_policy() -> None:
@@ -363,16 +420,26 @@ def test_helm_test_gets_through_the_network_policy() -> None:
     assert selector.items() <= chart.one(documents, "Pod")["metadata"]["labels"].items()
 
 
-def test_from_outside_only_models_can_be_reached() -> None:
+@pytest.mark.parametrize(
+    ("gateway", "expected", "port", "number"),
+    [(True, "/v1", "openai", 8080), (False, "/v2/models", "http", 8000)],
+)
+def test_from_outside_only_models_can_be_reached(
+    gateway: bool, expected: str, port: str, number: int
+) -> None:
     values = {
+        "gateway": {"enabled": gateway},
         "ingress": {"enabled": True, "hosts": ["a.example.com"]},
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
     }
     documents = chart.render(values)
     (rule,) = chart.one(documents, "Ingress")["spec"]["rules"]
-    assert [path["path"] for path in rule["http"]["paths"]] == ["/v2/models"]
+    assert [(path["path"], path["backend"]["service"]["port"]) for path in rule["http"]["paths"]] == [
+        (expected, {"name": port})
+    ]
     (rule,) = chart.one(documents, "HTTPRoute")["spec"]["rules"]
-    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/v2/models"}}]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": expected}}]
+    assert rule["backendRefs"][0]["port"] == number
 
 
 # Odds and ends

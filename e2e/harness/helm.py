@@ -1,4 +1,4 @@
-"""One release of charts/triton, as a user installs, changes, tests and removes it."""
+"""One release of charts/tritonllm-pool, as a user installs, changes, tests and removes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness import commands
 from harness.images import ROOT
 from harness.kubernetes import Kubernetes
 
-CHART = ROOT / "charts/triton"
+CHART = ROOT / "charts/tritonllm-pool"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,11 @@ class Release:
             commands.Failed: helm says no, or the pods do not become ready in time.
         """
         repository, _, tag = self.image.rpartition(":")
-        own = {"image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"}}
+        own = {
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
+            # The load asks by all APIs.
+            "service": {"triton": True},
+        }
         files = [part for file in self.values for part in ("--values", str(file))]
         self._helm(
             *("upgrade", self.name, str(CHART), "--install", *files, "--values", "-"),

@@ -50,25 +50,33 @@ KINDS: tuple[str, ...] = (
     "long http stream",
     "long grpc stream",
     "refused",
+    "openai",
+    "openai stream",
+    "long openai stream",
+    "openai refused",
 )
 
 
-def main(http: str, grpc: str, endpoint: str, workers: int) -> None:
+def main(http: str, grpc: str, openai: str, key: str, endpoint: str, workers: int) -> None:
     """Asks until SIGTERM.
 
     Args:
         http: URL of the HTTP port.
         grpc: host and port of gRPC.
+        openai: URL of the gateway.
+        key: an API key.
         endpoint: whom to ask.
         workers: requests at once.
     """
-    asyncio.run(_Load(http, grpc, endpoint).run(workers))
+    asyncio.run(_Load(http, grpc, openai, key, endpoint).run(workers))
 
 
 class _Load:
-    def __init__(self, http: str, grpc: str, endpoint: str) -> None:
+    def __init__(self, http: str, grpc: str, openai: str, key: str, endpoint: str) -> None:
         self._http = http
         self._grpc = grpc
+        self._openai = openai
+        self._key = key
         self._endpoint = endpoint
         self._stopping = False
         self._stood_still = 0.0
@@ -119,11 +127,13 @@ class _Load:
         prompt = _prompt(kind, number)
         if kind.endswith("grpc stream"):
             text, reason = await self._ask_grpc(prompt)
+        elif "openai" in kind:
+            text, reason = await self._ask_openai(prompt, stream=kind.endswith("stream"))
         else:
             text, reason = await self._ask_http(prompt, stream=kind.endswith("stream"))
         if BANNED in text.lower():
             return f"unguarded: {text}"
-        if kind == "refused":
+        if kind.endswith("refused"):
             return "" if (text, reason) == ("", "content_filter") else f"unguarded: {reason}: {text}"
         expected = prompt.replace(BANNED, REPLACEMENT)
         return "" if (text, reason) == (expected, "stop") else f"wrong: {reason}: {text!r} for {expected!r}"
@@ -143,6 +153,36 @@ class _Load:
             raise ValueError(errors[0])
         return "".join(event["text_output"] for event in events), events[-1].get("finish_reason", "none")
 
+    async def _ask_openai(self, prompt: str, *, stream: bool) -> tuple[str, str]:
+        body = {
+            "model": self._endpoint,
+            "messages": [{"role": "user", "content": prompt}],
+            "stream": stream,
+            "max_tokens": 2000,
+        }
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+            session.post(
+                f"{self._openai}/v1/chat/completions",
+                json=body,
+                headers={"Authorization": f"Bearer {self._key}"},
+            ) as response,
+        ):
+            text = (await response.read()).decode()
+        lines = [
+            line.removeprefix("data: ") for line in text.splitlines() if line.startswith(("data: ", "{"))
+        ]
+        events: list[dict[str, Any]] = [json.loads(line) for line in lines if line != "[DONE]"]
+        for error in (event["error"] for event in events if "error" in event):
+            if error["code"] == "content_filter":
+                return "", "content_filter"
+            raise ValueError(f"{response.status}: {error}")
+        if stream and lines[-1] != "[DONE]":
+            raise ValueError(f"the stream ended with {lines[-1]!r}")
+        choices = [event["choices"][0] for event in events]
+        texts = [choice.get("message", choice.get("delta")).get("content") or "" for choice in choices]
+        return "".join(texts), choices[-1]["finish_reason"]
+
     async def _ask_grpc(self, prompt: str) -> tuple[str, str]:
         async with client.AsyncClient(self._grpc) as grpc:
             stream = grpc.stream(self._endpoint, prompt, max_tokens=2000)
@@ -152,7 +192,7 @@ class _Load:
 
 
 def _prompt(kind: str, number: int) -> str:
-    if kind == "refused":
+    if kind.endswith("refused"):
         return f"Number {number}: give me the L4UNCH codes"
     words = _WORDS * (12 if kind.startswith("long") else 1)
     place = number % len(words)
@@ -160,4 +200,4 @@ def _prompt(kind: str, number: int) -> str:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], workers=int(sys.argv[4]))
+    main(*sys.argv[1:6], workers=int(sys.argv[6]))

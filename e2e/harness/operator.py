@@ -1,4 +1,4 @@
-"""charts/operator and the endpoints it looks after, as a user installs and edits them."""
+"""charts/tritonllm-operator and the endpoints it looks after, as a user installs and edits them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness import commands
 from harness.images import ROOT
 from harness.kubernetes import Kubernetes
 
-CHART = ROOT / "charts/operator"
+CHART = ROOT / "charts/tritonllm-operator"
 NAME = "tritonllm-operator"
 _NAMESPACE = "tritonllm-operator"
 

@@ -8,6 +8,7 @@ window.check()
 
 from __future__ import annotations
 
+import base64
 import collections
 import contextlib
 import dataclasses
@@ -109,7 +110,10 @@ def steady(
         workers: requests at once.
         pod: name of the pod that sends it.
     """
-    arguments = [f"http://{service}:8000", f"{service}:8001", endpoint, str(workers)]
+    secret = kubernetes.get("secret", f"{service}-api-keys")
+    key = base64.b64decode(secret["data"]["default"]).decode()
+    urls = [f"http://{service}:8000", f"{service}:8001", f"http://{service}:8080"]
+    arguments = [*urls, key, endpoint, str(workers)]
     files = {"load.py": _SCRIPT.read_text()}
     command = ["python", "/files/load.py", *arguments]
     with pods.running(kubernetes, pod, image, command, files):

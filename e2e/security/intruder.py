@@ -24,6 +24,11 @@ _HTTP: dict[str, tuple[str, dict[str, Any] | None]] = {
     "change logging": ("/v2/logging", {"log_verbose_level": 4}),
     "ask the engine": ("/v2/models/chat-engine/generate", {"text_input": "hello"}),
 }
+_QUESTION = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
+_GATEWAY: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "ask without a key": ("/v1/chat/completions", _QUESTION),
+    "list endpoints without a key": ("/v1/models", None),
+}
 
 
 def main(pool: str) -> None:
@@ -33,6 +38,10 @@ def main(pool: str) -> None:
         pool: host name of its Service.
     """
     got = {f"HTTP: {what}": _http(f"http://{pool}:8000{path}", body) for what, (path, body) in _HTTP.items()}
+    got |= {
+        f"gateway: {what}": _http(f"http://{pool}:8080{path}", body)
+        for what, (path, body) in _GATEWAY.items()
+    }
     with triton.InferenceServerClient(f"{pool}:8001") as client:
         attempts: dict[str, Callable[[], object]] = {
             "read the policy": lambda: client.get_model_config("chat"),

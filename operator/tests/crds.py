@@ -1,4 +1,4 @@
-"""Teaches an API server of the tests what an LLMEndpoint is, with what charts/operator installs."""
+"""Teaches an API server of the tests what an LLMEndpoint is, with what charts/tritonllm-operator installs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pools of a real API server for tests: what charts/triton makes, what Kubernetes would do with it, the operator.
+"""Pools of a real API server for tests: what charts/tritonllm-pool makes, what Kubernetes would do with it, the operator.
 
 Without nodes and controllers nothing happens to a Deployment by itself, so `Pool.step` is its controller and its
 kubelet: pods of the newest template come, boot from the ConfigMap, and those of former templates go.

@@ -76,12 +76,12 @@ def _valid(resource: Resource, pool: Pool | None, name: str) -> Judged:
         return refused(
             "PoolNotFound",
             f"spec.pool: there is no pool {name} in this namespace; install one with"
-            f" `helm install {name} charts/triton --set operator.enabled=true`, or name another one",
+            f" `helm install {name} charts/tritonllm-pool --set operator.enabled=true`, or name another one",
         )
     if not pool.managed:
         return refused(
             "PoolNotManaged",
-            f"spec.pool: {name} boots from its chart's own endpoints; run `helm upgrade {name} charts/triton"
+            f"spec.pool: {name} boots from its chart's own endpoints; run `helm upgrade {name} charts/tritonllm-pool"
             " --reuse-values --set operator.enabled=true`",
         )
     endpoint, problems = files.resource(resource, vllm_version=pool.vllm_version or None)

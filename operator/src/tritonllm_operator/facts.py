@@ -123,6 +123,7 @@ class Pool:
         max_surge: pods beyond the wanted number during a roll.
         observed: whether Kubernetes has seen the newest template.
         deadline_exceeded: whether the roll to it made no progress for too long.
+        gateway: whether its Service speaks OpenAI's API.
     """
 
     uid: str
@@ -141,6 +142,7 @@ class Pool:
     max_surge: str = "0"
     observed: bool = True
     deadline_exceeded: bool = False
+    gateway: bool = False
 
     @property
     def rolled_out(self) -> bool:
@@ -215,7 +217,7 @@ class World:
 
 
 def pool(deployment: Resource) -> Pool:
-    """Reads a Deployment of charts/triton."""
+    """Reads a Deployment of charts/tritonllm-pool."""
     metadata, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status") or {}
     annotations = metadata.get("annotations") or {}
     template = spec["template"]
@@ -240,6 +242,11 @@ def pool(deployment: Resource) -> Pool:
         max_surge=str(rolling.get("maxSurge", 0)),
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
+        gateway=any(
+            port.get("name") == names.GATEWAY_PORT
+            for container in template["spec"].get("containers") or ()
+            for port in container.get("ports") or ()
+        ),
     )
 
 

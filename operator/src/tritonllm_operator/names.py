@@ -8,10 +8,12 @@ FIELD_MANAGER = "tritonllm-operator"
 
 POOL = f"{api.GROUP}/pool"
 """Label of everything that belongs to a pool; its value is the pool's name."""
+# Of the container that serves.
+GATEWAY_PORT = "openai"
 COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
-# Annotations of a pool's Deployment, written by charts/triton.
+# Annotations of a pool's Deployment, written by charts/tritonllm-pool.
 RUNTIME = f"{api.GROUP}/runtime"
 OPERATOR = f"{api.GROUP}/operator"
 API_SECRET = f"{api.GROUP}/api-secret"

@@ -26,7 +26,8 @@ UNDER_WAY = (
     "WeightsDownloading",
 )
 # Of Triton's HTTP port, as the pool's Service has it.
-_PORT = 8000
+_GATEWAY_PORT = 8080
+_TRITON_PORT = 8000
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,12 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
         found["Ready"] = _ready(world, serving, loaded, judged.refusal, trouble)
         wanted = world.pool.replicas
         status["pods"] = {"desired": wanted, "loaded": len(loaded), "summary": f"{len(loaded)}/{wanted}"}
-        status["url"] = f"http://{world.name}.{world.namespace}:{_PORT}/v2/models/{name}"
+        service = f"http://{world.name}.{world.namespace}"
+        status["url"] = (
+            f"{service}:{_GATEWAY_PORT}/v1"
+            if world.pool.gateway
+            else f"{service}:{_TRITON_PORT}/v2/models/{name}"
+        )
         if endpoint.commit is not None:
             status["model"] = {"commit": endpoint.commit}
     status["conditions"] = [

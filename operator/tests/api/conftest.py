@@ -1,4 +1,4 @@
-"""What tests of the resource can ask for: an API server with all that charts/operator installs in it."""
+"""What tests of the resource can ask for: an API server with all that charts/tritonllm-operator installs in it."""
 
 from __future__ import annotations
 

@@ -47,6 +47,13 @@ def test_a_served_endpoint_has_all_conditions_true_and_an_address() -> None:
     assert {item["observedGeneration"] for item in found["conditions"]} == {1}
 
 
+def test_the_url_is_that_of_openais_api_where_the_pool_speaks_it() -> None:
+    world = stable(CHAT)
+    assert world.pool is not None
+    found = told(replace(world, pool=replace(world.pool, gateway=True)))
+    assert found["url"] == "http://llm.prod:8080/v1"
+
+
 def test_the_same_world_says_the_same_and_keeps_the_times() -> None:
     first = told(stable(CHAT))
     seen = stable(with_status(CHAT, first))

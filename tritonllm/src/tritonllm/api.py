@@ -233,7 +233,7 @@ class Secrets(_Model):
 
 
 class Rule(_Model):
-    """What to look for in a text, and what to do if it is found."""
+    """What to look for, and what to do if it is found."""
 
     name: Name = pydantic.Field(description="Name of the rule in verdicts and metrics.")
     action: Literal["Block", "Mask", "Flag"] = pydantic.Field(
@@ -331,7 +331,7 @@ class Spec(_Model):
     """Specification of the endpoint."""
 
     pool: Name = pydantic.Field(
-        description="Name of the pool that serves the endpoint: a Helm release of charts/triton in the same namespace."
+        description="Name of the pool that serves the endpoint: a Helm release of charts/tritonllm-pool in the same namespace."
     )
     model: Model | None = pydantic.Field(
         default=None, description="The weights to serve. Required, except for the simulated engine."

@@ -13,7 +13,7 @@ import typer
 import typer.core
 import typer.main
 
-from tritonllm.commands import chat, generate, guard, render, serve, validate, weights
+from tritonllm.commands import chat, gateway, generate, guard, keys, render, serve, validate, weights
 
 if TYPE_CHECKING:
     import importlib.metadata
@@ -99,9 +99,11 @@ app = typer.Typer(
 app.command()(validate.validate)
 app.command()(render.render)
 app.command()(serve.serve)
+app.command()(gateway.gateway)
 app.command()(generate.generate)
 app.command()(chat.chat)
 app.command()(guard.guard)
+app.add_typer(keys.app, name="keys")
 app.add_typer(weights.app, name="weights")
 
 
@@ -122,7 +124,7 @@ def _tritonllm(
     """LLM endpoints with guardrails and streaming on Triton, from one YAML file.
 
     Validate an endpoint (`validate`), serve it (`serve`), send prompts to it (`generate`, `chat`), test its guardrails
-    without a server (`guard`), and manage its weights (`weights`).
+    without a server (`guard`), and manage its weights (`weights`) and API keys (`keys`).
     """
 
 

@@ -19,6 +19,14 @@ Code = Literal[
     "cancelled",
     "internal",
     "model_not_found",
+    "invalid_api_key",
+    "model_not_allowed",
+    "rate_limit_exceeded",
+    "request_too_large",
+    "request_timeout",
+    "content_filter",
+    "not_found",
+    "method_not_allowed",
     "server_unreachable",
     "stream_broken",
     "timeout",
@@ -63,6 +71,22 @@ TABLE: dict[Code, Row] = {
         "The server failed unexpectedly", "no, report it"),
     "model_not_found": Row(None, 404, "invalid_request_error",
         "The server has no endpoint of this name, or has not loaded it", "no, correct the name"),
+    "invalid_api_key": Row(None, 401, "invalid_request_error",
+        "The request has no API key, or one that the gateway does not know", "no, send a valid key"),
+    "model_not_allowed": Row(None, 403, "invalid_request_error",
+        "The API key is not valid for this endpoint", "no, use another key or endpoint"),
+    "rate_limit_exceeded": Row(None, 429, "rate_limit_error",
+        "The API key has reached one of its limits", "yes, after `Retry-After` seconds"),
+    "request_too_large": Row(None, 413, "invalid_request_error",
+        "The body of the request is larger than the gateway accepts", "no, send less"),
+    "request_timeout": Row(None, 408, "invalid_request_error",
+        "The body of the request did not arrive in time", "yes"),
+    "content_filter": Row(None, 400, "invalid_request_error",
+        "A guardrail rule of the endpoint blocked the prompt", "no, change the prompt"),
+    "not_found": Row(None, 404, "invalid_request_error",
+        "The gateway has no such path", "no, correct the URL"),
+    "method_not_allowed": Row(None, 405, "invalid_request_error",
+        "The path does not accept this HTTP method", "no, use one that `Allow` lists"),
     "server_unreachable": Row(None, 503, "server_error",
         "No server answers at this address", "yes, later"),
     "stream_broken": Row(None, 500, "server_error",
@@ -74,6 +98,18 @@ TABLE: dict[Code, Row] = {
 
 CODES: tuple[Code, ...] = tuple(code for code, row in TABLE.items() if row.triton is not None)
 """The codes that models send."""
+
+GATEWAY_CODES: tuple[Code, ...] = (
+    "invalid_api_key",
+    "model_not_allowed",
+    "rate_limit_exceeded",
+    "request_too_large",
+    "request_timeout",
+    "content_filter",
+    "not_found",
+    "method_not_allowed",
+)
+"""The codes that only the gateway answers with; Triton's own ports, which the client uses, know neither keys nor limits."""
 
 # Enough for any reason; what quotes the caller's own input can be as long as that.
 _MAX_LENGTH = 2000

@@ -175,25 +175,29 @@ def load_policy(path: Path | str) -> api.Guardrails:
         Invalid: the file is invalid; it has all problems.
     """
     text, source = _read(path), str(path)
-    try:
-        documents = _documents(text)
-    except (ruamel.yaml.error.YAMLError, ValueError, RecursionError) as error:
-        raise Invalid([Problem(source, "", _syntax(error))]) from None
-    if len(documents) != 1:
-        raise Invalid([Problem(source, "", f"contains {len(documents)} documents; expected exactly one")])
-    if isinstance(documents[0], dict) and "kind" in documents[0]:
+    document = _only_document(text, source)
+    if isinstance(document, dict) and "kind" in document:
         endpoints, problems = parse(text, source)
         if not problems and len(endpoints) != 1:
             problems = [Problem(source, "", f"contains {len(endpoints)} endpoints; expected exactly one")]
         policy = endpoints[0].spec.guardrails if not problems else None
     else:
-        policy, found = _validate(documents[0], api.Guardrails)
+        policy, found = _validate(document, api.Guardrails)
         if policy is not None and (found := _uncompilable(policy)):
             policy = None
         problems = [Problem(source, place, message) for place, message in found]
     if policy is None:
         raise Invalid(problems)
     return policy
+
+
+def load_document(path: Path | str) -> Any:
+    """Reads a file with one YAML or JSON document.
+
+    Raises:
+        Invalid: the file cannot be read, or does not have exactly one document.
+    """
+    return _only_document(_read(path), str(path))
 
 
 def expand(paths: Iterable[Path | str]) -> list[Path]:
@@ -211,6 +215,23 @@ def expand(paths: Iterable[Path | str]) -> list[Path]:
         inside = [file for file in path.glob("[!.]*") if file.suffix in _SUFFIXES] if path.is_dir() else []
         found += sorted(inside) or [path]
     return found
+
+
+def identities(paths: Iterable[Path]) -> list[tuple[str | int, ...]]:
+    """What differs after a change of a file; a file that a symbolic link leads to counts, as in a mounted ConfigMap.
+
+    Args:
+        paths: files and directories, as for `expand`.
+    """
+    return [(str(path), *_identity(path)) for path in expand(paths)]
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        seen = path.stat()
+    except OSError:
+        return ()
+    return seen.st_mtime_ns, seen.st_size, seen.st_ino
 
 
 def _read(path: Path | str) -> str:
@@ -234,6 +255,16 @@ def _documents(text: str) -> list[Any]:
             pass
     documents = ruamel.yaml.YAML(typ="safe", pure=True).load_all(text)
     return [document for document in documents if document is not None]
+
+
+def _only_document(text: str, source: str) -> Any:
+    try:
+        documents = _documents(text)
+    except (ruamel.yaml.error.YAMLError, ValueError, RecursionError) as error:
+        raise Invalid([Problem(source, "", _syntax(error))]) from None
+    if len(documents) != 1:
+        raise Invalid([Problem(source, "", f"contains {len(documents)} documents; expected exactly one")])
+    return documents[0]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "content_filter", "cancelled", "timeout"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "timeout"]
 
 MEANINGS: dict[FinishReason, str] = {
     "stop": "The model ended its answer, or generated a stop sequence",
     "length": "`max_tokens` or the model's context length was reached",
+    "tool_calls": "The model called tools; `tool_calls` has the calls",
     "content_filter": "A Block rule matched; `guardrail` names it",
     "cancelled": "The client disconnected, or the engine aborted the request",
     "timeout": "`requestTimeoutSeconds` passed; the answer holds the text generated until then",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import pydantic
@@ -11,6 +12,32 @@ Token = Annotated[int, pydantic.Field(ge=0, lt=2**31)]
 
 # If neither the request nor the endpoint sets it. vLLM's default of 16 cuts most answers short.
 DEFAULT_MAX_TOKENS = 256
+
+
+# Larger ones would cost more time to compile than requests should wait for.
+_LONGEST_CONSTRAINT = 1 << 16
+_CONSTRAINTS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "json": ((dict, str), "a JSON schema"),
+    "json_object": (bool, "true"),
+    "regex": (str, "a string"),
+    "choice": (list, "a list of strings"),
+    "grammar": (str, "a string"),
+}
+
+
+def _constraint(value: dict[str, Any]) -> dict[str, Any]:
+    """Checks `structured_outputs`: the names and meanings are those of vLLM's `StructuredOutputsParams`."""
+    if len(value) != 1 or next(iter(value)) not in _CONSTRAINTS:
+        raise ValueError(f"must have exactly one of {', '.join(f'`{name}`' for name in _CONSTRAINTS)}")
+    ((name, content),) = value.items()
+    kind, words = _CONSTRAINTS[name]
+    if not isinstance(content, kind) or content is False:
+        raise ValueError(f"`{name}` must be {words}")
+    if name == "choice" and not (content and all(isinstance(each, str) and each for each in content)):
+        raise ValueError("`choice` must be a list of strings, none of them empty")
+    if len(json.dumps(content)) > _LONGEST_CONSTRAINT:
+        raise ValueError(f"`{name}` must be at most {_LONGEST_CONSTRAINT} characters long")
+    return value
 
 
 class SamplingParameters(pydantic.BaseModel):
@@ -90,6 +117,14 @@ class SamplingParameters(pydantic.BaseModel):
     )
     bad_words: list[Text] | None = pydantic.Field(
         default=None, max_length=256, description="Words that must not be generated."
+    )
+
+    structured_outputs: Annotated[dict[str, Any], pydantic.AfterValidator(_constraint)] | None = (
+        pydantic.Field(
+            default=None,
+            description="Form of the answer: an object with one of `json` (a JSON schema), `json_object` (true), `regex`, "
+            "`choice` (a list of strings) and `grammar`.",
+        )
     )
 
     def given(self) -> dict[str, Any]:

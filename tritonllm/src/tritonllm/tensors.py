@@ -1,7 +1,7 @@
 """The tensors of an endpoint's three models, for their configurations, the runtime and the clients.
 
 The engine's tensors are those of Triton's official vLLM backend (`src/model.py` of
-triton-inference-server/vllm_backend) plus `messages`; the pipeline adds `guardrail`. No model but the
+triton-inference-server/vllm_backend) plus those of conversations; the pipeline adds `guardrail`. No model but the
 guardrail has a batch dimension.
 """
 
@@ -39,12 +39,15 @@ FLAGS = (
 GENERATE_INPUTS = (
     Tensor("text_input", "STRING"),
     Tensor("messages", "STRING"),
+    Tensor("chat_options", "STRING"),
     Tensor("sampling_parameters", "STRING"),
     *(Tensor(flag, "BOOL") for flag in FLAGS),
 )
 
 ENGINE_OUTPUTS = (
     Tensor("text_output", "STRING", (-1,)),
+    Tensor("reasoning_output", "STRING", (-1,)),
+    Tensor("tool_calls", "STRING", (-1,)),
     Tensor("finish_reason", "STRING", (-1,)),
     Tensor("cumulative_logprob", "FP32", (-1,)),
     Tensor("logprobs", "STRING", (-1,)),

@@ -41,6 +41,7 @@ class Served:
         grpc: host and port of Triton's gRPC.
         metrics: URL of Triton's metrics, with the path.
         health: URL of the supervisor's port.
+        gateway: URL of the gateway; empty if there is none.
         pid: of the supervisor.
         log: what supervisor, tritonserver and models print.
         files: the endpoint files.
@@ -53,6 +54,7 @@ class Served:
     log: Path
     files: list[Path]
     process: subprocess.Popen[bytes]
+    gateway: str = ""
 
     @property
     def pid(self) -> int:
@@ -126,6 +128,7 @@ def running(
     wait: bool = True,
     environment: dict[str, str] | None = None,
     script: Path | None = None,
+    gateway: dict[str, Any] | None = None,
     **options: Any,
 ) -> Iterator[Served]:
     """Serves endpoints until the end of the block, and checks that nothing stays behind.
@@ -137,6 +140,7 @@ def running(
         wait: whether to wait until `/readyz` says yes.
         environment: added to the server's environment.
         script: run in place of this file.
+        gateway: fields of `serve.options.Gateway` besides its port; None runs none.
         options: further fields of `serve.Options`.
 
     Raises:
@@ -145,9 +149,8 @@ def running(
     with tempfile.TemporaryDirectory(prefix="serve-test-") as name:
         directory = Path(name)
         files = [_file(endpoint, directory / f"endpoint{n}.yaml") for n, endpoint in enumerate(endpoints)]
-        ports = dict(
-            zip(("http_port", "grpc_port", "metrics_port", "health_port"), free_ports(4), strict=True)
-        )
+        *numbers, gateway_port = free_ports(5)
+        ports = dict(zip(("http_port", "grpc_port", "metrics_port", "health_port"), numbers, strict=True))
         chosen = {
             "files": [str(file) for file in files],
             "weights": str(weights),
@@ -155,6 +158,8 @@ def running(
             **ports,
             **options,
         }
+        if gateway is not None:
+            chosen["gateway"] = {"port": gateway_port, **gateway}
         mark = uuid.uuid4().hex
         log = directory / "log"
         with log.open("wb") as output:
@@ -170,6 +175,8 @@ def running(
         urls["grpc"] = urls["grpc"].removeprefix("http://")
         urls["metrics"] += "/metrics"
         served = Served(**urls, log=log, files=files, process=process)
+        if gateway is not None:
+            served.gateway = f"http://127.0.0.1:{gateway_port}"
         names: set[str] = set()
         try:
             if wait:
@@ -264,6 +271,10 @@ def options(text: str) -> serve.Options:
 
     given = json.loads(text)
     given["files"] = tuple(Path(file) for file in given["files"])
+    if "gateway" in given:
+        from tritonllm.serve import options as serve_options
+
+        given["gateway"] = serve_options.Gateway(**given["gateway"])
     if "api_secret_file" in given:
         given["api_secret_file"] = Path(given["api_secret_file"])
     return serve.Options(**given)

@@ -119,7 +119,7 @@ def test_a_banned_prompt_is_refused_before_the_engine_sees_it(served: server.Ser
         assert answer["finish_reason"] == "content_filter"
         assert answer["text_output"] == ""
         assert json.loads(answer["guardrail"]) == [
-            {"rule": "secret", "action": "Block", "direction": "input", "count": 1}
+            {"rule": "secret", "action": "Block", "direction": "input", "count": 1, "field": "text_input"}
         ]
         server.until(lambda: seen() > before, 5)
         return ask.metric(served, metric_names.INPUT_TOKENS, endpoint="echo")

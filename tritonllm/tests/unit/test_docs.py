@@ -14,6 +14,8 @@ import typer.main
 
 from tritonllm import cli, errors, finish_reasons, serve
 from tritonllm.client import errors as client_errors
+from tritonllm.gateway import bodies, connections, keys, sse
+from tritonllm.gateway import metrics as gateway_metrics
 from tritonllm.guardrails import matcher
 from tritonllm.runtime import dispatcher, engine, engine_client, metric_names, threads
 from tritonllm.serve import triton, watch
@@ -133,8 +135,16 @@ def test_every_metric_is_explained() -> None:
         assert family.description in text
 
 
+def test_every_metric_of_the_gateway_is_explained() -> None:
+    table = rows("docs/gateway.md", "metric")
+    assert [(row[0], row[3]) for row in table] == [
+        (f"`{name}`", text) for name, text in gateway_metrics.FAMILIES.items()
+    ]
+
+
 def test_every_metric_that_is_named_exists() -> None:
     known = {family.name for family in (*metric_names.PIPELINE, *metric_names.ENGINE)}
+    known |= set(gateway_metrics.FAMILIES)
     for page in PAGES:
         for name in re.findall(
             # The operator's own are its own tests' matter.
@@ -173,6 +183,14 @@ SENTENCES = (
     ("operations", f"waits for that up to {LONGEST_CONNECTION:.0f} s"),
     ("operations", f"restarted {RESTARTS['limit'].default} times within {RESTART_MINUTES:.0f} minutes"),
     ("operations", f"in at most {report.MOST_BYTES} bytes"),
+    ("gateway", f"read again within {keys.RELOAD_SECONDS:.0f} s"),
+    ("gateway", f"| body | {bodies.MAX_BYTES >> 20} MiB |"),
+    ("gateway", f"a body arrives | {bodies.TIMEOUT_SECONDS:.0f} s |"),
+    ("gateway", f"first line and headers | {connections.HEADER_BYTES >> 10} KiB |"),
+    ("gateway", f"the headers arrive | {connections.HEADER_SECONDS:.0f} s |"),
+    ("gateway", f"nothing of its answer | {connections.WRITE_SECONDS:.0f} s |"),
+    ("gateway", f"between requests | {connections.KEEP_ALIVE_SECONDS} s |"),
+    ("gateway", f"silent responses above {sse.KEEP_ALIVE_SECONDS:.0f} s"),
 )  # fmt: skip
 
 

@@ -140,16 +140,8 @@ class AsyncClient:
     def _connect(self) -> exchange.Transport:
         if self._closed:
             raise RuntimeError("the client is closed")
-        # Inside the event loop that the connection belongs to. Each transport takes half a second to import.
         if self._transport is None:
-            if self._scheme.startswith("grpc"):
-                from tritonllm.client import grpc_transport
-
-                self._transport = grpc_transport.Transport(self._address, secure=self._scheme == "grpcs")
-            else:
-                from tritonllm.client import http_transport
-
-                self._transport = http_transport.Transport(f"{self._scheme}://{self._address}")
+            self._transport = transport(self._scheme, self._address)
         return self._transport
 
 
@@ -196,6 +188,18 @@ class AsyncStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def transport(scheme: str, address: str) -> exchange.Transport:
+    """Connects to a server; call it inside the event loop that the connection is to belong to."""
+    # Each takes half a second to import.
+    if scheme.startswith("grpc"):
+        from tritonllm.client import grpc_transport
+
+        return grpc_transport.Transport(address, secure=scheme == "grpcs")
+    from tritonllm.client import http_transport
+
+    return http_transport.Transport(f"{scheme}://{address}")
 
 
 def parse_url(url: str) -> tuple[str, str]:

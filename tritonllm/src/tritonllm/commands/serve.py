@@ -52,6 +52,31 @@ def serve(
     grpc_port: Annotated[int, typer.Option(min=1, max=65535)] = 8001,
     metrics_port: Annotated[int, typer.Option(min=1, max=65535)] = 8002,
     health_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of /readyz and /livez.")] = 8003,
+    gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the OpenAI API.")] = 8080,
+    gateway_workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Number of processes of the gateway.")
+    ] = 1,
+    no_gateway: Annotated[
+        bool, typer.Option("--no-gateway", help="Do not start the gateway, which serves the OpenAI API.")
+    ] = False,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="API keys of the gateway, or a directory of such files; see `tritonllm keys`.",
+        ),
+    ] = None,
+    allow_anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--allow-anonymous",
+            help="Let the gateway answer without API keys on other addresses than loopback.",
+        ),
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Origin whose pages may use the gateway; repeatable."),
+    ] = None,
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Maximum time for requests to complete on Ctrl-C.")
     ] = 10,
@@ -86,6 +111,8 @@ def serve(
     """
     from tritonllm.serve import options, supervisor
 
+    if not no_gateway:
+        _check_gateway(host, api_keys, allow_anonymous=allow_anonymous)
     if not files and not endpoints:
         raise typer.BadParameter("name at least one file with an LLMEndpoint", param_hint="ENDPOINT.yaml")
     root = (Path(weights) if weights else paths.weights()).absolute()
@@ -103,10 +130,33 @@ def serve(
         load_timeout=load_timeout,
         api_secret_file=api_secret_file,
         allow_direct_engine=allow_direct_engine,
+        gateway=None
+        if no_gateway
+        else options.Gateway(
+            port=gateway_port,
+            workers=gateway_workers,
+            api_keys=api_keys.absolute() if api_keys else None,
+            allow_anonymous=allow_anonymous,
+            cors_origins=tuple(cors_origin or ()),
+        ),
         logs=logs.value,
         reporter=reporter(),
     )
     raise typer.Exit(supervisor.run(chosen))
+
+
+def _check_gateway(host: str, api_keys: Path | None, *, allow_anonymous: bool) -> None:
+    """Finds out before anything starts what would keep the gateway from starting.
+
+    Raises:
+        files.Invalid: the file of API keys is invalid.
+    """
+    from tritonllm.gateway import access, keys
+
+    if refusal := access.refusal_to_listen(host, keys=api_keys is not None, allow_anonymous=allow_anonymous):
+        raise typer.BadParameter(f"{refusal}, or --no-gateway", param_hint="--host")
+    if api_keys is not None:
+        keys.KeyFile([api_keys])
 
 
 def _download(given: Sequence[Path], root: Path) -> None:
@@ -173,7 +223,8 @@ class Terminal:
                 f"{name} is ready at {serving.http}/v2/models/{name}", style="bold green", markup=False
             )
         if serving.endpoints:
-            self._console.print(f"Try: {serving.request()}", markup=False, soft_wrap=True)
+            for line in serving.examples():
+                self._console.print(line, markup=False, soft_wrap=True)
 
     def problem(self, text: str) -> None:
         """Reports a problem: what went wrong, where, and what to do."""

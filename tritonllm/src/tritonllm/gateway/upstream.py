@@ -7,6 +7,7 @@ gateway only translates between these and OpenAI's API; rules are applied by the
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -30,7 +31,7 @@ class Endpoint:
     """
 
     name: str
-    created: int
+    created: float
     policy: str
     refusal: Literal["Error", "Refusal"] = "Error"
     context: int | None = None
@@ -43,6 +44,11 @@ class Verdict:
     text: str
     blocked: bool
     guardrail: list[dict[str, Any]]
+
+
+def verdict(outputs: Outputs) -> Verdict:
+    """The verdict in the outputs of a check."""
+    return Verdict(outputs["text_output"][0], outputs["blocked"][0], json.loads(outputs["guardrail"][0]))
 
 
 class Call(Protocol):

@@ -56,11 +56,15 @@ def config_text(model: config.ModelConfig) -> bytes:
 
 
 def engine_arguments(endpoint: api.LLMEndpoint, weights: str) -> dict[str, object]:
-    """The arguments of the engine: `1/model.json`, as in Triton's vLLM backend."""
+    """The arguments of the engine: `1/model.json`, as in Triton's vLLM backend, and what is for `runtime.vllm_chat`."""
     arguments: dict[str, object] = {"max_num_seqs": endpoint.spec.engine.max_num_seqs}
     model = endpoint.spec.model
     if model is not None:
         arguments["model"] = endpoint.directory(weights)
         if model.trust_remote_code:
             arguments["trust_remote_code"] = True
+    if endpoint.spec.engine.type == "vllm" and endpoint.spec.prompt.format == "Chat":
+        # For the engine to try the chat template with, when it loads. Not part of its hash: a change is tried by the
+        # next engine that loads.
+        arguments["prompt"] = endpoint.spec.prompt.model_dump(mode="json", exclude_defaults=True)
     return arguments | endpoint.spec.engine.args

@@ -16,7 +16,7 @@ ModelConfig = Any
 
 # Increased when the output for the same spec changes. A difference is reported, but causes no change: the image decides
 # which code serves, and an upgrade of the operator alone must not change a running pod.
-RENDERER = "1"
+RENDERER = "3"
 
 
 def models(endpoint: api.LLMEndpoint) -> list[ModelConfig]:

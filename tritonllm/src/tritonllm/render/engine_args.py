@@ -36,12 +36,19 @@ class Table(TypedDict):
     arguments: dict[str, Argument]
 
 
+# What an endpoint's engine takes besides vLLM's `AsyncEngineArgs`; the names are those of options of `vllm serve`.
+OWN: dict[str, Argument] = {
+    "chat_template": {"default": None, "types": ["null", "string"]},
+    "tool_call_parser": {"default": None, "types": ["null", "string"]},
+}
+
+
 def _load() -> dict[tuple[int, ...], Table]:
     directory = importlib.resources.files("tritonllm.render") / "engine_tables"
     tables: dict[tuple[int, ...], Table] = {}
     for file in directory.iterdir():
         version = file.name.removeprefix("vllm-").removesuffix(".json")
-        tables[_numbers(version)] = {"version": version, "arguments": json.loads(file.read_text())}
+        tables[_numbers(version)] = {"version": version, "arguments": json.loads(file.read_text()) | OWN}
     return tables
 
 
@@ -210,6 +217,11 @@ def _out_of_bounds(name: str, value: Any) -> str | None:
         return f"must be an integer, got null; remove it for the default of {api.DEFAULT_MAX_NUM_SEQS}"
     if name in _AT_LEAST_ONE and value is not None and value < 1:
         return f"must be at least 1, got {validation_errors.show(value)}"
+    if name == "chat_template" and value is not None and "{" not in value and not value.startswith("/"):
+        return (
+            "must be the text of a template, or the absolute path of a file in the pod; "
+            f"got {validation_errors.show(value)}"
+        )
     if name in _PATHS and value is not None and not value.startswith("/"):
         return (
             f"must be an absolute path, because the engine runs offline; got {validation_errors.show(value)}"

@@ -1,6 +1,6 @@
 """The answer to one request as it grows: engine output in, outputs for the caller out.
 
-Pure and not thread-safe: pipeline and engine both feed one under a lock of their own.
+Pure and not thread-safe.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import json
 from typing import Any
 
 from tritonllm import guardrails
-from tritonllm.runtime import backend, requests, screening
+from tritonllm.runtime import backend, requests, screening, tool_calls
 
 
 class Choice:
-    """One of the `n` answers to a prompt.
+    """One of the `n` answers to a prompt: its text, its reasoning and its tool calls, each under the output rules.
 
     Args:
-        policy: its output rules judge the text; None lets it through.
+        policy: its output rules judge what is generated; None lets it through.
     """
 
     def __init__(self, policy: screening.EndpointPolicy | None) -> None:
@@ -26,40 +26,140 @@ class Choice:
         self.logprobs: list[Any] = []
         self.cumulative_logprob = 0.0
         self.failures = 0
-        self._policy = policy
-        self._stream = policy.output.stream() if policy and policy.output else None
-        self._judging = self._stream is not None
-        self._ready: list[str] = []
+        self._policy = policy if policy and policy.output else None
+        self._text = _Channel(self._policy)
+        self._reasoning: _Channel | None = None
+        self._calls: tool_calls.ToolCalls | None = None
+        self._call_verdicts: list[guardrails.Verdict] = []
 
     def feed(self, text: str) -> None:
         """Takes the next piece of the engine's text."""
         if self.finish_reason is None:
-            self._judge(text, last=False)
+            self._judge(self._text, text, last=False)
+
+    def reason(self, text: str) -> None:
+        """Takes the next piece of the engine's reasoning."""
+        if self.finish_reason is None and text:
+            if self._reasoning is None:
+                self._reasoning = _Channel(self._policy)
+            self._judge(self._reasoning, text, last=False)
+
+    def call(self, deltas: list[tool_calls.Delta]) -> None:
+        """Takes the next deltas of the engine's tool calls."""
+        if self.finish_reason is None and deltas:
+            if self._calls is None:
+                self._calls = tool_calls.ToolCalls(self._judge_call if self._policy else None)
+            self._calls.feed(deltas)
 
     def finish(self, reason: str) -> None:
-        """Ends the text; what was held back as undecided is decided now."""
+        """Ends the choice; what was held back as undecided is decided now."""
+        if self.finish_reason is not None:
+            return
+        if self._reasoning is not None:
+            self._judge(self._reasoning, "", last=True)
         if self.finish_reason is None:
-            self._judge("", last=True)
-            self.finish_reason = self.finish_reason or reason
+            self._judge(self._text, "", last=True)
+        if self.finish_reason is None and self._calls is not None:
+            self._calls.finish()
+        self.finish_reason = self.finish_reason or reason
 
+    @property
+    def pending(self) -> bool:
+        """Whether something may leave that has not left yet."""
+        return (
+            self._text.pending
+            or (self._reasoning is not None and self._reasoning.pending)
+            or (self._calls is not None and self._calls.pending)
+        )
+
+    def verdicts(self) -> list[guardrails.Verdict]:
+        """What the rules have found."""
+        reasoning = self._reasoning.verdicts if self._reasoning else []
+        return [*reasoning, *self._text.verdicts, *self._call_verdicts]
+
+    def take(self) -> str:
+        """The text that may leave and has not left yet."""
+        return self._text.take()
+
+    def take_reasoning(self) -> str:
+        """The reasoning that may leave and has not left yet."""
+        return self._reasoning.take() if self._reasoning else ""
+
+    def take_calls(self) -> list[tool_calls.Delta]:
+        """The deltas of tool calls that may leave and have not left yet."""
+        return self._calls.take() if self._calls else []
+
+    def _judge(self, channel: _Channel, text: str, *, last: bool) -> None:
+        try:
+            channel.feed(text, last=last)
+        except Exception:
+            self._failed()
+            channel.open()
+        if channel.blocked:
+            self._block()
+
+    def _judge_call(self, text: str) -> str:
+        """Applies the rules to a text of a tool call, which is whole."""
+        assert self._policy is not None
+        assert self._policy.output is not None
+        if self.finish_reason is not None:
+            return ""
+        try:
+            result = self._policy.output.scan(text)
+        except Exception:
+            self._failed()
+            return text
+        self._call_verdicts += result.verdicts
+        if result.blocked:
+            self._block()
+        return result.text
+
+    def _block(self) -> None:
+        self.finish_reason = "content_filter"
+        if self._calls is not None:
+            self._calls.discard()
+
+    def _failed(self) -> None:
+        assert self._policy is not None
+        self._policy.failed("output")
+        self.failures += 1
+
+
+class _Channel:
+    """A text that grows, and what of it may leave."""
+
+    def __init__(self, policy: screening.EndpointPolicy | None) -> None:
+        self._stream = policy.output.stream() if policy and policy.output else None
+        self._judging = self._stream is not None
+        self._ready: list[str] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether something may leave that has not left yet."""
+        return any(self._ready)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a rule has ended the text."""
+        return self._judging and self._stream is not None and self._stream.blocked
+
+    @property
     def verdicts(self) -> list[guardrails.Verdict]:
         """What the rules have found."""
         return self._stream.verdicts if self._stream else []
 
-    def _judge(self, text: str, *, last: bool) -> None:
-        if not self._judging or self._stream is None or self._policy is None:
-            self._ready.append(text)
-            return
-        try:
+    def feed(self, text: str, *, last: bool) -> None:
+        """Takes the next piece."""
+        if self._judging and self._stream is not None:
             self._ready.append(self._stream.feed(text) + (self._stream.finish() if last else ""))
-        except Exception:
-            self._policy.failed("output")
-            self.failures += 1
+        else:
+            self._ready.append(text)
+
+    def open(self) -> None:
+        """Lets everything through from now on, as the policy wants it after a failure."""
+        if self._judging and self._stream is not None:
             self._judging = False
             self._ready.append(self._stream.held)
-            return
-        if self._stream.blocked:
-            self.finish_reason = "content_filter"
 
     def take(self) -> str:
         """What may leave and has not left yet."""
@@ -93,6 +193,11 @@ class Answer:
         return all(choice.finish_reason is not None for choice in self.choices)
 
     @property
+    def pending(self) -> bool:
+        """Whether something may leave that has not left yet."""
+        return any(choice.pending for choice in self.choices)
+
+    @property
     def failures(self) -> int:
         """Guardrail failures that the policy let pass."""
         screened = self._screened.failures if self._screened else 0
@@ -112,7 +217,11 @@ class Answer:
                 choice.logprobs.extend(update.logprobs[index] or [])
             if update.cumulative_logprobs is not None:
                 choice.cumulative_logprob = update.cumulative_logprobs[index]
+            if update.reasoning is not None:
+                choice.reason(update.reasoning[index])
             choice.feed(update.texts[index])
+            if update.tool_calls is not None:
+                choice.call(update.tool_calls[index])
             reason = update.finish_reasons[index]
             if reason is not None:
                 choice.finish(reason)
@@ -140,6 +249,12 @@ class Answer:
         """
         choices = self.choices
         found: dict[str, list[Any]] = {"text_output": [choice.take() for choice in choices]}
+        reasoning = [choice.take_reasoning() for choice in choices]
+        if any(reasoning):
+            found["reasoning_output"] = reasoning
+        calls = [choice.take_calls() for choice in choices]
+        if any(calls):
+            found["tool_calls"] = [json.dumps(deltas) for deltas in calls]
         if last or request.wants("finish_reason"):
             found["finish_reason"] = [choice.finish_reason or "None" for choice in choices]
         if last or request.wants("num_input_tokens"):

@@ -7,7 +7,7 @@ The engine model knows connections, leases and metrics; a backend knows how text
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tritonllm import errors, sampling
@@ -22,12 +22,14 @@ class Generation:
         text: the prompt as it is.
         messages: a conversation, turned into a prompt by the model's chat template.
         sampling: with the endpoint's defaults applied; parameters that are not set are left to the backend.
+        chat: what the conversation comes with; see `conversations.ChatOptions`.
     """
 
     id: str
     text: str | None
-    messages: list[dict[str, str]] | None
+    messages: list[dict[str, Any]] | None
     sampling: sampling.SamplingParameters
+    chat: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -36,13 +38,17 @@ class Update:
 
     Args:
         texts: `n` deltas, possibly empty.
-        finish_reasons: per choice None while it goes on, then `stop`, `length` or `cancelled`, which is repeated
+        finish_reasons: per choice None while it goes on, then `stop`, `length`, `tool_calls` or `cancelled`, which is repeated
             in every later update.
         input_tokens: tokens of the prompt, the same in every update.
         output_tokens: new tokens per choice.
         logprobs: if the request asked for them, per choice a list with one entry per new token,
             `{token id: {"logprob", "rank", "decoded_token"}}`, as in Triton's vLLM backend.
         cumulative_logprobs: if the request asked for logprobs, the sum so far per choice.
+        reasoning: `n` deltas of the model's reasoning, if there is any; they are not part of `texts`.
+        tool_calls: per choice a list of deltas of tool calls as in OpenAI's streams, if there are any:
+            `{"index", "id", "type", "function": {"name", "arguments"}}`, of which later deltas of a call have only
+            `index` and more `arguments`.
     """
 
     texts: list[str]
@@ -51,15 +57,30 @@ class Update:
     output_tokens: list[int]
     logprobs: list[list[dict[int, dict[str, Any]]]] | None = None
     cumulative_logprobs: list[float] | None = None
+    reasoning: list[str] | None = None
+    tool_calls: list[list[dict[str, Any]]] | None = None
 
     @property
     def finished(self) -> bool:
         """Whether every choice has ended; no update follows."""
         return None not in self.finish_reasons
 
+    def fields(self) -> list[Any]:
+        """As it travels: the arguments of the constructor."""
+        return [
+            self.texts,
+            self.finish_reasons,
+            self.input_tokens,
+            self.output_tokens,
+            self.logprobs,
+            self.cumulative_logprobs,
+            self.reasoning,
+            self.tool_calls,
+        ]
+
     def merge(self, later: Update) -> None:
         """Appends the update that followed this one, so that both can travel as one."""
-        if len(self.texts) == 1 and later.logprobs is None:
+        if len(self.texts) == 1 and later.logprobs is None and not later.reasoning and not later.tool_calls:
             # By far the most frequent, for each token of each stream under load.
             self.texts[0] += later.texts[0]
             self.finish_reasons = later.finish_reasons
@@ -75,6 +96,12 @@ class Update:
             earlier = self.logprobs or [[] for _ in later.logprobs]
             self.logprobs = [old + new for old, new in zip(earlier, later.logprobs, strict=True)]
         self.cumulative_logprobs = later.cumulative_logprobs or self.cumulative_logprobs
+        if later.reasoning is not None:
+            before = self.reasoning or [""] * len(later.reasoning)
+            self.reasoning = [text + new for text, new in zip(before, later.reasoning, strict=True)]
+        if later.tool_calls is not None:
+            calls = self.tool_calls or [[] for _ in later.tool_calls]
+            self.tool_calls = [old + new for old, new in zip(calls, later.tool_calls, strict=True)]
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tritonllm import api, errors
 from tritonllm.runtime import dispatcher as dispatchers
-from tritonllm.runtime import requests, threads, wire
+from tritonllm.runtime import requests, senders, threads, wire
 
 _UNLIMITED = 1_000_000
 
@@ -67,7 +67,7 @@ def submit(
         # Unless told otherwise, that backend puts the prompt in front of an answer that is not streamed.
         flags = {"exclude_input_in_output": False, **asked.flags}
         asked = dataclasses.replace(asked, flags=flags)
-    serving.submit(sender, asked, arrived)
+    serving.submit(senders.TritonSender(sender), asked, arrived)
 
 
 def _ignore(*_: object) -> None:

@@ -15,7 +15,6 @@ import logging
 import math
 from collections.abc import Callable
 from concurrent import futures
-from typing import Any
 
 from tritonllm import api, errors
 from tritonllm.runtime import (
@@ -25,8 +24,8 @@ from tritonllm.runtime import (
     request_context,
     requests,
     screening,
+    senders,
     threads,
-    wire,
 )
 
 log = logging.getLogger(__name__)
@@ -98,22 +97,56 @@ class Dispatcher:
         self._engine = engine_client.EngineClient(self._loop, leases, self._on_update, self._on_error, owner)
         self._events.call(self._check_cancellations)
 
-    def submit(self, sender: Any, request: requests.Request, arrived: float) -> None:
+    def submit(self, sender: senders.Sender, request: requests.Request, arrived: float) -> None:
         """Takes a request; for other threads.
 
         Args:
-            sender: Triton's response sender.
+            sender: takes its responses.
             request: within the endpoint's limits.
             arrived: `time.monotonic()` of its arrival.
         """
-        context = request_context.RequestContext(next(self._numbers), sender, request, arrived, self._policy)
-        self._events.call(self._admit, context)
+        self._events.call(self.accept, sender, request, arrived)
 
-    def refuse(self, sender: Any, error: errors.RequestError, *, counted: bool = True) -> None:
+    def accept(
+        self, sender: senders.Sender, request: requests.Request, arrived: float
+    ) -> request_context.RequestContext | None:
+        """Takes a request, as `submit` does; for the event loop.
+
+        Returns:
+            The request; None if it has been refused.
+        """
+        context = request_context.RequestContext(next(self._numbers), sender, request, arrived, self._policy)
+        return context if self._admit(context) else None
+
+    def cancel(self, context: request_context.RequestContext) -> None:
+        """Ends a request whose client is gone; for the event loop."""
+        self._end(context, "cancelled")
+
+    def resume(self, context: request_context.RequestContext) -> None:
+        """Goes on with a request whose sender was congested; for the event loop."""
+        if context.number in self._live:
+            self._enqueue(context)
+
+    def give_back(self) -> None:
+        """Returns the requests that are not at the engine yet to the gateways that sent them; for the event loop.
+
+        Once Triton has begun to end a model, it does not answer calls any more, so none could get a lease.
+        """
+        for context in list(self._live.values()):
+            if context.sender.polled or context.finished or self._engine.has(context.number):
+                continue
+            del self._live[context.number]
+            context.timer.cancel()
+            self._engine.abort(context.number)
+            # What follows is given back as well.
+            self._queue.leave(context)
+            context.sender.give_back()
+
+    def refuse(self, sender: senders.Sender, error: errors.RequestError, *, counted: bool = True) -> None:
         """Answers a request with an error, in the loop, so that a probe detects a loop that is stuck; for other threads.
 
         Args:
-            sender: Triton's response sender.
+            sender: takes the error.
             error: why the request is refused.
             counted: whether it counts as a refusal.
         """
@@ -128,17 +161,18 @@ class Dispatcher:
 
     # A request's way, in order.
 
-    def _admit(self, context: request_context.RequestContext) -> None:
+    def _admit(self, context: request_context.RequestContext) -> bool:
         try:
             at_once = self._queue.enter(context)
         except errors.RequestError as error:
             self._send_error(context.sender, error)
-            return
+            return False
         self._live[context.number] = context
         delay = context.arrived + self._limits.request_timeout_seconds - self._loop.time()
         context.timer = self._loop.call_later(delay, self._end, context, "timeout")
         if at_once:
             self._screen(context)
+        return True
 
     def _screen(self, context: request_context.RequestContext) -> None:
         if context.request.characters <= _INLINE_CHARACTERS:
@@ -187,7 +221,7 @@ class Dispatcher:
     # Sending.
 
     def _enqueue(self, context: request_context.RequestContext) -> None:
-        if context.queued or context.held:
+        if context.queued or context.held or _waits(context):
             return
         context.queued = True
         (self._ready if context.started else self._first).append(context)
@@ -202,7 +236,7 @@ class Dispatcher:
                 break
             context = waiting.popleft()
             context.queued = False
-            if not context.held:
+            if not context.held and not _waits(context):
                 self._advance(context)
         self._sending = bool(self._first or self._ready)
         if self._sending:
@@ -217,7 +251,7 @@ class Dispatcher:
             return
         context.started = True
         try:
-            wire.send(context.sender, response.outputs, response.error, final=response.final)
+            context.sender.send(response)
         except Exception:
             # Shared memory is full, or Triton refuses the response: what is left is to end the request.
             log.exception("a response could not be sent")
@@ -225,7 +259,7 @@ class Dispatcher:
                 "internal", "", "a response could not be sent; see the log of the pod"
             )
             response = context.fail(error)
-            wire.close(context.sender, error)
+            context.sender.close(error)
         if response.final:
             self._leave(context, response)
 
@@ -238,10 +272,10 @@ class Dispatcher:
         if following is not None:
             self._screen(following)
 
-    def _send_error(self, sender: Any, error: errors.RequestError, counted: bool = True) -> None:
+    def _send_error(self, sender: senders.Sender, error: errors.RequestError, counted: bool = True) -> None:
         if counted:
             self._on_refusal(error)
-        wire.close(sender, error)
+        sender.close(error)
 
     # Cancellation.
 
@@ -252,7 +286,7 @@ class Dispatcher:
         these requests: Triton 24.10 crashes if a sender is closed while it is asked.
         """
         if not self._unchecked:
-            self._unchecked.extend(self._live.values())
+            self._unchecked.extend(context for context in self._live.values() if context.sender.polled)
         batches = max(_CANCELLATION_BATCHES, math.ceil(len(self._live) / _CANCELLATION_BATCH))
         self._loop.call_later(CANCELLATION_SECONDS / batches, self._check_cancellations)
         batch: list[request_context.RequestContext] = []
@@ -276,6 +310,11 @@ class Dispatcher:
         for context in batch:
             context.held = False
             self._enqueue(context)
+
+
+def _waits(context: request_context.RequestContext) -> bool:
+    """Whether it has to wait for its sender. Not if it is to end: it would keep its place from others."""
+    return context.sender.congested and not context.ending
 
 
 def _cancelled(batch: list[request_context.RequestContext]) -> list[bool]:

@@ -14,12 +14,12 @@ import time
 from typing import Any
 
 from tritonllm import errors
+from tritonllm.ipc import run_token
 from tritonllm.runtime import (
     backend,
     direct,
     engine_leases,
     engine_server,
-    engine_token,
     leases,
     logs,
     metric_names,
@@ -60,7 +60,7 @@ class TritonPythonModel:
             self.events.loop, self.backend, self.leases.release, self.leases.disconnected
         )
         self.events.result(self.server.start())
-        self.direct = direct.dispatcher(self.server.path) if engine_token.direct_allowed() else None
+        self.direct = direct.dispatcher(self.server.path) if run_token.direct_allowed() else None
         self.stall = Stall(time.monotonic())
         self.events.call(self._check)
         self.events.watch()
@@ -85,7 +85,7 @@ class TritonPythonModel:
 
     def _accept(self, triton_request: Any, sender: Any) -> None:
         public, private = wire.parameters(triton_request)
-        if engine_token.admits(private.get(leases.TOKEN, "")) and leases.LEASE in private:
+        if run_token.admits(private.get(leases.TOKEN, "")) and leases.LEASE in private:
             self.leases.grant(private[leases.LEASE], sender, str(self.server.path))
         elif self.direct:
             direct.submit(self.direct, triton_request, sender, public)
@@ -94,11 +94,11 @@ class TritonPythonModel:
 
     def _refusal(self) -> str:
         endpoint = self.name.removesuffix("-engine")
-        if engine_token.current():
+        if run_token.current():
             return f"{self.name} answers its endpoint only; call {endpoint}"
         return (
             f"{self.name} has no token by which to know its endpoint; start tritonserver by `tritonllm serve`, or with "
-            f"a secret in {engine_token.VARIABLE}"
+            f"a secret in {run_token.VARIABLE}"
         )
 
     def _check(self) -> None:

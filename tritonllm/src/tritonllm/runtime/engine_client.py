@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tritonllm import errors
-from tritonllm.runtime import backend, channel, engine_token, requests
+from tritonllm.ipc import channel, run_token
+from tritonllm.runtime import backend, requests
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,10 @@ class EngineClient:
         if lease is not None:
             lease.connection.post(channel.ABORT, number)
 
+    def has(self, number: int) -> bool:
+        """Whether a request is at the engine; not if it waits for a lease, or has ended."""
+        return number in self._submitted
+
     async def close(self) -> None:
         """Releases the engine; call it when no request is left."""
         if self._opening is not None:
@@ -155,7 +160,7 @@ class EngineClient:
     async def _connect(self, path: str) -> _Connection:
         connection = _Connection(self._loop, self, path)
         await self._loop.create_unix_connection(lambda: connection, path)
-        connection.post(channel.HELLO, engine_token.current(), self._owner)
+        connection.post(channel.HELLO, run_token.current(), self._owner)
         self._connections[path] = connection
         return connection
 
@@ -186,7 +191,9 @@ class EngineClient:
         sampling = request.sampling.given()
         if request.wants("logprobs") or request.wants("cumulative_logprob"):
             sampling.setdefault("logprobs", 0)
-        lease.connection.post(channel.GENERATE, number, request.text, request.messages, sampling)
+        lease.connection.post(
+            channel.GENERATE, number, request.text, request.messages, sampling, request.chat
+        )
 
     def _leave(self, number: int) -> _Lease | None:
         lease = self._submitted.pop(number, None)

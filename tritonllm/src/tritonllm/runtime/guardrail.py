@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
-from tritonllm import errors, guardrails
+from tritonllm import errors
 from tritonllm.runtime import logs, screening, wire
 
 log = logging.getLogger(__name__)
-
-LONGEST_CHARACTERS = 1 << 17
-"""Maximum length of a text: the slowest one, obfuscated throughout, takes about two seconds, in which others wait."""
 
 
 class TritonPythonModel:
@@ -41,27 +37,14 @@ class TritonPythonModel:
     def _judge(self, columns: dict[str, list[str]]) -> Any:
         texts = columns["text_input"]
         directions = columns.get("direction") or ["input"] * len(texts)
-        judged = [self._scan(text, direction) for text, direction in zip(texts, directions, strict=True)]
+        checked = [
+            screening.check(self.policy, text, direction)
+            for text, direction in zip(texts, directions, strict=True)
+        ]
         return wire.batch(
             {
-                "text_output": [text for text, _, _ in judged],
-                "blocked": [blocked for _, blocked, _ in judged],
-                "guardrail": [verdicts for _, _, verdicts in judged],
+                "text_output": [each.text for each in checked],
+                "blocked": [each.blocked for each in checked],
+                "guardrail": [each.guardrail for each in checked],
             }
         )
-
-    def _scan(self, text: str, direction: str) -> tuple[str, bool, str]:
-        if direction not in ("input", "output"):
-            raise errors.RequestError("invalid_argument", "direction", "must be `input` or `output`")
-        if len(text) > LONGEST_CHARACTERS:
-            raise errors.RequestError(
-                "invalid_argument",
-                "text_input",
-                f"has {len(text)} characters; the maximum is {LONGEST_CHARACTERS}; send it in parts",
-            )
-        policy = self.policy.input if direction == "input" else self.policy.output
-        if policy is None:
-            return text, False, "[]"
-        result = policy.scan(text)
-        verdicts = json.dumps(guardrails.summarize(result.verdicts, direction))
-        return "" if result.blocked else result.text, result.blocked, verdicts

@@ -17,18 +17,20 @@ import collections
 import itertools
 import time
 import uuid
-from concurrent import futures
 from typing import Any
 
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
 from tritonllm import errors
-from tritonllm.runtime import engine_token, wire
+from tritonllm.ipc import run_token
+from tritonllm.runtime import threads, wire
 
 TOKEN = "token"
 LEASE = "lease"
 """Private parameters of the call; see `wire.PRIVATE`."""
 
+# Triton answers at once, unless it has begun to end this model: then it does not answer calls any more.
+_OPEN_SECONDS = 10.0
 # workaround: W11
 # Triton cleans up behind a finished iterator without holding the GIL, and frees Python objects in doing so: if
 # Python drops its reference meanwhile, the process crashes. The clean-up takes milliseconds.
@@ -37,6 +39,8 @@ _KEEP_SECONDS = 10.0
 
 class TritonLeases:
     """Leases by BLS calls, made in a thread of their own because Triton blocks the caller.
+
+    It is a daemon thread: a call that Triton does not answer any more must not keep the process from ending.
 
     Args:
         model: name of the engine model.
@@ -47,7 +51,7 @@ class TritonLeases:
         self._model = model
         self._owner = owner
         self._numbers = itertools.count(1)
-        self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="leases")
+        self._thread = threads.Worker("leases")
         self._iterators: dict[str, Any] = {}
         self._finished: collections.deque[tuple[float, Any]] = collections.deque()
         # Never asked and never freed: what a dead engine leaves, a few objects per crash.
@@ -56,8 +60,12 @@ class TritonLeases:
     async def open(self) -> tuple[str, str]:
         """See `engine_client.Leases`."""
         name = f"{self._owner}.{next(self._numbers)}"
-        path = await asyncio.get_running_loop().run_in_executor(self._thread, self._exec, name)
-        return name, path
+        opened = asyncio.wrap_future(self._thread.submit(self._exec, name))
+        try:
+            async with asyncio.timeout(_OPEN_SECONDS):
+                return name, await opened
+        except TimeoutError:
+            raise self._unavailable(f"Triton has not answered for {_OPEN_SECONDS:.0f} s") from None
 
     def finish(self, name: str) -> None:
         """See `engine_client.Leases`."""
@@ -70,14 +78,14 @@ class TritonLeases:
 
     def close(self) -> None:
         """See `engine_client.Leases`."""
-        self._thread.shutdown(wait=False)
+        self._thread.close()
 
     def _exec(self, name: str) -> str:
         request = pb_utils.InferenceRequest(
             model_name=self._model,
             inputs=[],
             requested_output_names=["text_output"],
-            parameters={wire.PRIVATE + TOKEN: engine_token.current(), wire.PRIVATE + LEASE: name},
+            parameters={wire.PRIVATE + TOKEN: run_token.current(), wire.PRIVATE + LEASE: name},
         )
         try:
             iterator = request.exec(decoupled=True)

@@ -1,25 +1,30 @@
 """The public model of an endpoint: rules on the way in, the engine, rules on the way out.
 
-Decoupled, because a model that is not answers one request at a time. Triton's thread only reads requests; the
-`dispatcher` owns them from then on.
+Requests come through Triton, and from the gateway over the private stream; the `dispatcher` owns them from their arrival
+on. Decoupled, because a model that is not answers one request at a time.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
 
 from tritonllm import errors, finish_reasons
+from tritonllm.ipc import names
+from tritonllm.render import canonical
 from tritonllm.runtime import (
     dispatcher,
     leases,
     logs,
     metric_names,
     metrics,
+    pipeline_server,
     request_context,
     requests,
     screening,
+    senders,
     settings,
     siblings,
     threads,
@@ -30,6 +35,10 @@ OUTCOMES = (*finish_reasons.MEANINGS, *errors.CODES)
 
 # How long a thread that computes can keep the dispatcher from running.
 _SWITCH_SECONDS = 0.001
+# They look for new pipelines several times a second.
+_GATEWAY_SECONDS = 1.0
+# Beyond the deadline of a request, for its last response to reach the gateway.
+_LAST_SECONDS = 5.0
 
 
 class TritonPythonModel:
@@ -47,7 +56,7 @@ class TritonPythonModel:
             # A process that was killed has left its requests in them.
             self.meter.zero(metric_names.RUNNING, metric_names.WAITING)
         self.meter.set(metric_names.CAPACITY, self.settings.capacity)
-        events = threads.EventLoop("dispatcher")
+        self.events = events = threads.EventLoop("dispatcher")
         self.dispatcher = dispatcher.Dispatcher(
             events,
             self.settings.limits,
@@ -59,28 +68,50 @@ class TritonPythonModel:
         )
         owner = leases.owner()
         self.dispatcher.start(leases.TritonLeases(parameters["engine_model"], owner), owner)
+        self.server = pipeline_server.PipelineServer(
+            events, self.dispatcher, self._parse, self.policy, _description(parameters)
+        )
+        events.result(self._listen())
         events.watch()
 
     def execute(self, triton_requests: list[Any]) -> None:
         """Takes requests; each is answered later through its own sender."""
-        wire.receive(triton_requests, self._accept, self.dispatcher.refuse)
+        wire.receive(triton_requests, self._accept, self._refuse)
 
     def finalize(self) -> None:
-        """Ends the threads; Triton calls it when the last request is answered."""
+        """Ends the threads; Triton calls it when the last of its own requests is answered."""
+        self.events.result(self._close())
         self.dispatcher.close()
         self.meter.close()
+
+    async def _listen(self) -> None:
+        await self.server.start()
+        gateways = int(os.environ.get(names.GATEWAY_PROCESSES, "0"))
+        await self.server.wait_for_gateways(gateways, _GATEWAY_SECONDS)
+
+    async def _close(self) -> None:
+        await self.server.drain(self.settings.limits.request_timeout_seconds + _LAST_SECONDS)
+        self.server.close()
 
     def _accept(self, triton_request: Any, sender: Any) -> None:
         arrived = time.monotonic()
         public, _ = wire.parameters(triton_request)
         values = wire.values(triton_request)
         try:
-            asked = requests.parse(values, public)
+            asked = self._parse(values, public)
         except errors.RequestError as error:
             # Without any input it is the supervisor's probe, and not a client's mistake to be counted.
-            self.dispatcher.refuse(sender, error, counted=bool(values))
+            self.dispatcher.refuse(senders.TritonSender(sender), error, counted=bool(values))
             return
-        self.dispatcher.submit(sender, self.settings.admit(asked, self.policy), arrived)
+        self.dispatcher.submit(senders.TritonSender(sender), asked, arrived)
+
+    def _refuse(self, sender: Any, error: errors.RequestError) -> None:
+        self.dispatcher.refuse(senders.TritonSender(sender), error)
+
+    def _parse(
+        self, values: dict[str, str | bool], parameters: dict[str, Any] | None = None
+    ) -> requests.Request:
+        return self.settings.admit(requests.parse(values, parameters or {}), self.policy)
 
     def _count(self, running: int, waiting: int) -> None:
         self.meter.add(metric_names.RUNNING, running)
@@ -105,6 +136,16 @@ class TritonPythonModel:
         for verdict in summary.verdicts:
             labels = {key: verdict[key] for key in ("rule", "action", "direction")}
             meter.add(metric_names.VERDICTS, verdict["count"], **labels)
+
+
+def _description(parameters: dict[str, str]) -> dict[str, Any]:
+    """What gateways are told of the endpoint; processes with the same `spec_hash` serve the same."""
+    return {
+        "name": parameters["endpoint"],
+        "spec_hash": parameters["spec_hash"],
+        "created": time.time(),
+        "policy": canonical.digest(canonical.unpack(parameters["policy"])),
+    }
 
 
 def _series(policy: screening.EndpointPolicy) -> dict[str, list[dict[str, str]]]:

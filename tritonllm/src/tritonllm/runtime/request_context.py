@@ -48,7 +48,7 @@ class RequestContext:
 
     Attributes:
         number: identifies it to the engine.
-        sender: Triton's response sender.
+        sender: takes its responses; see `senders`.
         request: what the client sent, with the endpoint's defaults.
         started: whether a response has been sent.
         queued: whether it is in the queue of requests that have something to send.
@@ -105,6 +105,16 @@ class RequestContext:
         self._latest: float | None = None
         self._outcome = ""
 
+    @property
+    def ending(self) -> bool:
+        """Whether it has been ended by something else than the engine."""
+        return self._ending is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is complete, or will never be."""
+        return self._ending is not None or self._answer.finished
+
     def begin(self, screened: screening.Screened) -> None:
         """Applies the outcome of the input rules; from now on the output rules judge the answer."""
         self._answer = answer.Answer(self.request.sampling.n or 1, self._policy, screened)
@@ -150,10 +160,9 @@ class RequestContext:
             return self.fail(error)
         if update is None or not self.request.stream:
             return None
-        outputs = self._answer.outputs(self.request, last=False)
-        if len(outputs) == 1 and not any(outputs["text_output"]):
+        if not self._answer.pending and not self.request.wants("logprobs"):
             return None
-        return Response(outputs)
+        return Response(self._answer.outputs(self.request, last=False))
 
     def fail(self, error: errors.RequestError) -> Response:
         """The final response of a request that ends with an error."""

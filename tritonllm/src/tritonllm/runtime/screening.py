@@ -1,17 +1,24 @@
-"""Input rules: they are applied to a prompt before the engine receives it. Also what a failure of a rule itself does."""
+"""Input rules: they are applied to a prompt before the engine receives it.
+
+Also checks of texts that need no answer, and what a failure of a rule itself does.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from tritonllm import api, errors, guardrails
 from tritonllm.render import canonical
-from tritonllm.runtime import requests
+from tritonllm.runtime import conversations, requests
 
 log = logging.getLogger(__name__)
+
+LONGEST_CHARACTERS = 1 << 17
+"""Maximum length of a text to check: the slowest one, obfuscated throughout, takes about two seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Screened:
     Attributes:
         request: with masked texts where rules say so.
         blocked: whether a rule refused it.
-        verdicts: what was found, in the clients' form.
+        verdicts: what was found, in the clients' form, with the first field in which it was.
         failures: guardrail failures that the policy let pass.
     """
 
@@ -65,7 +72,7 @@ class Screened:
 def screen(
     request: requests.Request, policy: EndpointPolicy | None, ended: Callable[[], bool] = lambda: False
 ) -> Screened:
-    """Applies the input rules to the prompt, or to every message of the conversation.
+    """Applies the input rules to the prompt, or to every text of the conversation and its options.
 
     Args:
         request: what the client sent.
@@ -77,30 +84,79 @@ def screen(
     """
     if policy is None or policy.input is None:
         return Screened(request, False, [], 0)
-    results: list[guardrails.Result] = []
+    found: list[guardrails.Verdict] = []
+    fields: dict[str, str] = {}
+    blocked = False
     failures = 0
 
-    def masked(text: str) -> str:
-        nonlocal failures
+    def masked(field: str, text: str) -> str:
+        nonlocal blocked, failures
+        if not text:
+            return text
         try:
-            results.append(_scan(rules, text, ended))
+            result = _scan(rules, text, ended)
         except errors.RequestError:
             raise
         except Exception:
             policy.failed("input")
             failures += 1
             return text
-        return results[-1].text
+        found.extend(result.verdicts)
+        for verdict in result.verdicts:
+            fields.setdefault(verdict.rule, field)
+        blocked = blocked or result.blocked
+        return result.text
 
     rules = policy.input
     if request.text is not None:
-        request = dataclasses.replace(request, text=masked(request.text))
+        request = dataclasses.replace(request, text=masked("text_input", request.text))
     else:
-        turns = [turn | {"content": masked(turn["content"])} for turn in request.messages or []]
-        request = dataclasses.replace(request, messages=turns)
-    found = [verdict for result in results for verdict in result.verdicts]
-    blocked = any(result.blocked for result in results)
-    return Screened(request, blocked, guardrails.summarize(found, "input"), failures)
+        request = dataclasses.replace(
+            request,
+            messages=conversations.map_messages(request.messages or [], masked),
+            chat=conversations.map_options(request.chat, masked),
+        )
+    verdicts = [
+        verdict | {"field": fields[verdict["rule"]]} for verdict in guardrails.summarize(found, "input")
+    ]
+    return Screened(request, blocked, verdicts, failures)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checked:
+    """What the rules of one direction say of a text.
+
+    Attributes:
+        text: with masked spans where rules say so; empty if it is blocked.
+        blocked: whether a rule blocks it.
+        guardrail: JSON of what was found, in the clients' form.
+    """
+
+    text: str
+    blocked: bool
+    guardrail: str
+
+
+def check(policy: EndpointPolicy, text: str, direction: str) -> Checked:
+    """Applies the rules of one direction to a text that needs no answer.
+
+    Raises:
+        RequestError: `invalid_argument`.
+    """
+    if direction not in ("input", "output"):
+        raise errors.RequestError("invalid_argument", "direction", "must be `input` or `output`")
+    if len(text) > LONGEST_CHARACTERS:
+        raise errors.RequestError(
+            "invalid_argument",
+            "text_input",
+            f"has {len(text)} characters; the maximum is {LONGEST_CHARACTERS}; send it in parts",
+        )
+    rules = policy.input if direction == "input" else policy.output
+    if rules is None:
+        return Checked(text, False, "[]")
+    result = rules.scan(text)
+    verdicts = json.dumps(guardrails.summarize(result.verdicts, direction))
+    return Checked("" if result.blocked else result.text, result.blocked, verdicts)
 
 
 def _scan(rules: guardrails.Policy, text: str, ended: Callable[[], bool]) -> guardrails.Result:

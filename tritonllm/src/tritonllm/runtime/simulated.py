@@ -1,22 +1,24 @@
 """An engine without weights: it invents its answers, at a speed that its arguments set.
 
 For clusters without GPUs and for tests of everything around an engine. It makes tokens of four
-characters, so that words arrive in pieces as they do from a real model.
+characters, so that words arrive in pieces as they do from a real model. It calls a function that a prompt names.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import math
 import random
+import secrets
 import time
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 from tritonllm import errors, sampling, simulated_args
-from tritonllm.runtime import backend
+from tritonllm.runtime import backend, conversations
 
 TOKEN_CHARACTERS = 4
 
@@ -119,11 +121,24 @@ class SimulatedBackend:
             on_error(error)
             return
         most = min(wanted.max_tokens or sampling.DEFAULT_MAX_TOKENS, self._args.max_model_len - input_tokens)
+        if wanted.structured_outputs is not None:
+            on_error(
+                conversations.invalid(
+                    "sampling_parameters.structured_outputs", "is not supported by the simulated engine"
+                )
+            )
+            return
+        called = _called(generation.chat, prompt)
         choices = [
-            _Tokens(self._text(wanted, prompt, choice), most, wanted) for choice in range(wanted.n or 1)
+            _ToolCall(called, prompt, most, wanted)
+            if called
+            else _Tokens(self._text(wanted, prompt, choice), most, wanted)
+            for choice in range(wanted.n or 1)
         ]
         fails = bool(self._args.fail_on) and self._args.fail_on in prompt
-        self._live[generation.id] = _Answering(choices, input_tokens, fails, on_update, on_error)
+        self._live[generation.id] = _Answering(
+            choices, input_tokens, fails, called is not None, on_update, on_error
+        )
         self._submitted.set()
         if self._stepping is None:
             self._stepping = asyncio.get_running_loop().create_task(self._run())
@@ -182,6 +197,7 @@ class SimulatedBackend:
             finish_reasons=[choice.finish_reason for choice in choices],
             input_tokens=answering.input_tokens,
             output_tokens=[choice.made - made for choice, made in zip(choices, before, strict=True)],
+            tool_calls=[choice.take_calls() for choice in choices] if answering.calls else None,
         )
         if update.finished:
             del self._live[request_id]
@@ -214,9 +230,21 @@ class _Answering:
     choices: list[_Tokens]
     input_tokens: int
     fails: bool
+    calls: bool
     on_update: Callable[[backend.Update], None]
     on_error: Callable[[errors.RequestError], None]
     due: float | None = None
+
+
+def _called(chat: dict[str, Any], prompt: str) -> str | None:
+    """The function that the engine calls: one that it has to call, or whose name is in the prompt."""
+    choice = chat.get("tool_choice", "auto")
+    names = [tool["function"]["name"] for tool in chat.get("tools", [])]
+    if isinstance(choice, dict):
+        return choice["function"]["name"]
+    if choice == "required":
+        return names[0]
+    return next((name for name in names if name in prompt), None) if choice == "auto" else None
 
 
 class _Tokens:
@@ -230,6 +258,10 @@ class _Tokens:
         ends = [index for index in (text.find(stop) for stop in stops) if index >= 0]
         self._text = text[: min(ends)] if ends else text
         self._endless = bool(wanted.ignore_eos) and not ends
+
+    def take_calls(self) -> list[dict[str, Any]]:
+        """The deltas of tool calls that the latest token has made."""
+        return []
 
     def next(self) -> str:
         """The next token; sets `finish_reason` with the last."""
@@ -247,3 +279,25 @@ class _Tokens:
         elif self.made >= self._most:
             self.finish_reason = "length"
         return text
+
+
+class _ToolCall(_Tokens):
+    """A call of a function with the prompt as its argument, as a sequence of tokens."""
+
+    def __init__(self, name: str, prompt: str, most: int, wanted: sampling.SamplingParameters) -> None:
+        super().__init__(json.dumps({"text": prompt}), most, wanted)
+        start = {"index": 0, "id": f"call_{secrets.token_hex(8)}", "type": "function"}
+        self._deltas = [start | {"function": {"name": name, "arguments": ""}}]
+
+    def take_calls(self) -> list[dict[str, Any]]:
+        """See `_Tokens`."""
+        deltas, self._deltas = self._deltas, []
+        return deltas
+
+    def next(self) -> str:
+        """The next token, which is part of the arguments and not of the text."""
+        if piece := super().next():
+            self._deltas.append({"index": 0, "function": {"arguments": piece}})
+        if self.finish_reason == "stop":
+            self.finish_reason = "tool_calls"
+        return ""

@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import functools
 import logging
 import os
+import queue
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent import futures
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,42 @@ def start(name: str, target: Callable[..., None], *args: Any) -> threading.Threa
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
+
+
+class Worker:
+    """Runs functions one after the other in a daemon thread, which does not keep the process from ending.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[tuple[futures.Future[Any], Callable[[], Any]] | None] = (
+            queue.SimpleQueue()
+        )
+        start(name, self._run)
+
+    def submit(self, function: Callable[..., T], *args: Any) -> futures.Future[T]:
+        """Runs a function, soon."""
+        future: futures.Future[T] = futures.Future()
+        self._jobs.put((future, functools.partial(function, *args)))
+        return future
+
+    def close(self) -> None:
+        """Ends the thread when it has run what was submitted."""
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, function = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = function()
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
 
 
 def fail(reason: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tritonllm import errors, sampling
-from tritonllm.runtime import backend, die_with_parent, prompts, shared_names, vllm_requests
+from tritonllm.runtime import backend, die_with_parent, prompts, shared_names, vllm_chat, vllm_requests
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,13 @@ class VllmBackend:
     """See `backend.Backend`.
 
     Args:
-        arguments: the content of `model.json`: vLLM's `AsyncEngineArgs` by name, with `model` a directory.
+        arguments: the content of `model.json`: vLLM's `AsyncEngineArgs` by name, with `model` a directory, and
+            `vllm_chat.OWN_ARGUMENTS`.
     """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        self._arguments = arguments
+        self._arguments = dict(arguments)
+        self._own = {name: self._arguments.pop(name, None) for name in vllm_chat.OWN_ARGUMENTS}
         self._engine: Any = None
         self._live: dict[str, _Live] = {}
         self._stats: dict[int, backend.Stats] = {}
@@ -46,15 +48,25 @@ class VllmBackend:
         """Starts vLLM's processes and loads the weights, which blocks the event loop until it is done.
 
         In this thread on purpose: vLLM's processes end when the thread that made them ends.
+
+        Raises:
+            ValueError: the endpoint asks for a parser or a chat template that there is not.
         """
         _prepare_environment()
+        tool_parser, reasoning_parser = self._own["tool_call_parser"], self._arguments.get("reasoning_parser")
+        vllm_chat.check_names(tool_parser, reasoning_parser)
+        template = prompts.load_template(self._own["chat_template"])
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         engine_args = AsyncEngineArgs(**self._arguments)
         self._engine = AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_loggers(self._stats)])
         model = self._engine.model_config
-        self._prompt_tokenizer = prompts.PromptTokenizer(self._engine.get_tokenizer(), model.max_model_len)
+        tokenizer = self._engine.get_tokenizer()
+        self._parsers = vllm_chat.Parsers(tool_parser, reasoning_parser, tokenizer, model)
+        self._prompt_tokenizer = prompts.PromptTokenizer(tokenizer, model.max_model_len, template)
+        prompt = self._own["prompt"] or {}
+        self._prompt_tokenizer.check(prompt.get("format", "Raw"), prompt.get("system"))
         # What the model's authors advise in generation_config.json. How long an answer may get is not theirs to say.
         advised = model.get_diff_sampling_param()
         self._advised = {name: value for name, value in advised.items() if name != "max_tokens"}
@@ -113,16 +125,23 @@ class VllmBackend:
         from vllm.inputs.engine import tokens_input
 
         try:
-            ids = await self._prompt_tokenizer.tokens(generation.text, generation.messages)
-            wanted = _sampling_params(self._advised | generation.sampling.given())
+            given = self._advised | generation.sampling.given()
+            choices = generation.sampling.n or 1
+            talk = self._conversation(generation, given, choices)
+            ids = await self._prompt_tokenizer.tokens(
+                generation.text, generation.messages, talk.tools, talk.variables
+            )
+            wanted = _sampling_params(talk.sampling)
             if generation.id not in self._live:
                 return
-            progress = _Progress(len(ids), generation.sampling.n or 1)
+            progress = _Progress(ids, choices, talk)
 
             def receive(output: Any) -> None:
                 self._receive(generation.id, progress, output)
 
-            await vllm_requests.add(self._engine, generation.id, tokens_input(ids), wanted, receive)
+            await vllm_requests.add(
+                self._engine, generation.id, tokens_input(ids), wanted, receive, **talk.engine_options
+            )
             live.submitted = True
         except Exception as error:
             self._fail(generation.id, error)
@@ -130,6 +149,17 @@ class VllmBackend:
         if generation.id not in self._live and not progress.finished:
             # It was aborted while vLLM was taking it.
             await self._engine.abort(generation.id)
+
+    def _conversation(
+        self, generation: backend.Generation, given: dict[str, Any], choices: int
+    ) -> vllm_chat.Conversation:
+        if generation.messages is not None:
+            return self._parsers.conversation(generation.chat, given, choices)
+        if generation.chat:
+            raise errors.RequestError(
+                "invalid_argument", f"chat_options.{next(iter(generation.chat))}", "needs `messages`"
+            )
+        return vllm_chat.Conversation.plain(given)
 
     def _receive(self, request_id: str, progress: _Progress, output: Any) -> None:
         live = self._live.get(request_id)
@@ -172,12 +202,14 @@ class _Progress:
     """One request's outputs from vLLM, as updates.
 
     Args:
-        input_tokens: tokens of the prompt.
+        prompt: the token ids of the prompt.
         n: number of choices.
+        conversation: what the text of the choices is.
     """
 
-    def __init__(self, input_tokens: int, n: int) -> None:
-        self._input_tokens = input_tokens
+    def __init__(self, prompt: list[int], n: int, conversation: vllm_chat.Conversation) -> None:
+        self._prompt = prompt
+        self._conversation = conversation
         self._finish_reasons: list[str | None] = [None] * n
         self._cumulative = [0.0] * n
 
@@ -189,7 +221,7 @@ class _Progress:
     def update(self, output: Any) -> backend.Update:
         """What is new in a `RequestOutput` of kind DELTA, which holds only the choices that have something new."""
         n = len(self._finish_reasons)
-        update = backend.Update([""] * n, list(self._finish_reasons), self._input_tokens, [0] * n)
+        update = backend.Update([""] * n, list(self._finish_reasons), len(self._prompt), [0] * n)
         for completion in output.outputs:
             index = completion.index
             update.texts[index] = completion.text
@@ -198,7 +230,9 @@ class _Progress:
                 self._finish_reasons[index] = update.finish_reasons[index] = _finish_reason(
                     completion.finish_reason
                 )
-            if completion.logprobs is not None:
+            if self._conversation.parsers:
+                self._parse(completion, update)
+            if completion.logprobs is not None and not self._conversation.hides_reasoning:
                 # Without a new token some versions repeat the log probabilities of all tokens.
                 new = completion.logprobs if completion.token_ids else []
                 update.logprobs = update.logprobs or [[] for _ in self._finish_reasons]
@@ -206,6 +240,23 @@ class _Progress:
                 self._cumulative[index] = _finite(completion.cumulative_logprob or 0.0)
                 update.cumulative_logprobs = list(self._cumulative)
         return update
+
+    def _parse(self, completion: Any, update: backend.Update) -> None:
+        """Takes reasoning and tool calls out of the text of a choice."""
+        index, ended = completion.index, update.finish_reasons[completion.index]
+        delta = self._conversation.feed(
+            index, completion.text, list(completion.token_ids), self._prompt, ended
+        )
+        update.texts[index] = delta.text
+        if delta.reasoning:
+            update.reasoning = update.reasoning or [""] * len(update.texts)
+            update.reasoning[index] = delta.reasoning
+        if delta.tool_calls:
+            update.tool_calls = update.tool_calls or [[] for _ in update.texts]
+            update.tool_calls[index] = delta.tool_calls
+        if ended is not None:
+            reason = self._conversation.finish_reason(index, ended)
+            self._finish_reasons[index] = update.finish_reasons[index] = reason
 
 
 def _prepare_environment() -> None:
@@ -256,8 +307,10 @@ def _sampling_params(given: dict[str, Any]) -> Any:
         RequestError: a bias for something that is not a token id.
         ValueError: vLLM refuses the combination.
     """
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
+    if isinstance(given.get("structured_outputs"), dict):
+        given["structured_outputs"] = StructuredOutputsParams(**given["structured_outputs"])
     given.setdefault("max_tokens", sampling.DEFAULT_MAX_TOKENS)
     if "logit_bias" in given:
         try:

@@ -16,7 +16,9 @@ from typing import Any
 _tasks: set[asyncio.Task[None]] = set()
 
 
-async def add(engine: Any, request_id: str, prompt: Any, params: Any, receive: Callable[[Any], None]) -> None:
+async def add(
+    engine: Any, request_id: str, prompt: Any, params: Any, receive: Callable[[Any], None], **options: Any
+) -> None:
     """Submits a request to vLLM.
 
     Args:
@@ -25,16 +27,19 @@ async def add(engine: Any, request_id: str, prompt: Any, params: Any, receive: C
         prompt: an engine input of token ids.
         params: `SamplingParams` with output kind DELTA.
         receive: called in the event loop with each `RequestOutput`, or with the exception that ended the request.
+        options: further arguments of `AsyncLLM.add_request`, which `AsyncLLM.generate` takes, too.
 
     Raises:
         Exception: what vLLM raises if it refuses the request.
     """
     if not by_callback(engine):
-        task = asyncio.get_running_loop().create_task(_generate(engine, request_id, prompt, params, receive))
+        task = asyncio.get_running_loop().create_task(
+            _generate(engine, request_id, prompt, params, receive, options)
+        )
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
         return
-    collector = await engine.add_request(request_id, prompt, params)
+    collector = await engine.add_request(request_id, prompt, params, **options)
     collector.put = receive
     try:
         # An output that came before the callback was there.
@@ -54,10 +59,15 @@ def by_callback(engine: Any) -> bool:
 
 
 async def _generate(
-    engine: Any, request_id: str, prompt: Any, params: Any, receive: Callable[[Any], None]
+    engine: Any,
+    request_id: str,
+    prompt: Any,
+    params: Any,
+    receive: Callable[[Any], None],
+    options: dict[str, Any],
 ) -> None:
     try:
-        outputs = engine.generate(prompt, params, request_id)
+        outputs = engine.generate(prompt, params, request_id, **options)
         async with contextlib.aclosing(outputs):
             async for output in outputs:
                 receive(output)

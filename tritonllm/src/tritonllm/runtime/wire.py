@@ -65,7 +65,7 @@ def end(sender: Any) -> None:
 
 
 def _size(outputs: Mapping[str, list[Any]]) -> int:
-    return sum(len(item) for items in outputs.values() for item in items if isinstance(item, str))
+    return sum(len(item.encode()) for items in outputs.values() for item in items if isinstance(item, str))
 
 
 def receive(

@@ -49,7 +49,7 @@ class EndpointFiles:
         self._endpoints = endpoints
         self._gating = files.needed(paths)
         self._problem = problem
-        self._seen = self._identities()
+        self._seen = files.identities(self._paths)
 
     def endpoints(self) -> list[api.LLMEndpoint]:
         """The endpoints in the files; the last valid ones while the files can't be read."""
@@ -62,7 +62,7 @@ class EndpointFiles:
         return self._gating
 
     def _read(self) -> None:
-        now = self._identities()
+        now = files.identities(self._paths)
         if now != self._seen:
             self._seen = now
             try:
@@ -72,14 +72,3 @@ class EndpointFiles:
                 self._problem(
                     f"the endpoint files changed but can't be read; the last valid version stays in use: {error}"
                 )
-
-    def _identities(self) -> list[tuple[str | int, ...]]:
-        return [(str(path), *_identity(path)) for path in files.expand(self._paths)]
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    try:
-        seen = path.stat()
-    except OSError:
-        return ()
-    return seen.st_mtime_ns, seen.st_size, seen.st_ino

@@ -19,6 +19,25 @@ LOAD_TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True)
+class Gateway:
+    """Options of the gateway.
+
+    Attributes:
+        port: its port.
+        workers: number of its processes.
+        api_keys: file of the API keys; None has none.
+        allow_anonymous: accept requests without a key on other addresses than the loopback.
+        cors_origins: origins whose pages may use it.
+    """
+
+    port: int = 8080
+    workers: int = 1
+    api_keys: Path | None = None
+    allow_anonymous: bool = False
+    cors_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Options:
     """Options of the supervisor.
 
@@ -34,6 +53,7 @@ class Options:
         load_timeout: maximum time for loading one model, in seconds.
         api_secret_file: contains the secret that locks the dangerous parts of Triton's API; None leaves them open.
         allow_direct_engine: let clients call the engine models, bypassing the guardrails.
+        gateway: of the gateway; None has none.
         logs: where the output of tritonserver and its models goes: `file` keeps it, `stderr` passes it on, as in a pod.
         reporter: receives progress reports.
     """
@@ -49,6 +69,7 @@ class Options:
     load_timeout: float = LOAD_TIMEOUT
     api_secret_file: Path | None = None
     allow_direct_engine: bool = False
+    gateway: Gateway | None = None
     logs: Literal["file", "stderr"] = "file"
     reporter: report.Reporter = field(default_factory=lambda: report.Lines(sys.stderr))
 
@@ -68,3 +89,5 @@ class Options:
         yield "--grpc-port", self.grpc_port
         yield "--metrics-port", self.metrics_port
         yield "--health-port", self.health_port
+        if self.gateway:
+            yield "--gateway-port", self.gateway.port

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -85,7 +85,7 @@ class Orphans:
         """Whether there was none at the last check."""
         return not self._seen
 
-    def tend(self, server: int) -> None:
+    def tend(self, server: int, others: Collection[int] = ()) -> None:
         """Reaps zombies, and kills orphans of tritonserver's session after a grace period of one second.
 
         Only that session: as the first process of a container the supervisor also inherits other orphans, such as
@@ -93,11 +93,17 @@ class Orphans:
 
         Args:
             server: process id of tritonserver, which is not an orphan.
+            others: process ids of further children of the supervisor.
         """
         now = time.monotonic()
         seen: dict[int, float] = {}
         for process in _children(os.getpid(), recursive=False):
-            if process.pid == server or _collected(process.pid) or _session(process.pid) != server:
+            if (
+                process.pid == server
+                or process.pid in others
+                or _collected(process.pid)
+                or _session(process.pid) != server
+            ):
                 continue
             seen[process.pid] = self._seen.get(process.pid, now)
             if now - seen[process.pid] > _GRACE_SECONDS and not _removes_shared_memory(process):
@@ -136,11 +142,11 @@ class Reaper:
         self._process.wait()
 
 
-def end_all(keep: int, timeout: float = 5) -> list[int]:
+def end_all(keep: Collection[int], timeout: float = 5) -> list[int]:
     """Kills all descendants of this process and waits until they are gone.
 
     Args:
-        keep: process id of a descendant to spare.
+        keep: sessions to spare.
         timeout: seconds; a process in an uninterruptible system call may take longer.
 
     Returns:
@@ -160,8 +166,10 @@ def end_all(keep: int, timeout: float = 5) -> list[int]:
     return [process.pid for process in left]
 
 
-def _below(keep: int) -> list[psutil.Process]:
-    return [process for process in _children(os.getpid(), recursive=True) if process.pid != keep]
+def _below(keep: Collection[int]) -> list[psutil.Process]:
+    return [
+        process for process in _children(os.getpid(), recursive=True) if _session(process.pid) not in keep
+    ]
 
 
 def _is_stub(process: psutil.Process) -> bool:

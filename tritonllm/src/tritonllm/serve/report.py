@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+_QUESTION = "What is the capital of France?"
+
 
 @dataclass(frozen=True)
 class Serving:
     """Addresses and endpoints of a running server.
 
     Attributes:
+        gateway: URL of the gateway; None if there is none.
         http: URL of Triton's HTTP port.
         grpc: host and port of Triton's gRPC.
         metrics: URL of the Prometheus metrics.
@@ -25,9 +28,27 @@ class Serving:
     health: str
     endpoints: tuple[str, ...]
     failed: tuple[str, ...]
+    gateway: str | None = None
 
-    def request(self) -> str:
-        """An example request as a shell command."""
+    def examples(self) -> list[str]:
+        """Lines that show how to send a request to the first endpoint."""
+        name = self.endpoints[0]
+        if self.gateway is None:
+            return [f"Try: {self._triton_request()}"]
+        body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "{_QUESTION}"}}]}}'
+        return [
+            f"OpenAI API: {self.gateway}/v1",
+            f"Chat page:  {self.gateway}/",
+            "Try:",
+            f"  curl -s {self.gateway}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'",
+            "or in Python:",
+            "  from openai import OpenAI",
+            f'  client = OpenAI(base_url="{self.gateway}/v1", api_key="none")',
+            f'  print(client.chat.completions.create(model="{name}", messages='
+            f'[{{"role": "user", "content": "{_QUESTION}"}}]).choices[0].message.content)',
+        ]
+
+    def _triton_request(self) -> str:
         body = '{"text_input": "What is the capital of France?"}'
         return f"curl -s {self.http}/v2/models/{self.endpoints[0]}/generate -d '{body}'"
 
@@ -61,7 +82,8 @@ class Lines:
     def ready(self, serving: Serving) -> None:
         """See Reporter."""
         self._line(f"ready: {', '.join(serving.endpoints)} at {serving.http}")
-        self._line(f"try: {serving.request()}")
+        for line in serving.examples():
+            self._line(line)
 
     def problem(self, text: str) -> None:
         """See Reporter."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tritonllm import api
 from tritonllm.runtime import metric_names
-from tritonllm.serve import control_api, health, loader, processes, threads, triton, watch
+from tritonllm.serve import child, control_api, health, loader, processes, threads, watch
 from tritonllm.serve.api_lock import Lock
 from tritonllm.serve.load_watch import LoadWatch
 from tritonllm.serve.model_probes import ModelProbes
@@ -51,7 +51,7 @@ class ServerInstance:
         options: Options,
         endpoints: Sequence[api.LLMEndpoint],
         unservable: Mapping[str, str],
-        server: triton.Server,
+        server: child.Child,
         repository: Path,
         lock: Lock,
     ) -> None:
@@ -93,12 +93,7 @@ class ServerInstance:
 
     def death(self) -> str | None:
         """How tritonserver ended, with its last lines; None while it runs."""
-        status = self.server.exit_status()
-        if status is None:
-            return None
-        self.server.close()
-        lines = "".join(f"\n    {line}" for line in self.server.log.last(_SHOWN_LINES))
-        return f"tritonserver ended ({status}){'; its last lines:' if lines else ''}{lines}"
+        return self.server.death(_SHOWN_LINES)
 
     def index(self) -> dict[str, str]:
         """Triton's state of each model that the supervisor loads; models loaded by other clients are not its concern.
@@ -259,6 +254,7 @@ class ServerInstance:
                 grpc=options.url(options.grpc_port).removeprefix("http://"),
                 metrics=options.url(options.metrics_port) + "/metrics",
                 health=options.url(options.health_port),
+                gateway=options.url(options.gateway.port) if options.gateway else None,
                 endpoints=tuple(ready),
                 failed=(*self._unservable, *failed),
             )

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tritonllm import api, files, paths, render
-from tritonllm.runtime import engine_server, engine_token, metric_names, shared_names
+from tritonllm.ipc import listener, names, run_token
+from tritonllm.runtime import metric_names, shared_names
 from tritonllm.serve import (
     api_lock,
     binaries,
+    child,
     connections,
     control_api,
     desired,
+    gateway,
     health,
     health_port,
     preflight,
@@ -103,10 +106,12 @@ class _Supervisor:
         self._files = desired.EndpointFiles(options.files, files.load, endpoints, options.reporter.problem)
         self._repository = (run_lock.directory / "repository").absolute()
         self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: run_lock.region_prefix}
-        self._environment[engine_server.DIRECTORY] = str(run_lock.directory.absolute())
-        self._environment[engine_token.VARIABLE] = secrets.token_urlsafe(32)
+        self._environment[listener.DIRECTORY] = str(run_lock.directory.absolute())
+        self._environment[run_token.VARIABLE] = secrets.token_urlsafe(32)
+        if options.gateway is not None:
+            self._environment[names.GATEWAY_PROCESSES] = str(options.gateway.workers)
         if options.allow_direct_engine:
-            self._environment[engine_token.ALLOW_DIRECT] = "1"
+            self._environment[run_token.ALLOW_DIRECT] = "1"
         self._orphans = processes.Orphans()
         self._restarts = watch.RestartBudget()
         self._current: ServerInstance | None = None
@@ -114,6 +119,7 @@ class _Supervisor:
         self._hung: dict[str, str] = {}
         self._note = "tritonserver is starting"
         self._turned = time.monotonic()
+        self._gateway: gateway.Gateway | None = None
 
     def run(self) -> int:
         ready, live = health_port.Cached(self._readiness), health_port.Cached(self._liveness)
@@ -124,9 +130,10 @@ class _Supervisor:
         }
         port = health_port.Port(self._options.host, self._options.health_port, questions, self._no_probes)
         try:
+            self._gateway = self._start_gateway()
             return self._serve()
         finally:
-            self._end()
+            self._end(all_of_it=True)
             port.close()
 
     def _serve(self) -> int:
@@ -167,7 +174,7 @@ class _Supervisor:
             gpu=self._gpu,
             lock=self._lock,
         )
-        server = triton.Server(command, self._environment, self._log)
+        server = child.Child("tritonserver", command, self._environment, self._log)
         started = time.monotonic()
         current = ServerInstance(self._options, endpoints, unservable, server, self._repository, self._lock)
         self._current = current
@@ -184,6 +191,20 @@ class _Supervisor:
         current.load()
         return None
 
+    def _start_gateway(self) -> gateway.Gateway | None:
+        """Starts the gateway, which outlives restarts of tritonserver."""
+        chosen = self._options.gateway
+        if chosen is None:
+            return None
+        directory = self._run_lock.directory.absolute()
+        return gateway.Gateway(
+            gateway.arguments(self._options, directory),
+            self._options.url(chosen.port),
+            self._environment,
+            self._log,
+            self._report,
+        )
+
     def _watch(self) -> str | None:
         """Watches tritonserver until it needs a restart or `serve` ends.
 
@@ -195,7 +216,7 @@ class _Supervisor:
         trigger = watch.ProbeTrigger()
         while not self._signals.count:
             self._turned = time.monotonic()
-            self._orphans.tend(current.server.pid)
+            self._orphans.tend(current.server.pid, self._sessions())
             if trouble := current.death() or current.restart_reason:
                 return trouble
             if current.hung is not None:
@@ -234,12 +255,14 @@ class _Supervisor:
             1 + triton.CONNECTION_AGE_VARIES
         )
         reported = False
+        if self._gateway is not None:
+            self._gateway.drain()
         while self._signals.count == 1 and time.monotonic() < min(deadline, idle_since + _QUIET_SECONDS):
             busy = _busy(current)
             clients = 0
             if time.monotonic() < connection_deadline:
                 clients = connections.from_elsewhere(current.server.pid, self._options.grpc_port)
-            if busy != 0 or clients:
+            if busy != 0 or clients or (self._gateway is not None and self._gateway.running()):
                 idle_since = time.monotonic()
             if (busy or clients) and not reported:
                 reported = True
@@ -257,15 +280,26 @@ class _Supervisor:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
 
-    def _end(self) -> None:
-        """Ends all processes of the current tritonserver and removes its shared memory."""
+    def _end(self, *, all_of_it: bool = False) -> None:
+        """Ends all processes of the current tritonserver and removes its shared memory.
+
+        Args:
+            all_of_it: whether the gateway ends as well.
+        """
         current, self._current = self._current, None
         if current is not None:
             current.server.kill()
-        if left := processes.end_all(keep=self._reaper.pid):
+        if self._gateway is not None and all_of_it:
+            self._gateway.drain()
+        if left := processes.end_all({self._reaper.pid} if all_of_it else self._sessions()):
             self._report.problem(f"could not kill the processes {', '.join(map(str, left))}")
         self._run_lock.clear_shared_memory()
         self._in_use.close()
+
+    def _sessions(self) -> set[int]:
+        """Sessions that are not tritonserver's; each is named after its first process."""
+        gateway = self._gateway.session if self._gateway else None
+        return {self._reaper.pid, gateway} if gateway else {self._reaper.pid}
 
     def _stopping(self, well: bool) -> health.ProbeResult | None:
         return (well, ["shutting down"]) if self._signals.count else None
@@ -281,7 +315,7 @@ class _Supervisor:
             return False, [self._note]
         statuses = current.models.statuses()
         required = desired.required_models(statuses, self._files.endpoints())
-        return health.readiness(
+        ready, sentences = health.readiness(
             required,
             statuses,
             current.control.ready,
@@ -289,11 +323,15 @@ class _Supervisor:
             self._files.gating(),
             current.loading.progress,
         )
+        problem = self._gateway.problem() if self._gateway and required else None
+        return (ready, sentences) if problem is None else (False, [problem, *sentences])
 
     def _liveness(self) -> health.ProbeResult:
         stuck = time.monotonic() - self._turned
         if stuck > _STUCK_SECONDS:
             return False, [f"the supervisor itself has been stuck for {stuck:.0f} s"]
+        if self._gateway is not None and (broken := self._gateway.broken()):
+            return False, [broken]
         current = self._current
         if current is None or not current.started:
             return True, [self._note]

@@ -1,15 +1,10 @@
-"""The tritonserver process: its command line, its output and its exit status."""
+"""The command line of tritonserver."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
-from tritonllm.serve import binaries, log_tail, threads
+from tritonllm.serve import binaries
 from tritonllm.serve.api_lock import Lock
 from tritonllm.serve.options import Options
 
@@ -67,64 +62,3 @@ def arguments(
         "--log-format=ISO8601",
         *lock.arguments(),
     ]
-
-
-class Server:
-    """One tritonserver process, in a session of its own so that a terminal's Ctrl-C does not reach it.
-
-    Attributes:
-        pid: its process id.
-        log: the newest lines that it and its models printed.
-    """
-
-    def __init__(self, command: list[str], environment: Mapping[str, str], output: BinaryIO) -> None:
-        """Starts it.
-
-        Args:
-            command: what `arguments` returns.
-            environment: the complete environment.
-            output: receives everything that it and its models print.
-
-        Raises:
-            OSError: it can't be started.
-        """
-        self._process = subprocess.Popen(
-            command,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.pid = self._process.pid
-        self.log = log_tail.LogTail()
-        self._reader = threads.start("triton-output", lambda: self._read(output), self._unread)
-
-    def exit_status(self) -> str | None:
-        """How it ended, in words; None while it runs."""
-        code = self._process.poll()
-        if code is None:
-            return None
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-    def kill(self) -> None:
-        """Ends it at once, but not its models: those may wait for ever for its answer about a metric."""
-        self._process.kill()
-        self._process.wait()
-
-    def close(self) -> None:
-        """Waits a moment for the rest of the output, as models may outlive tritonserver."""
-        self._reader.join(timeout=0.3)
-
-    def _read(self, output: BinaryIO) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.log.append(line.decode(errors="replace").rstrip())
-            with contextlib.suppress(OSError, ValueError):
-                output.write(line)
-                output.flush()
-
-    def _unread(self, error: Exception) -> None:
-        # Without a reader its output would block it; the supervisor restarts it.
-        self.log.append(f"reading the output of tritonserver failed: {error!r}")
-        self._process.kill()

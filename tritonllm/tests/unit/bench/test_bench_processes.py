@@ -11,7 +11,9 @@ def test_cpu_time_is_told_apart_by_what_a_process_does() -> None:
         5: (2, stub.format("chat-guardrail")),
         6: (4, "VLLM::EngineCore"),
         7: (6, "VLLM::Worker"),
-        8: (1, "python -I -S guardian.py name"),
+        8: (1, "python -I -S reaper.py name"),
+        9: (1, "python -m tritonllm gateway --port=1"),
+        10: (9, "python -c from multiprocessing"),
     }
     assert processes.roles(rows, "supervisor") == {
         1: "supervisor",
@@ -22,6 +24,8 @@ def test_cpu_time_is_told_apart_by_what_a_process_does() -> None:
         6: "core",
         7: "core",
         8: "supervisor",
+        9: "gateway",
+        10: "gateway",
     }
 
 

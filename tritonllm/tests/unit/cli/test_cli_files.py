@@ -17,6 +17,7 @@ import typer.testing
 from tritonllm import cli, serve
 from tritonllm.commands import guard
 from tritonllm.commands import serve as serving
+from tritonllm.serve import options as serve_options
 from tritonllm.serve import supervisor
 
 pytestmark = pytest.mark.timeout(60)
@@ -275,16 +276,41 @@ def test_serve_passes_its_options_on(endpoint: Path, monkeypatch: pytest.MonkeyP
         "3",
     ]
     arguments += ["--health-port", "4", "--drain-seconds", "5", "--allow-direct-engine", "--logs", "stderr"]
-    arguments += ["--load-timeout", "60"]
+    arguments += [
+        "--load-timeout",
+        "60",
+        "--gateway-port",
+        "6",
+        "--gateway-workers",
+        "2",
+        "--allow-anonymous",
+    ]
     assert run("serve", endpoint, *arguments).exit_code == 7
     (options,) = seen
     assert options.files == (endpoint,)
     assert options.weights == str(Path.cwd() / "w")
-    assert [port for _, port in options.ports()] == [1, 2, 3, 4]
+    assert [port for _, port in options.ports()] == [1, 2, 3, 4, 6]
     assert (options.host, options.drain_seconds, options.logs) == ("0.0.0.0", 5, "stderr")
     assert options.allow_direct_engine
     assert options.load_timeout == 60
+    assert options.gateway == serve_options.Gateway(port=6, workers=2, allow_anonymous=True)
     assert isinstance(options.reporter, serve.Lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gateway"),
+    [(["--no-gateway"], False), (["--allow-anonymous"], True), (["--api-keys", "keys.yaml"], True)],
+)
+def test_beyond_the_loopback_the_gateway_needs_keys_or_permission_to_go_without(
+    endpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], gateway: bool
+) -> None:
+    seen: list[serve.Options] = []
+    monkeypatch.setattr(supervisor, "run", lambda options: seen.append(options) or 7)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "keys.yaml").write_text(f"me: {{sha256: {'a' * 64}}}")
+    assert "without API keys" in run("serve", endpoint, "--host", "0.0.0.0").stderr
+    assert run("serve", endpoint, "--host", "0.0.0.0", *arguments).exit_code == 7
+    assert (seen[0].gateway is not None) == gateway
 
 
 def test_a_terminal_ends_with_a_request_to_paste() -> None:

@@ -39,6 +39,9 @@ def test_usual_arguments_are_right_for_every_version(version: str) -> None:
         "distributed_executor_backend": "mp",
         "speculative_config": {"method": "ngram"},
         "cudagraph_capture_sizes": [1, 2, 4],
+        "reasoning_parser": "deepseek_r1",
+        "tool_call_parser": "hermes",
+        "chat_template": "/templates/hermes.jinja",
     }
     assert problems(usual, version) == {}
 
@@ -90,6 +93,12 @@ def test_an_argument_of_a_later_version_is_unknown_to_an_earlier_one() -> None:
             "tokenizer",
             "org/name",
             'must be an absolute path, because the engine runs offline; got "org/name"',
+        ),
+        ("tool_call_parser", True, "must be a string, got true"),
+        (
+            "chat_template",
+            "hermes.jinja",
+            'must be the text of a template, or the absolute path of a file in the pod; got "hermes.jinja"',
         ),
         ("runner", "pooling", 'must be auto or generate, because an endpoint generates text; got "pooling"'),
     ],

@@ -14,15 +14,16 @@ import pytest
 import fake_backend_utils
 import virtual_time
 from tritonllm import api, errors
+from tritonllm.ipc import listener, run_token
 from tritonllm.render import canonical
 from tritonllm.runtime import (
     backend,
     dispatcher,
     engine_server,
-    engine_token,
     request_context,
     requests,
     screening,
+    senders,
 )
 
 
@@ -172,7 +173,7 @@ class Pipeline:
         """A client's request."""
         sender = sender or fake_backend_utils.Sender()
         asked = requests.parse({"text_input": text, "stream": stream}, sampling)
-        self.dispatcher.submit(sender, asked, self.loop.time())
+        self.dispatcher.submit(senders.TritonSender(sender), asked, self.loop.time())
         return sender
 
     def run(self, seconds: float = 0.05) -> None:
@@ -196,8 +197,8 @@ def pipeline(
     **policy: Any,
 ) -> Iterator[Pipeline]:
     """A pipeline in front of an engine, with these guardrails."""
-    monkeypatch.setenv(engine_token.VARIABLE, "secret")
-    monkeypatch.setenv(engine_server.DIRECTORY, str(tmp_path))
+    monkeypatch.setenv(run_token.VARIABLE, "secret")
+    monkeypatch.setenv(listener.DIRECTORY, str(tmp_path))
     limits = api.Limits.model_validate(
         {
             "maxConcurrentRequests": concurrent,

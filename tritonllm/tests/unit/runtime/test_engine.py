@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fake_backend_utils import Sender, Tensor
-from tritonllm.runtime import backend, engine, engine_server, engine_token, threads
+from tritonllm.ipc import listener, run_token
+from tritonllm.runtime import backend, engine, threads
 
 
 class TritonRequest:
@@ -32,8 +33,8 @@ class TritonRequest:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     started: list[engine.TritonPythonModel] = []
-    monkeypatch.setenv(engine_server.DIRECTORY, str(tmp_path))
-    monkeypatch.delenv(engine_token.VARIABLE, raising=False)
+    monkeypatch.setenv(listener.DIRECTORY, str(tmp_path))
+    monkeypatch.delenv(run_token.VARIABLE, raising=False)
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "model.json").write_text('{"reply": "echo"}')
     config = {"parameters": {"endpoint": {"string_value": "chat"}, "engine": {"string_value": "simulated"}}}
@@ -78,14 +79,14 @@ def test_without_a_token_an_engine_answers_no_one(model: Any) -> None:
 def test_a_wrong_token_gets_neither_a_lease_nor_an_answer(
     model: Any, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
-    monkeypatch.setenv(engine_token.VARIABLE, "secret")
+    monkeypatch.setenv(run_token.VARIABLE, "secret")
     sender = call(model(), PROMPT, tritonllm_token=token, tritonllm_lease="a.1")
     assert sender.error.startswith("[permission_denied] chat-engine answers its endpoint only; call chat")
     assert sender.text == ""
 
 
 def test_the_right_token_gets_a_lease(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(engine_token.VARIABLE, "secret")
+    monkeypatch.setenv(run_token.VARIABLE, "secret")
     running = model()
     sender = call(running, {}, tritonllm_token="secret", tritonllm_lease="a.1")
     assert sender.text == str(running.server.path)
@@ -93,8 +94,8 @@ def test_the_right_token_gets_a_lease(model: Any, monkeypatch: pytest.MonkeyPatc
 
 
 def test_clients_are_served_where_that_is_allowed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(engine_token.VARIABLE, "secret")
-    monkeypatch.setenv(engine_token.ALLOW_DIRECT, "1")
+    monkeypatch.setenv(run_token.VARIABLE, "secret")
+    monkeypatch.setenv(run_token.ALLOW_DIRECT, "1")
     running = model()
     sender = call(running, PROMPT)
     assert sender.done.wait(5)

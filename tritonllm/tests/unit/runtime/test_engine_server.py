@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from tritonllm.runtime import channel, engine_server, engine_token
+from tritonllm.ipc import channel, listener, run_token
 from unit.runtime import pipelines
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[Any], Any]]:
-    monkeypatch.setenv(engine_token.VARIABLE, "secret")
-    monkeypatch.setenv(engine_server.DIRECTORY, str(tmp_path))
+    monkeypatch.setenv(run_token.VARIABLE, "secret")
+    monkeypatch.setenv(listener.DIRECTORY, str(tmp_path))
 
     def runner(scenario: Callable[[pipelines.Engine], Any]) -> Any:
         async def main() -> Any:
@@ -46,7 +46,7 @@ async def send(engine: pipelines.Engine, *messages: channel.Message) -> tuple[as
     return reader, writer
 
 
-GENERATE = [channel.GENERATE, 1, "Hi", None, {}]
+GENERATE = [channel.GENERATE, 1, "Hi", None, {}, {}]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_the_socket_is_for_this_user_alone(run: Callable[[Any], Any]) -> None:
 def test_without_a_run_directory_whose_path_is_short_an_engine_makes_a_private_one(
     monkeypatch: pytest.MonkeyPatch, given: str | None
 ) -> None:
-    monkeypatch.delenv(engine_server.DIRECTORY, raising=False)
+    monkeypatch.delenv(listener.DIRECTORY, raising=False)
     if given:
-        monkeypatch.setenv(engine_server.DIRECTORY, given)
+        monkeypatch.setenv(listener.DIRECTORY, given)
 
     async def scenario() -> tuple[int, Path]:
         engine = pipelines.Engine(asyncio.get_running_loop())
@@ -122,7 +122,7 @@ def test_an_aborted_request_gets_nothing_more_also_not_what_was_waiting_to_be_se
 ) -> None:
     async def scenario(engine: pipelines.Engine) -> list[list[channel.Message]]:
         reader, writer = await send(
-            engine, [channel.HELLO, "secret", "me"], GENERATE, [channel.GENERATE, 2, "x", None, {}]
+            engine, [channel.HELLO, "secret", "me"], GENERATE, [channel.GENERATE, 2, "x", None, {}, {}]
         )
         await until(lambda: len(engine.backend.live) == 2)
         first, second = engine.backend.live.values()

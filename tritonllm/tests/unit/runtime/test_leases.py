@@ -12,14 +12,15 @@ import pytest
 import fake_backend_utils
 from fake_backend_utils import InferenceRequest, InferenceResponse, Responses, Sender, Tensor, TritonError
 from tritonllm import errors
-from tritonllm.runtime import engine_leases, engine_token, leases, wire
+from tritonllm.ipc import run_token
+from tritonllm.runtime import engine_leases, leases, wire
 
 PATH = InferenceResponse([Tensor("text_output", np.array([b"/run/engine.sock"], dtype=np.object_))])
 
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> Iterator[leases.TritonLeases]:
-    monkeypatch.setenv(engine_token.VARIABLE, "secret")
+    monkeypatch.setenv(run_token.VARIABLE, "secret")
     made = leases.TritonLeases("chat-engine", "me")
     yield made
     made.close()

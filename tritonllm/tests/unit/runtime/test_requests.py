@@ -128,5 +128,6 @@ def test_only_the_first_of_many_mistakes_are_explained() -> None:
 
 
 def test_an_error_can_be_sent_whatever_it_quotes() -> None:
-    assert "messages[0].\\ud800: is not supported" in str(refused(messages({"\ud800": "user"})))
+    turn = {"role": "user", "content": "Hi", "\ud800": "x"}
+    assert "messages[0].\\ud800: is not supported" in str(refused(messages(turn)))
     assert len(str(refused({"text_input": "Hi"}, {"k" * 100_000: 1}))) < 2100

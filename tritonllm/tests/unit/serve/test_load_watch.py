@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fake_reports import Reports
 from tritonllm.serve import load_watch, log_tail
 from tritonllm.serve.model_states import ModelStates, Phase
-
-
-class Reports:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def step(self, text: str) -> None:
-        self.lines.append(text)
 
 
 class Loading:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fake_reports import Reports
 from tritonllm import api
 from tritonllm.serve import control_api, loader, log_tail
 from tritonllm.serve.model_states import ModelStates, Phase
@@ -29,20 +30,6 @@ class Triton:
         if error := self.errors.get(model):
             raise error
         self.loaded.append(model)
-
-
-class Reports:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def step(self, text: str) -> None:
-        self.lines.append(text)
-
-    def problem(self, text: str) -> None:
-        self.lines.append(text)
-
-    def ready(self, serving: object) -> None:
-        self.lines.append("ready")
 
 
 def load(*names: str, **errors: Exception) -> tuple[Triton, ModelStates, tuple[list[str], list[str]]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fake_reports import Reports
 from tritonllm import api
 from tritonllm.serve import api_lock, control_api, log_tail, options, server_instance
 from tritonllm.serve.model_states import Phase
@@ -43,22 +44,6 @@ class Control:
 
     def load(self, model: str, config: str | None = None, seconds: float | None = None) -> None:
         pass
-
-
-class Reports:
-    """Keeps what is reported, and wakes a test that waits for something to happen."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def step(self, text: str) -> None:
-        self.lines.append(text)
-
-    def problem(self, text: str) -> None:
-        self.lines.append(text)
-
-    def ready(self, serving: object) -> None:
-        self.lines.append("ready")
 
 
 def raises(error: Exception) -> Callable[..., Any]:

@@ -1,0 +1,187 @@
+{{/* Checks across values. Each problem is a line: what is wrong, and what to do. */}}
+
+{{- define "triton.problems" -}}
+{{ include "triton.checkNames" . }}
+{{ include "triton.checkEndpoints" . }}
+{{ include "triton.checkGpus" . }}
+{{ include "triton.checkWeights" . }}
+{{ include "triton.checkReplicas" . }}
+{{ include "triton.checkTimes" . }}
+{{ include "triton.checkMemory" . }}
+{{ include "triton.checkRoutes" . }}
+{{ include "triton.checkGateway" . }}
+{{- end }}
+
+{{- define "triton.checkNames" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$" .Release.Name) }}
+- The release name {{ .Release.Name }} is also the name of the Service and the pool: use at most 50 lower-case letters, digits and -, starting with a letter.
+{{- end }}
+{{- if not .Values.image.repository }}
+- image.repository is empty: build an image with images/triton/Dockerfile, or images/triton-cpu/Dockerfile for a pool without GPUs, push it, and set it here.
+{{- end }}
+{{- if and .Values.apiSecret.existingSecret .Values.apiSecret.value }}
+- apiSecret.existingSecret and apiSecret.value are both set: keep one of them.
+{{- end }}
+{{- end }}
+
+{{- define "triton.checkEndpoints" -}}
+{{- if not (or .Values.endpoints .Values.operator.enabled) }}
+- endpoints is empty, so the pods have nothing to serve: add one, or set operator.enabled=true and create LLMEndpoints later.
+{{- end }}
+{{- $seen := dict }}
+{{- range .Values.endpoints }}
+{{- if hasKey $seen .name }}
+- endpoints: {{ .name }} is a duplicate name; rename one of them.
+{{- end }}
+{{- $_ := set $seen .name true }}
+{{- if regexMatch "-(engine|guardrail)$" .name }}
+- endpoints: {{ .name }} must not end in -engine or -guardrail, which are reserved for the models of an endpoint; rename it.
+{{- end }}
+{{- $pool := dig "pool" $.Release.Name .spec }}
+{{- if ne $pool $.Release.Name }}
+- endpoints: {{ .name }} has spec.pool: {{ $pool }}, but this release is the pool {{ $.Release.Name }}; remove spec.pool, or install the release under that name.
+{{- end }}
+{{- end }}
+{{- $size := include "triton.endpointsText" . | len }}
+{{- if gt $size 786432 }}
+- endpoints take {{ div $size 1024 }} KiB, and the maximum of a pool is 768 KiB; shorten the lists of phrases, or use two pools.
+{{- end }}
+{{- end }}
+
+{{- define "triton.checkGpus" -}}
+{{- $count := int .Values.gpu.count }}
+{{- if hasKey (.Values.resources.limits | default dict) .Values.gpu.resourceName }}
+- resources.limits has {{ .Values.gpu.resourceName }}: set gpu.count instead.
+{{- end }}
+{{- if gt $count 0 }}
+{{- $sum := 0.0 }}
+{{- $engines := list }}
+{{- range .Values.endpoints }}
+{{- if eq (dig "engine" "type" "vllm" .spec) "vllm" }}
+{{- $args := dig "engine" "args" dict .spec }}
+{{- $tensor := dig "tensor_parallel_size" 1 $args | int }}
+{{- $pipeline := dig "pipeline_parallel_size" 1 $args | int }}
+{{- if ne (mul $tensor $pipeline | int) $count }}
+- endpoints: {{ .name }} runs on {{ mul $tensor $pipeline }} GPUs (tensor_parallel_size {{ $tensor }} × pipeline_parallel_size {{ $pipeline }}), but each pod has gpu.count {{ $count }}; make them equal.
+{{- end }}
+{{- /* 0.92 is vLLM's own default, the highest of all versions. */}}
+{{- $part := dig "gpu_memory_utilization" 0.92 $args | float64 }}
+{{- $sum = addf $sum $part }}
+{{- $engines = append $engines (printf "%s %.2f" .name $part) }}
+{{- end }}
+{{- end }}
+{{- if and (gt (len $engines) 1) (gt $sum 1.0001) }}
+- endpoints share each GPU and would use {{ printf "%.2f" $sum }} of its memory ({{ join ", " $engines }}); lower engine.args.gpu_memory_utilization so that the sum is at most 1.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "triton.checkWeights" -}}
+{{- $weights := .Values.weights }}
+{{- if not $weights.enabled }}
+{{- range .Values.endpoints }}
+{{- $path := dig "model" "path" "" .spec }}
+{{- if or (dig "model" "repo" "" .spec) (and $path (not (hasPrefix "/" $path))) }}
+- endpoints: {{ .name }} needs weights, but weights.enabled is false; set it to true, or use engine.type: simulated.
+{{- end }}
+{{- end }}
+{{- else }}
+{{- if and (eq $weights.type "ExistingClaim") (not $weights.existingClaim) }}
+- weights.type is ExistingClaim, but weights.existingClaim is empty: set the name of the claim.
+{{- end }}
+{{- if and (ne $weights.type "ExistingClaim") $weights.existingClaim }}
+- weights.existingClaim is {{ $weights.existingClaim }}, but weights.type is {{ $weights.type }}: set weights.type: ExistingClaim, or remove the claim.
+{{- end }}
+{{- if and (eq $weights.type "Ephemeral") (not $weights.sync.enabled) }}
+- weights.type is Ephemeral and weights.sync.enabled is false, so the volume would stay empty: enable sync, or use an ExistingClaim with the weights.
+{{- end }}
+{{- if and $weights.sync.enabled (eq $weights.accessMode "ReadOnlyMany") }}
+- weights.accessMode is ReadOnlyMany, so nothing can be downloaded into it: set weights.sync.enabled: false.
+{{- end }}
+{{- if and $weights.sync.tokenSecret.name (not $weights.sync.enabled) }}
+- weights.sync.tokenSecret is set, but weights.sync.enabled is false, so the token is not used: remove the one or enable the other.
+{{- end }}
+{{- if and (ne $weights.type "Ephemeral") (has $weights.accessMode (list "ReadWriteOnce" "ReadWriteOncePod")) }}
+{{- $most := include "triton.mostPods" . | int }}
+{{- if gt $most 1 }}
+- {{ $most }} pods cannot share weights with accessMode {{ $weights.accessMode }}, which only one node can mount: use a storage class with ReadWriteMany, weights.type: Ephemeral (a download for each pod), or one pod.
+{{- end }}
+{{- if ne (toString .Values.rollout.maxSurge) "0" }}
+- rollout.maxSurge is {{ .Values.rollout.maxSurge }}, but a second pod may be unable to mount weights with accessMode {{ $weights.accessMode }}, so a rollout could block forever: set rollout.maxSurge: 0, or use ReadWriteMany or weights.type: Ephemeral.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "triton.checkReplicas" -}}
+{{- $scaling := .Values.autoscaling }}
+{{- if $scaling.enabled }}
+{{- if ne (int .Values.replicas) 1 }}
+- replicas is {{ int .Values.replicas }}, but with autoscaling.enabled the autoscaler sets the number of pods: remove replicas, and set autoscaling.minReplicas.
+{{- end }}
+{{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) }}
+- autoscaling.minReplicas {{ int $scaling.minReplicas }} is greater than autoscaling.maxReplicas {{ int $scaling.maxReplicas }}: swap or correct them.
+{{- end }}
+{{- if and (eq $scaling.driver "KEDA") (not $scaling.keda.prometheusUrl) }}
+- autoscaling.keda.prometheusUrl is empty: set the URL of Prometheus, such as http://prometheus.monitoring:9090.
+{{- end }}
+{{- if and (eq $scaling.driver "HPA") $scaling.keda.prometheusUrl }}
+- autoscaling.keda.prometheusUrl is set, but autoscaling.driver is HPA, which would not use it: set autoscaling.driver: KEDA, or remove the URL.
+{{- end }}
+{{- end }}
+{{- if and (has (toString .Values.rollout.maxSurge) (list "0" "0%")) (has (toString .Values.rollout.maxUnavailable) (list "0" "0%")) }}
+- rollout.maxSurge and rollout.maxUnavailable are both 0, so a rollout could never start: set one of them to 1.
+{{- end }}
+{{- end }}
+
+{{- define "triton.checkTimes" -}}
+{{- $drain := int .Values.drain.seconds }}
+{{- range .Values.endpoints }}
+{{- /* 300 is the endpoint's own default. */}}
+{{- $timeout := dig "limits" "requestTimeoutSeconds" 300 .spec | float64 }}
+{{- if gt $timeout (float64 $drain) }}
+- endpoints: {{ .name }} allows requests of {{ $timeout }} s (limits.requestTimeoutSeconds), but a pod that stops ends them after drain.seconds {{ $drain }}: raise drain.seconds, or lower the limit.
+{{- end }}
+{{- end }}
+{{- if le (int .Values.rollout.progressDeadlineSeconds) (int .Values.startup.timeoutSeconds) }}
+- rollout.progressDeadlineSeconds {{ int .Values.rollout.progressDeadlineSeconds }} is not longer than startup.timeoutSeconds {{ int .Values.startup.timeoutSeconds }}, so a slow start would be a failed rollout: raise it, and add the time of a download.
+{{- end }}
+{{- end }}
+
+{{- define "triton.checkMemory" -}}
+{{- with dig "limits" "memory" "" .Values.resources }}
+{{- if ge (include "triton.bytes" $.Values.sharedMemory | int64) (include "triton.bytes" . | int64) }}
+- sharedMemory {{ $.Values.sharedMemory }} counts against resources.limits.memory {{ . }} and would use all of it: raise the limit.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "triton.checkRoutes" -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+- ingress.hosts is empty: set at least one host.
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
+- httpRoute.parentRefs is empty: set the Gateway of the route.
+{{- end }}
+{{- end }}
+
+{{/* A Kubernetes quantity of memory, such as 1.5Gi, in bytes. */}}
+{{- define "triton.bytes" -}}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $quantity := toString . -}}
+{{- mulf (regexFind "^[0-9.]+" $quantity | float64) (get $units (regexFind "[A-Za-z]*$" $quantity) | float64) | int64 -}}
+{{- end }}
+
+{{- define "triton.checkGateway" -}}
+{{- $gateway := .Values.gateway }}
+{{- $given := or $gateway.apiKeys.existingSecret $gateway.apiKeys.keys }}
+{{- if and $gateway.allowAnonymous $given }}
+- gateway.allowAnonymous is true, so gateway.apiKeys would not be asked for: remove the one or the other.
+{{- end }}
+{{- if and $gateway.apiKeys.existingSecret $gateway.apiKeys.keys }}
+- gateway.apiKeys.existingSecret and gateway.apiKeys.keys are both set: keep one of them.
+{{- end }}
+{{- if and (not $gateway.enabled) (or $given $gateway.allowAnonymous) }}
+- gateway.enabled is false, so its other values have no effect: remove them, or enable it.
+{{- end }}
+{{- end }}

@@ -1,0 +1,73 @@
+{{/* What the containers of a pod share, and the pod's volumes. */}}
+
+{{- define "triton.commonEnv" -}}
+- {name: HOME, value: /home/tritonllm}
+- {name: XDG_CACHE_HOME, value: /home/tritonllm/.cache}
+- {name: TMPDIR, value: /tmp}
+{{- if .Values.operator.enabled }}
+- name: TRITONLLM_REVISION
+  valueFrom: {fieldRef: {fieldPath: "metadata.annotations['tritonllm.io/revision']"}}
+{{- end }}
+{{- end }}
+
+{{- define "triton.commonMounts" -}}
+- {name: endpoints, mountPath: /etc/tritonllm, readOnly: true}
+- {name: tmp, mountPath: /tmp}
+- {name: home, mountPath: /home/tritonllm}
+{{- end }}
+
+{{- define "triton.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "triton.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: {{ .Values.readOnlyRootFilesystem }}
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "triton.volumes" -}}
+- name: endpoints
+  configMap: {name: {{ include "triton.endpointsConfigMap" . }}}
+- name: api-secret
+  secret: {secretName: {{ include "triton.apiSecret" . }}, items: [{key: {{ .Values.apiSecret.key }}, path: key}]}
+{{- if include "triton.apiKeys" . }}
+- name: api-keys
+  secret:
+    secretName: {{ include "triton.apiKeys" . }}
+    {{- if not .Values.gateway.apiKeys.existingSecret }}
+    items: [{key: keys.yaml, path: keys.yaml}]
+    {{- end }}
+{{- end }}
+- name: tmp
+  emptyDir: {}
+- name: home
+  emptyDir: {}
+- name: shared-memory
+  emptyDir: {medium: Memory, sizeLimit: {{ .Values.sharedMemory }}}
+{{- if .Values.weights.enabled }}
+- {{ include "triton.weightsVolume" . | nindent 2 | trim }}
+{{- if .Values.weights.sync.tokenSecret.name }}
+- name: hub-token
+  secret:
+    secretName: {{ .Values.weights.sync.tokenSecret.name }}
+    items: [{key: {{ .Values.weights.sync.tokenSecret.key }}, path: token}]
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The pool's spread constraints; one without a selector means the pool's own pods. */}}
+{{- define "triton.spread" -}}
+{{- $own := dict "matchLabels" (include "triton.selector" . | fromYaml) -}}
+{{- range .Values.topologySpreadConstraints }}
+- {{ set (deepCopy .) "labelSelector" (.labelSelector | default $own) | toYaml | nindent 2 | trim }}
+{{- end }}
+{{- end }}

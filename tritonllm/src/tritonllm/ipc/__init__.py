@@ -1,0 +1,1 @@
+"""Streams between the processes of one run, over Unix sockets in its private directory."""
