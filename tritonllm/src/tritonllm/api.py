@@ -259,11 +259,6 @@ class Rule(_Model):
             )
         return self
 
-    @property
-    def kind(self) -> str:
-        """Which of `RULE_KINDS` it is."""
-        return next(kind for kind in RULE_KINDS if getattr(self, kind) is not None)
-
 
 # Every optional field of a rule is a kind.
 RULE_KINDS = tuple(name for name, field in Rule.model_fields.items() if field.default is None)
