@@ -23,7 +23,8 @@ class _Hub(hub_server.HubServer):
     def answer(self, request: hub_server.Request) -> hub_server.Answer:
         if request.path == "/healthz":
             return hub_server.Answer(200)
-        print(f"{request.method} {request.path}", flush=True)
+        # One write: threads must not share a line.
+        print(f"{request.method} {request.path}\n", end="", flush=True)
         return super().answer(request)
 
 

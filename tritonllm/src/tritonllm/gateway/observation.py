@@ -51,7 +51,7 @@ LOGGING: dict[str, Any] = {
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
-# Probes and scrapes every few seconds are not worth a line while they succeed.
+# Probes several times a second, and scrapes, are not worth a line. The program that probes says what is wrong.
 _QUIET = frozenset({"/health", "/metrics"})
 
 
@@ -114,7 +114,7 @@ class Observation:
             seconds = time.perf_counter() - began
             route, status = self._route(scope), status or CLIENT_LEFT
             self._metrics.ended(record, route, status, seconds, first_byte)
-            if route not in _QUIET or status >= 400:
+            if route not in _QUIET:
                 access_log.info("%s", _line(scope, record, route, status, seconds, first_byte))
             if self._spans:
                 self._spans.end(span, record, scope["method"], route, status)
