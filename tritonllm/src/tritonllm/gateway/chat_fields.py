@@ -31,13 +31,14 @@ class Part(fields.Fields):
     prompt_cache_breakpoint: Annotated[Any, ignored("The engine caches prefixes by itself.")] = None
 
 
-def _kind(content: Any) -> str:
+def content_kind(content: Any) -> str:
+    """Which form a content has: `parts` or `text`, for pydantic's choice between the two."""
     return "parts" if isinstance(content, list) else "text"
 
 
 Content = Annotated[
     Annotated[str, pydantic.Tag("text")] | Annotated[list[Part], pydantic.Tag("parts")],
-    pydantic.Discriminator(_kind),
+    pydantic.Discriminator(content_kind),
 ]
 
 

@@ -33,13 +33,9 @@ class InputPart(fields.Fields):
     prompt_cache_breakpoint: Annotated[Any, ignored("The engine caches prefixes by itself.")] = None
 
 
-def _kind(content: Any) -> str:
-    return "parts" if isinstance(content, list) else "text"
-
-
 Content = Annotated[
     Annotated[str, pydantic.Tag("text")] | Annotated[list[InputPart], pydantic.Tag("parts")],
-    pydantic.Discriminator(_kind),
+    pydantic.Discriminator(chat_fields.content_kind),
 ]
 
 
@@ -148,7 +144,7 @@ class ResponsesRequest(fields.Body, fields.Fields):
     input: Annotated[
         Annotated[str, pydantic.Tag("text")]
         | Annotated[list[Item], pydantic.Field(min_length=1), pydantic.Tag("parts")],
-        pydantic.Discriminator(_kind),
+        pydantic.Discriminator(chat_fields.content_kind),
         constrained(
             "Guarded",
             "A text, or the items of the conversation: messages, calls of functions, their results.",

@@ -191,9 +191,8 @@ class _Connection(listener.Accepted):
     def _check(self, number: int, text: str, direction: str) -> None:
         server = self._server
         if server.checks >= _MAX_CHECKS:
-            self._failed(
-                number,
-                errors.RequestError("queue_full", "", "too many texts wait to be checked; try again later"),
+            _Sender(self, number).close(
+                errors.RequestError("queue_full", "", "too many texts wait to be checked; try again later")
             )
             return
         server.checks += 1
@@ -214,12 +213,9 @@ class _Connection(listener.Accepted):
             }
             self.post(channel.RESPONSE, number, outputs, True)
         elif isinstance(error, errors.RequestError):
-            self._failed(number, error)
+            _Sender(self, number).close(error)
         else:
             log.error("a text could not be checked", exc_info=error)
-            self._failed(
-                number, errors.RequestError("guardrail_failure", "", f"the guardrail failed: {error!r}")
+            _Sender(self, number).close(
+                errors.RequestError("guardrail_failure", "", f"the guardrail failed: {error!r}")
             )
-
-    def _failed(self, number: int, error: errors.RequestError) -> None:
-        self.post(channel.ERROR, number, str(error))

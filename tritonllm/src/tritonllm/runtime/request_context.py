@@ -113,7 +113,7 @@ class RequestContext:
     @property
     def finished(self) -> bool:
         """Whether the answer is complete, or will never be."""
-        return self._ending is not None or self._answer.finished
+        return self.ending or self._answer.finished
 
     def begin(self, screened: screening.Screened) -> None:
         """Applies the outcome of the input rules; from now on the output rules judge the answer."""
