@@ -127,12 +127,8 @@ def test_with_the_operator_the_endpoints_are_resources_and_the_file_is_the_opera
         assert "tritonllm.io/revision" in revision["valueFrom"]["fieldRef"]["fieldPath"]
 
 
-def test_the_operator_may_read_this_pools_secret_and_nothing_else() -> None:
-    role = chart.one(chart.render(OPERATED), "Role")
-    assert role["rules"] == [
-        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["llm-api"], "verbs": ["get"]}
-    ]
-    assert not any(kind == "Role" for kind, _ in names({}))
+def test_a_pool_without_the_operator_grants_nothing() -> None:
+    assert not {"Role", "RoleBinding"} & {kind for kind, _ in names({})}
 
 
 def test_the_operator_finds_what_it_must_know_in_the_annotations() -> None:

@@ -203,6 +203,7 @@ class World:
         pods: that are not ending, by name.
         jobs: of the pool.
         attempts: loads that failed, by pod, model and `spec_hash`.
+        refused: why the API server refused the last write, or the read of the pool's Secret.
     """
 
     namespace: str
@@ -214,6 +215,7 @@ class World:
     pods: Sequence[Pod] = ()
     jobs: Sequence[Job] = ()
     attempts: Mapping[tuple[str, str, str], Attempt] = field(default_factory=dict)
+    refused: Trouble | None = None
 
 
 def pool(deployment: Resource) -> Pool:

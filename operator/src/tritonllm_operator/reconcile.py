@@ -11,7 +11,19 @@ from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tritonllm_operator import bodies, facts, kube, metrics, names, plan, pods, snapshots, status, triton
+from tritonllm_operator import (
+    bodies,
+    facts,
+    kube,
+    metrics,
+    names,
+    plan,
+    pods,
+    refusals,
+    snapshots,
+    status,
+    triton,
+)
 from tritonllm_operator.facts import Resource, World
 
 LOG = logging.getLogger(__name__)
@@ -60,6 +72,8 @@ class Pool:
         self._lists = lists
         self._changed = changed
         self._secret = ""
+        # The next look tells it, and tries again.
+        self._refused: facts.Trouble | None = None
         self._silent: dict[str, float] = {}
         self._attempts: dict[tuple[str, str, str], facts.Attempt] = {}
         self._tries: dict[tuple[str, str, str], int] = {}
@@ -79,7 +93,11 @@ class Pool:
         decided = plan.decide(world)
         settled = await self._tell(world, decided)
         if decided.acts:
-            await self._execute(world, decided, seen)
+            try:
+                await self._execute(world, decided, seen)
+            except kube.Failed as error:
+                self._note(error)
+                raise
         gone = world.pool is None and not world.endpoints
         return Outcome(gone, decided.acts, settled and not decided.waits and not self._busy)
 
@@ -93,6 +111,7 @@ class Pool:
             await self._read_secret(deployment)
             running = await asyncio.gather(*(self._ask(pod) for pod in running))
         self._forget(running)
+        refused, self._refused = self._refused, None
         return World(
             namespace=self._namespace,
             name=self._name,
@@ -103,7 +122,12 @@ class Pool:
             pods=sorted(running, key=lambda pod: pod.name),
             jobs=[facts.job(job, _of_job(job, of_pool)) for job in seen.jobs.get(self._name, ())],
             attempts=dict(self._attempts),
+            refused=refused,
         )
+
+    def _note(self, error: kube.Failed) -> None:
+        if not error.ending:
+            self._refused = refusals.trouble(error.status, str(error), self._name, self._namespace)
 
     async def _read_secret(self, deployment: Resource | None) -> None:
         annotations = (deployment or {}).get("metadata", {}).get("annotations") or {}
@@ -116,7 +140,8 @@ class Pool:
         except kube.Failed as error:
             if error.status not in (403, 404):
                 raise
-            # The pods will say that they refuse an empty one.
+            # Without it, pods say no more than that they refuse an empty one.
+            self._note(error)
             LOG.warning(
                 "the secret %s of pool %s/%s can't be read: %s", name, self._namespace, self._name, error
             )
