@@ -50,7 +50,7 @@ lifecycle:
     sleep: {seconds: {{ int .Values.drain.preStopSeconds }}}
 {{- end }}
 resources: {{- include "triton.resources" . | nindent 2 }}
-securityContext: {{- include "triton.containerSecurity" . | nindent 2 }}
+securityContext: {{- include "triton.containerSecurity" (dict "root" . "gpu" (gt (int .Values.gpu.count) 0)) | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
   {{- include "triton.commonMounts" . | nindent 2 }}
@@ -60,7 +60,7 @@ volumeMounts:
   - {name: api-keys, mountPath: /var/run/secrets/tritonllm/api-keys, readOnly: true}
   {{- end }}
   {{- if .Values.weights.enabled }}
-  - {name: weights, mountPath: /weights, readOnly: true}
+  - {name: weights, mountPath: /weights, readOnly: true{{ include "triton.weightsSubPath" . }}}
   {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
