@@ -118,7 +118,7 @@ def test_without_the_operator_the_pods_boot_from_the_charts_own_file() -> None:
 def test_with_the_operator_the_endpoints_are_resources_and_the_file_is_the_operators() -> None:
     documents = chart.render(OPERATED)
     assert chart.one(documents, "LLMEndpoint")["spec"]["pool"] == "llm"
-    assert not [each for each in documents if each["kind"] == "ConfigMap"]
+    assert [each["metadata"]["name"] for each in documents if each["kind"] == "ConfigMap"] == ["llm-allow"]
     spec = chart.pod(documents)
     assert {"name": "endpoints", "configMap": {"name": "llm-endpoints"}} in spec["volumes"]
     for name in ("server", "weights"):
@@ -147,6 +147,7 @@ def test_the_operator_finds_what_it_must_know_in_the_annotations() -> None:
     annotations = chart.one(documents, "Deployment")["metadata"]["annotations"]
     assert annotations == {
         "tritonllm.io/runtime": "vllm-0.24.0",
+        "tritonllm.io/allow": '{"engineArgs":[],"pickle":false,"remoteCode":false,"repos":["org/*"]}',
         "tritonllm.io/operator": "true",
         "tritonllm.io/api-secret": "mine",
         "tritonllm.io/api-secret-key": "word",

@@ -27,7 +27,7 @@ import httpx
 
 import model_control
 from api_server import ApiServer, free_ports
-from tritonllm import api, files
+from tritonllm import allow, api, files
 from tritonllm_operator import bodies, facts, names, plan, pods, revisions, status
 
 Json = dict[str, Any]
@@ -231,6 +231,7 @@ class Pool(Namespace):
                     names.API_SECRET: f"{self.pool}-api",
                     names.API_SECRET_KEY: "key",
                     names.DRAIN_SECONDS: "300",
+                    names.ALLOW: annotations.get("allow", allow.EVERYTHING.model_dump_json(by_alias=True)),
                     names.GPUS: annotations.get("gpus", "0"),
                     names.WEIGHTS: weights,
                 },

@@ -3,6 +3,7 @@
 {{- define "triton.problems" -}}
 {{ include "triton.checkNames" . }}
 {{ include "triton.checkEndpoints" . }}
+{{ include "triton.checkAllow" . }}
 {{ include "triton.checkGpus" . }}
 {{ include "triton.checkWeights" . }}
 {{ include "triton.checkReplicas" . }}

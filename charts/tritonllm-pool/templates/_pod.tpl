@@ -31,6 +31,10 @@
 {{- define "triton.volumes" -}}
 - name: endpoints
   configMap: {name: {{ include "triton.endpointsConfigMap" . }}}
+{{- if .Values.operator.enabled }}
+- name: allow
+  configMap: {name: {{ include "triton.name" . }}-allow}
+{{- end }}
 - name: api-secret
   secret: {secretName: {{ include "triton.apiSecret" . }}, items: [{key: {{ .Values.apiSecret.key }}, path: key}]}
 {{- if include "triton.apiKeys" . }}

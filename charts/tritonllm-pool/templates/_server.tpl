@@ -14,6 +14,9 @@ args:
   - --drain-seconds={{ int .Values.drain.seconds }}
   - --load-timeout={{ int .Values.startup.timeoutSeconds }}
   - --api-secret-file=/var/run/secrets/tritonllm/api/key
+  {{- if .Values.operator.enabled }}
+  - --allow=/etc/tritonllm-allow/allow.json
+  {{- end }}
   {{- if .Values.gateway.enabled }}
   - --gateway-workers={{ int .Values.gateway.workers }}
   {{- if .Values.gateway.allowAnonymous }}
@@ -56,6 +59,9 @@ volumeMounts:
   {{- include "triton.commonMounts" . | nindent 2 }}
   - {name: shared-memory, mountPath: /dev/shm}
   - {name: api-secret, mountPath: /var/run/secrets/tritonllm/api, readOnly: true}
+  {{- if .Values.operator.enabled }}
+  - {name: allow, mountPath: /etc/tritonllm-allow, readOnly: true}
+  {{- end }}
   {{- if include "triton.apiKeys" . }}
   - {name: api-keys, mountPath: /var/run/secrets/tritonllm/api-keys, readOnly: true}
   {{- end }}
