@@ -145,7 +145,7 @@ class Pool:
     observed: bool = True
     deadline_exceeded: bool = False
     gateway: bool = False
-    allow: allow.Allow = allow.Allow()
+    allow: allow.Allow = allow.NOTHING
 
     @property
     def rolled_out(self) -> bool:
@@ -261,7 +261,7 @@ def _allow(text: str) -> allow.Allow:
     try:
         return allow.parse(text)
     except allow.Invalid:
-        return allow.Allow()
+        return allow.NOTHING
 
 
 def _changed(metadata: Resource) -> datetime.datetime:

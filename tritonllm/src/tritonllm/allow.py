@@ -51,6 +51,7 @@ class Invalid(ValueError):
     """The permissions cannot be read; the text says where they are wrong."""
 
 
+NOTHING = Allow()
 EVERYTHING = Allow(remote_code=True, pickle=True, repos=["*"], engine_args=[permitted_args.EVERYTHING])
 """For endpoint authors who own the server."""
 

@@ -107,10 +107,10 @@ def test_permissions_that_are_not_understood_are_an_error_and_never_ignored(text
 
 
 def test_a_file_that_cannot_be_read_is_an_error_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(allow.Invalid, match="nowhere.json: cannot be read"):
+    with pytest.raises(allow.Invalid, match=r"nowhere\.json: cannot be read"):
         allow.load(tmp_path / "nowhere.json")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(allow.Invalid, match="bad.json: "):
+    with pytest.raises(allow.Invalid, match=r"bad\.json: "):
         allow.load(tmp_path / "bad.json")
 
 
