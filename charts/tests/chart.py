@@ -26,6 +26,7 @@ API_KEYS = {"gateway": {"apiKeys": {"keys": {"golden": {"sha256": "0" * 64}}}}}
 # A pool that needs no more than this. Tests add what they are about.
 SMALL: dict[str, Any] = {
     "image": {"repository": "registry.example.com/tritonllm"},
+    "allow": {"repos": ["org/*"]},
     "endpoints": [{"name": "chat", "spec": {"model": {"repo": "org/name"}, "guardrails": {}}}],
 }
 # The same of the operator.

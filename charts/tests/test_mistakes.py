@@ -56,7 +56,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"weights": {"type": "ExistingClaim"}}, "weights.existingClaim is empty: set the name of the claim"),
     ({"weights": {"existingClaim": "mine"}}, "set weights.type: ExistingClaim, or remove the claim"),
     ({"weights": {"type": "Ephemeral", "sync": {"enabled": False}}}, "so the volume would stay empty"),
-    ({"weights": {"accessMode": "ReadOnlyMany"}}, "set weights.sync.enabled: false"),
+    ({"weights": {"accessMode": "ReadOnlyMany"}}, "ReadOnlyMany, so nothing can be downloaded into it"),
+    ({"weights": {"readOnly": True}}, "weights.readOnly is true, so nothing can be downloaded into it"),
     ({"weights": {"sync": {"enabled": False, "tokenSecret": {"name": "t"}}}}, "so the token is not used"),
     ({"replicas": 2}, "2 pods cannot share weights with accessMode ReadWriteOnce"),
     (
@@ -90,6 +91,14 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"rollout": {"progressDeadlineSeconds": 1800}}, "is not longer than startup.timeoutSeconds 1800"),
     ({"sharedMemory": "16Gi"}, "sharedMemory 16Gi counts against resources.limits.memory 16Gi"),
     ({"sharedMemory": "1.5Gi", "resources": {"limits": {"memory": "1600M"}}}, "would use all of it"),
+    (
+        {"gpu": {"count": 4}},
+        "sharedMemory 2Gi is too little for the processes of 4 GPUs, which exchange tensors in /dev/shm: set at least 8Gi",
+    ),
+    (
+        {"gpu": {"count": 4}, "sharedMemory": "8Gi", "resources": {"limits": {"memory": "23.9Gi"}}},
+        "resources.limits.memory 23.9Gi is too little for 4 GPUs: set at least 4Gi for each, and sharedMemory 8Gi",
+    ),
     ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
     ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs is empty"),
     (
@@ -127,7 +136,7 @@ def test_is_refused_with_the_way_out(values: dict[str, Any], said: str) -> None:
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(chart.Refused) as refused:
         chart.render({"replicas": 2, "gpu": {"count": 4}, "ingress": {"enabled": True}})
-    assert str(refused.value).count("\n- ") == 3
+    assert str(refused.value).count("\n- ") == 5
 
 
 @pytest.mark.parametrize("release", ["1st", "with.dots", "x" * 51])
@@ -156,6 +165,12 @@ def test_a_release_that_can_not_name_a_service_and_a_pool_is_refused(release: st
         {"gpu": {"count": 0}, "endpoints": [chart.endpoint(engine={"args": {"tensor_parallel_size": 2}})]},
         {"drain": {"seconds": 30}, "endpoints": [chart.endpoint(limits={"requestTimeoutSeconds": 30})]},
         {"replicas": 0},
+        {
+            "gpu": {"count": 4},
+            "sharedMemory": "8Gi",
+            "resources": {"limits": {"memory": "24Gi"}},
+            "endpoints": [chart.endpoint(engine={"args": {"tensor_parallel_size": 4}})],
+        },
     ],
 )
 def test_what_can_work_is_not_refused(values: dict[str, Any]) -> None:

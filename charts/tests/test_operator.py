@@ -14,12 +14,14 @@ TWO = {"watchNamespaces": ["search", "support"]}
 RIGHTS = {
     ("tritonllm.io", "llmendpoints"): {"get", "list", "watch"},
     ("tritonllm.io", "llmendpoints/status"): {"patch"},
-    ("", "configmaps"): {"get", "list", "watch", "create", "patch"},
+    ("", "configmaps"): {"get", "list", "watch"},
     ("", "pods"): {"get", "list", "watch"},
     ("", "events"): {"create"},
-    ("apps", "deployments"): {"get", "list", "watch", "patch"},
-    ("batch", "jobs"): {"get", "list", "watch", "create", "delete"},
+    ("apps", "deployments"): {"get", "list", "watch"},
+    ("apps", "replicasets"): {"get", "list", "watch"},
+    ("batch", "jobs"): {"get", "list", "watch"},
 }
+READS = {"get", "list", "watch"}
 # What only an operator of the whole cluster can look at.
 OF_THE_CLUSTER = {
     ("", "namespaces"): {"list", "watch"},
@@ -64,12 +66,43 @@ def test_with_namespaces_it_has_rights_in_these_alone() -> None:
 
 
 @pytest.mark.parametrize("values", [{}, TWO])
-def test_no_role_can_read_secrets_or_run_pods(values: dict[str, Any]) -> None:
-    for role in chart.operator(values):
-        for (_, resource), verbs in rights(role).items() if "rules" in role else ():
-            assert resource != "secrets"
-            assert resource != "pods" or "create" not in verbs
-            assert not {"*", "escalate", "bind", "impersonate"} & {resource, *verbs}
+def test_its_own_chart_lets_it_write_nothing_but_status_and_events_and_read_no_secret(
+    values: dict[str, Any],
+) -> None:
+    roles = [each for each in chart.operator(values) if "rules" in each]
+    assert roles
+    for role in roles:
+        for (_, resource), verbs in rights(role).items():
+            assert verbs <= READS or resource in ("llmendpoints/status", "events"), resource
+            assert resource not in ("secrets", "*")
+
+
+@pytest.mark.parametrize("path", chart.OF_POOL, ids=lambda path: path.stem)
+def test_a_pool_lets_it_write_in_the_pools_namespace_only(path: chart.Path) -> None:
+    documents = chart.render(path)
+    granted = [each for each in documents if each["apiVersion"].startswith("rbac.authorization.k8s.io/")]
+    # Those without a namespace are in that of the release.
+    assert all(each["kind"] in ("Role", "RoleBinding") for each in granted)
+    assert all("namespace" not in each["metadata"] for each in granted)
+    enabled = chart.load(path.read_text()).get("operator", {}).get("enabled", False)
+    assert bool(granted) == enabled
+
+
+@pytest.mark.parametrize("sharing", ["ReadWriteOnce", "ReadWriteMany"])
+def test_a_pools_rights_are_limited_by_name_where_kubernetes_can(sharing: str) -> None:
+    operated = {"operator": {"enabled": True}, "weights": {"accessMode": sharing}}
+    role = chart.one(chart.render(operated), "Role")
+    found = {
+        (rule["resources"][0], *rule.get("resourceNames", ["any"])): set(rule["verbs"])
+        for rule in role["rules"]
+    }
+    assert all(len(rule["resources"]) == 1 for rule in role["rules"])
+    jobs = {("jobs", "any"): {"create", "delete"}} if sharing == "ReadWriteMany" else {}
+    assert found == jobs | {
+        ("secrets", "llm-api"): {"get"},
+        ("configmaps", "llm-endpoints"): {"create", "patch"},
+        ("deployments", "llm"): {"patch"},
+    }
 
 
 @pytest.mark.parametrize("values", [{}, TWO])
@@ -84,7 +117,7 @@ def test_every_binding_is_of_the_pods_own_service_account(values: dict[str, Any]
     assert {each["roleRef"]["name"] for each in bindings} == names
 
 
-def test_pools_let_this_service_account_read_their_secret() -> None:
+def test_pools_bind_their_rights_to_this_service_account() -> None:
     pool = chart.render({"operator": {"enabled": True, "namespace": "operators"}})
     (subject,) = chart.one(pool, "RoleBinding")["subjects"]
     account = chart.one(chart.operator({}, release="another-name"), "ServiceAccount")

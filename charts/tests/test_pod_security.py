@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -121,6 +122,45 @@ def test_only_the_server_is_cut_off_from_the_hub_and_only_the_init_container_may
 def test_no_init_container_takes_a_gpu(values: chart.Path) -> None:
     for each in chart.pod(chart.render(values)).get("initContainers", []):
         assert set(each["resources"]["limits"]) <= {"cpu", "memory"}
+
+
+@pytest.mark.parametrize("values", chart.OF_POOL, ids=lambda path: path.stem)
+def test_no_container_without_a_gpu_sees_those_of_its_node(values: chart.Path) -> None:
+    for spec in pods(values):
+        for each in containers(spec):
+            if each["name"] not in ("server", "proxy"):
+                assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in each["env"], each["name"]
+
+
+def read_only(values: dict[str, Any]) -> dict[str, bool]:
+    documents = chart.render(values)
+    found = containers(chart.pod(documents)) + chart.one(documents, "Pod")["spec"]["containers"]
+    return {each["name"]: each["securityContext"]["readOnlyRootFilesystem"] for each in found}
+
+
+def test_only_a_container_with_gpus_has_a_root_file_system_that_can_be_written() -> None:
+    assert read_only({}) == {"weights": True, "server": False, "chat": True}
+    assert set(read_only({"gpu": {"count": 0}}).values()) == {True}
+    for chosen in (True, False):
+        values = {"securityContext": {"readOnlyRootFilesystem": chosen}}
+        assert set(read_only(values).values()) == {chosen}
+
+
+@pytest.mark.parametrize("removed", [None, {"runAsUser": None, "runAsGroup": None, "fsGroup": None}])
+def test_openshift_can_choose_the_users(removed: dict[str, None] | None) -> None:
+    """Its SCC restricted-v2 admits no user or group of ours, and everything else that is left here."""
+    values = {"podSecurityContext": removed}
+    pool = chart.render(values)
+    for spec in (chart.pod(pool), chart.one(pool, "Pod")["spec"], chart.pod(chart.operator(values))):
+        left = {key: value for key, value in spec.get("securityContext", {}).items() if value is not None}
+        assert not {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"} & set(left)
+        if removed:
+            assert left["runAsNonRoot"] is True
+            assert left["seccompProfile"] == {"type": "RuntimeDefault"}
+        for each in containers(spec):
+            assert not {"runAsUser", "runAsGroup"} & set(each["securityContext"])
+            assert each["securityContext"]["allowPrivilegeEscalation"] is False
+            assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
 @pytest.mark.parametrize("values", chart.VALUES, ids=lambda path: path.stem)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import chart
+from tritonllm import serve
 
 TWO = {
     "endpoints": [chart.endpoint("chat"), chart.endpoint("code", model={"repo": "org/code"})],
@@ -117,7 +118,7 @@ def test_without_the_operator_the_pods_boot_from_the_charts_own_file() -> None:
 def test_with_the_operator_the_endpoints_are_resources_and_the_file_is_the_operators() -> None:
     documents = chart.render(OPERATED)
     assert chart.one(documents, "LLMEndpoint")["spec"]["pool"] == "llm"
-    assert not [each for each in documents if each["kind"] == "ConfigMap"]
+    assert [each["metadata"]["name"] for each in documents if each["kind"] == "ConfigMap"] == ["llm-allow"]
     spec = chart.pod(documents)
     assert {"name": "endpoints", "configMap": {"name": "llm-endpoints"}} in spec["volumes"]
     for name in ("server", "weights"):
@@ -127,12 +128,8 @@ def test_with_the_operator_the_endpoints_are_resources_and_the_file_is_the_opera
         assert "tritonllm.io/revision" in revision["valueFrom"]["fieldRef"]["fieldPath"]
 
 
-def test_the_operator_may_read_this_pools_secret_and_nothing_else() -> None:
-    role = chart.one(chart.render(OPERATED), "Role")
-    assert role["rules"] == [
-        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["llm-api"], "verbs": ["get"]}
-    ]
-    assert not any(kind == "Role" for kind, _ in names({}))
+def test_a_pool_without_the_operator_grants_nothing() -> None:
+    assert not {"Role", "RoleBinding"} & {kind for kind, _ in names({})}
 
 
 def test_the_operator_finds_what_it_must_know_in_the_annotations() -> None:
@@ -142,12 +139,15 @@ def test_the_operator_finds_what_it_must_know_in_the_annotations() -> None:
             "apiSecret": {"existingSecret": "mine", "key": "word"},
             "drain": {"seconds": 450},
             "gpu": {"count": 4},
+            "sharedMemory": "8Gi",
+            "resources": {"limits": {"memory": "64Gi"}},
             "endpoints": [],
         }
     )
     annotations = chart.one(documents, "Deployment")["metadata"]["annotations"]
     assert annotations == {
         "tritonllm.io/runtime": "vllm-0.24.0",
+        "tritonllm.io/allow": '{"engineArgs":[],"pickle":false,"remoteCode":false,"repos":["org/*"]}',
         "tritonllm.io/operator": "true",
         "tritonllm.io/api-secret": "mine",
         "tritonllm.io/api-secret-key": "word",
@@ -194,11 +194,9 @@ def test_the_revision_of_the_pods_is_the_operators_alone() -> None:
 
 def test_helm_test_asks_every_endpoint() -> None:
     asking = chart.one(chart.render(TWO | {"gateway": {"enabled": False}}), "Pod")["spec"]["containers"]
-    assert [each["command"] + each["args"][:1] for each in asking] == [
-        ["tritonllm", "generate", "chat"],
-        ["tritonllm", "generate", "code"],
-    ]
-    assert all("--url=http://llm:8000" in each["args"] for each in asking)
+    for name, each in zip(("chat", "code"), asking, strict=True):
+        compile(each["args"][0], "test", "exec")
+        assert f"http://llm:8000/v2/models/{name}/generate" in each["args"][0]
 
 
 def test_with_the_gateway_helm_test_asks_over_openais_api_with_the_created_key() -> None:
@@ -213,6 +211,24 @@ def test_with_the_gateway_helm_test_asks_over_openais_api_with_the_created_key()
             "key": "default",
             "optional": True,
         }
+
+
+def test_the_pod_of_helm_test_goes_where_the_image_is_unless_it_has_one_of_its_own() -> None:
+    placed = {"nodeSelector": {"pool": "gpu"}, "tolerations": [{"operator": "Exists"}]}
+    own = {"test": {"image": "registry.example.com/python:3.12-alpine"}}
+
+    def asking(values: dict[str, Any]) -> chart.Document:
+        return chart.one(chart.render(values), "Pod")["spec"]
+
+    assert placed.items() <= asking(placed).items()
+    small = asking(placed | own)
+    assert not placed.keys() & small.keys()
+    assert small["containers"][0]["image"] == "registry.example.com/python:3.12-alpine"
+    assert asking(placed | {"test": {"nodeSelector": {"a": "b"}}})["nodeSelector"] == {"a": "b"}
+    assert small["containers"][0]["resources"] == {
+        "requests": {"cpu": "50m", "memory": "64Mi"},
+        "limits": {"memory": "256Mi"},
+    }
 
 
 def test_the_created_secret_has_a_key_and_the_gateway_only_its_hash() -> None:
@@ -282,6 +298,22 @@ def test_an_existing_claim_is_used_and_none_is_made() -> None:
     ]
 
 
+@pytest.mark.parametrize("readonly", [{"accessMode": "ReadOnlyMany"}, {"readOnly": True}])
+def test_a_volume_that_is_read_only_is_attached_read_only(readonly: dict[str, Any]) -> None:
+    values = {
+        "weights": {"type": "ExistingClaim", "existingClaim": "models", "sync": {"enabled": False}} | readonly
+    }
+    claim = {"claimName": "models", "readOnly": True}
+    assert {"name": "weights", "persistentVolumeClaim": claim} in chart.pod(chart.render(values))["volumes"]
+
+
+def test_weights_may_be_a_directory_of_a_claim() -> None:
+    spec = chart.pod(chart.render({"weights": {"subPath": "teams/search"}}))
+    for name in ("weights", "server"):
+        (mount,) = [each for each in chart.container(spec, name)["volumeMounts"] if each["name"] == "weights"]
+        assert (mount["mountPath"], mount["subPath"]) == ("/weights", "teams/search")
+
+
 def test_ephemeral_weights_belong_to_one_pod() -> None:
     documents = chart.render({"weights": {"type": "Ephemeral", "size": "5Gi"}})
     assert not [each for each in documents if each["kind"] == "PersistentVolumeClaim"]
@@ -329,9 +361,9 @@ def test_probes_ask_the_supervisor() -> None:
 
 
 @pytest.mark.parametrize(("drain", "sleep"), [(300, 5), (900, 0)])
-def test_the_grace_period_has_room_for_sleep_drain_and_unloading(drain: int, sleep: int) -> None:
+def test_the_grace_period_has_room_for_sleep_drain_and_the_end_of_serve(drain: int, sleep: int) -> None:
     spec = chart.pod(chart.render({"drain": {"seconds": drain, "preStopSeconds": sleep}}))
-    assert spec["terminationGracePeriodSeconds"] == drain + sleep + 15
+    assert spec["terminationGracePeriodSeconds"] == drain + sleep + serve.STOP_SECONDS
     each = chart.container(spec, "server")
     assert f"--drain-seconds={drain}" in each["args"]
     assert each.get("lifecycle") == ({"preStop": {"sleep": {"seconds": sleep}}} if sleep else None)
@@ -479,6 +511,18 @@ def test_everything_is_named_after_the_release() -> None:
     chosen = chart.one(one, "Deployment")["spec"]["selector"]["matchLabels"]
     labels = chart.one(other, "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert not chosen.items() <= labels.items()
+
+
+def test_a_pool_can_have_another_name_than_its_release() -> None:
+    documents = chart.render({"fullnameOverride": "models"} | OPERATED)
+    for kind in ("Deployment", "Service", "ServiceAccount"):
+        assert chart.one(documents, kind)["metadata"]["name"] == "models"
+    assert chart.one(documents, "LLMEndpoint")["spec"]["pool"] == "models"
+    template = chart.one(documents, "Deployment")["spec"]["template"]
+    assert template["metadata"]["labels"]["tritonllm.io/pool"] == "models"
+    assert {"name": "endpoints", "configMap": {"name": "models-endpoints"}} in template["spec"]["volumes"]
+    with pytest.raises(chart.Refused, match="/fullnameOverride"):
+        chart.render({"fullnameOverride": "with.dots"})
 
 
 def test_every_document_says_which_pool_it_belongs_to() -> None:

@@ -18,7 +18,15 @@ from tritonllm import api
 FOLDERS = [chart.CHART, chart.OPERATOR]
 ROOT = chart.CHART.parents[1]
 # Values that are maps or lists of Kubernetes' own, given to it as a whole.
-WHOLE = {"autoscaling.behavior", "resources", "weights.sync.resources", "dashboard.labels"}
+WHOLE = {
+    "autoscaling.behavior",
+    "resources",
+    "weights.sync.resources",
+    "test.resources",
+    "dashboard.labels",
+    "podSecurityContext",
+    "securityContext",
+}
 
 
 @functools.cache
@@ -132,6 +140,7 @@ def test_no_object_of_the_schema_takes_unknown_keys(folder: chart.Path) -> None:
     opened = {path for path, schema in objects(schema_of(folder)) if "additionalProperties" not in schema}
     kubernetes_own = re.compile(
         r"affinity\.properties\.\w+|.*\.(labelSelector|podSelector|namespaceSelector|valueFrom)|properties\.extra(Volumes|Containers)\.items"
+        r"|properties\.(podS|s)ecurityContext"
     )
     assert {path for path in opened if not kubernetes_own.search(path)} == set()
 

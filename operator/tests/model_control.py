@@ -52,6 +52,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         models: by name.
         done: what was changed, in order: `load` or `unload`, and the model.
         load_seconds: how long a load takes.
+        told: every secret that it was sent.
         hangs: it accepts questions and never answers.
         fails: what a load of a model is answered with, by name.
     """
@@ -61,6 +62,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.secret = SECRET
         self.models: dict[str, Held] = {}
         self.done: list[tuple[str, str]] = []
+        self.told: list[str] = []
         self.load_seconds = 0.0
         self.hangs = False
         self.fails: dict[str, str] = {}
@@ -142,7 +144,9 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         while self.hangs:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         header = api_lock.GRPC_HEADER
-        if (header, self.secret) not in [tuple(item) for item in context.invocation_metadata() or ()]:
+        sent = [str(item[1]) for item in context.invocation_metadata() or () if item[0] == header]
+        self.told += sent
+        if self.secret not in sent:
             message = f"This protocol is restricted, expecting header '{header}'"
             await context.abort(grpc.StatusCode.UNAVAILABLE, message)
 

@@ -12,6 +12,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ import httpx
 
 import model_control
 from api_server import ApiServer, free_ports
-from tritonllm import api, files
+from tritonllm import allow, api, files
 from tritonllm_operator import bodies, facts, names, plan, pods, revisions, status
 
 Json = dict[str, Any]
@@ -37,6 +38,7 @@ _ENDPOINTS = f"/apis/{api.API_VERSION}"
 _PLACES = {
     "llmendpoints": _ENDPOINTS,
     "deployments": "/apis/apps/v1",
+    "replicasets": "/apis/apps/v1",
     "jobs": "/apis/batch/v1",
     "configmaps": "/api/v1",
     "pods": "/api/v1",
@@ -231,6 +233,7 @@ class Pool(Namespace):
                     names.API_SECRET: f"{self.pool}-api",
                     names.API_SECRET_KEY: "key",
                     names.DRAIN_SECONDS: "300",
+                    names.ALLOW: annotations.get("allow", allow.EVERYTHING.model_dump_json(by_alias=True)),
                     names.GPUS: annotations.get("gpus", "0"),
                     names.WEIGHTS: weights,
                 },
@@ -323,7 +326,7 @@ class Pool(Namespace):
         old = [pod for pod in pods if pod not in new]
         ready = [pod for pod in pods if _ready(pod)]
         if len(new) < wanted and len(pods) <= wanted:
-            self._make(template, mark)
+            self._make(deployment, mark)
             moved = True
         elif len(new) > wanted or (old and len(ready) > wanted):
             self._end(min(old or new, key=_ready))
@@ -381,7 +384,7 @@ class Pool(Namespace):
         self.delete("secrets", f"{self.pool}-api")
         for pod in self._pods():
             self._end(pod)
-        for kind in ("configmaps", "jobs"):
+        for kind in ("configmaps", "jobs", "replicasets"):
             for item in self.list(kind):
                 if item["metadata"].get("labels", {}).get(names.POOL) == self.pool:
                     self.delete(kind, item["metadata"]["name"])
@@ -445,7 +448,13 @@ class Pool(Namespace):
         self.patch("deployments", self.pool, body)
 
     def _pods(self) -> list[Json]:
-        return [pod for pod in self.list("pods") if pod["metadata"]["labels"].get(names.POOL) == self.pool]
+        return [
+            pod
+            for pod in self.list("pods")
+            if pod["metadata"]["labels"].get(names.POOL) == self.pool
+            # Not those that somebody else has made.
+            and "test/template" in pod["metadata"].get("annotations", {})
+        ]
 
     def _file(self, pod: Json) -> str | None:
         if names.STATIC in pod["metadata"]["annotations"]:
@@ -453,13 +462,26 @@ class Pool(Namespace):
         data = (self.get("configmaps", f"{self.pool}-endpoints") or {}).get("data", {})
         return data.get(names.key(pod["metadata"]["annotations"].get(names.REVISION, "")))
 
-    def _make(self, template: Json, mark: str) -> None:
+    def _make(self, deployment: Json, mark: str) -> None:
         self._made += 1
+        template = deployment["spec"]["template"]
         metadata = copy.deepcopy(template["metadata"])
         metadata["name"] = f"{self.pool}-{self._made}"
         metadata["annotations"] = (metadata.get("annotations") or {}) | {"test/template": mark}
+        metadata["ownerReferences"] = [owned_by(self.replica_set(deployment, mark))]
         containers = [{"name": "server", "image": "tritonllm"}]
         self.create("pods", {"metadata": metadata, "spec": {"containers": containers}})
+
+    def replica_set(self, deployment: Json, mark: str) -> Json:
+        """That of the Deployment's newest template."""
+        name = f"{self.pool}-{hashlib.sha256(mark.encode()).hexdigest()[:8]}"
+        template = deployment["spec"]["template"]
+        labels = template["metadata"]["labels"]
+        metadata = {"name": name, "labels": labels, "ownerReferences": [owned_by(deployment)]}
+        spec = {"selector": {"matchLabels": labels}, "template": template}
+        return self.get("replicasets", name) or self.create(
+            "replicasets", {"metadata": metadata, "spec": spec}
+        )
 
     def _end(self, pod: Json) -> None:
         name = pod["metadata"]["name"]
@@ -510,6 +532,13 @@ class Pool(Namespace):
         if any(before.get(key, 0) != value for key, value in status.items()):
             with contextlib.suppress(AssertionError):
                 self.patch("deployments", self.pool, {"status": status}, "/status")
+
+
+def owned_by(controller: Json) -> Json:
+    """What an object says of its controller."""
+    metadata = controller["metadata"]
+    kind = {"apiVersion": controller["apiVersion"], "kind": controller["kind"]}
+    return {**kind, "name": metadata["name"], "uid": metadata["uid"], "controller": True}
 
 
 def running(address: str) -> Json:

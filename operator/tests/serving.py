@@ -28,11 +28,12 @@ def pod(llm: pool.Pool, name: str, address: str, directory: Path) -> Iterator[No
         address: of loopback, where nobody else listens on Triton's ports.
         directory: for its files.
     """
-    template = llm.deployment()["spec"]["template"]
-    containers = template["spec"]["containers"]
-    llm.create(
-        "pods", {"metadata": template["metadata"] | {"name": name}, "spec": {"containers": containers}}
-    )
+    deployment = llm.get("deployments", llm.pool)
+    assert deployment is not None
+    template = deployment["spec"]["template"]
+    owner = pool.owned_by(llm.replica_set(deployment, "served"))
+    metadata = template["metadata"] | {"name": name, "ownerReferences": [owner]}
+    llm.create("pods", {"metadata": metadata, "spec": {"containers": template["spec"]["containers"]}})
     data = (llm.get("configmaps", "llm-endpoints") or {})["data"]
     file, secret, log = directory / "revision-.yaml", directory / "secret", directory / f"{name}.log"
     file.write_text(data["revision-.yaml"])

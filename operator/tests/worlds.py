@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tritonllm import api, files
+from tritonllm import allow, api, files
 from tritonllm_operator import facts, plan, revisions
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
@@ -84,6 +84,7 @@ POOL = facts.Pool(
     updated=1,
     available=1,
     current=1,
+    allow=allow.EVERYTHING,
 )
 
 

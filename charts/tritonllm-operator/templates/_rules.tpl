@@ -1,4 +1,5 @@
-{{/* What the operator may do where it follows endpoints. Secrets are not among it: each pool lets it read its own. */}}
+{{/* What the operator may do where it follows endpoints: it reads, and says how endpoints are. What it writes beside that,
+     and the one Secret that it reads, are granted by each pool in its own namespace. */}}
 {{- define "operator.rules" -}}
 - apiGroups: [tritonllm.io]
   resources: [llmendpoints]
@@ -6,21 +7,15 @@
 - apiGroups: [tritonllm.io]
   resources: [llmendpoints/status]
   verbs: [patch]
-# What pods boot from.
 - apiGroups: [""]
-  resources: [configmaps]
-  verbs: [get, list, watch, create, patch]
-# The revision of a pool's pods.
-- apiGroups: [apps]
-  resources: [deployments]
-  verbs: [get, list, watch, patch]
-- apiGroups: [""]
-  resources: [pods]
+  resources: [configmaps, pods]
   verbs: [get, list, watch]
-# Weights of a revision, before its pods start.
+- apiGroups: [apps]
+  resources: [deployments, replicasets]
+  verbs: [get, list, watch]
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [get, list, watch, create, delete]
+  verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

@@ -3,6 +3,7 @@
 {{- define "triton.problems" -}}
 {{ include "triton.checkNames" . }}
 {{ include "triton.checkEndpoints" . }}
+{{ include "triton.checkAllow" . }}
 {{ include "triton.checkGpus" . }}
 {{ include "triton.checkWeights" . }}
 {{ include "triton.checkReplicas" . }}
@@ -13,8 +14,8 @@
 {{- end }}
 
 {{- define "triton.checkNames" -}}
-{{- if not (regexMatch "^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$" .Release.Name) }}
-- The release name {{ .Release.Name }} is also the name of the Service and the pool: use at most 50 lower-case letters, digits and -, starting with a letter.
+{{- if not (regexMatch "^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$" (include "triton.name" .)) }}
+- The name {{ include "triton.name" . }} (fullnameOverride, or that of the release) is that of the pool and its Service: use at most 50 lower-case letters, digits and -, starting with a letter.
 {{- end }}
 {{- if not .Values.image.repository }}
 - image.repository is empty: build an image with images/triton/Dockerfile, or images/triton-cpu/Dockerfile for a pool without GPUs, push it, and set it here.
@@ -37,9 +38,9 @@
 {{- if regexMatch "-(engine|guardrail)$" .name }}
 - endpoints: {{ .name }} must not end in -engine or -guardrail, which are reserved for the models of an endpoint; rename it.
 {{- end }}
-{{- $pool := dig "pool" $.Release.Name .spec }}
-{{- if ne $pool $.Release.Name }}
-- endpoints: {{ .name }} has spec.pool: {{ $pool }}, but this release is the pool {{ $.Release.Name }}; remove spec.pool, or install the release under that name.
+{{- $pool := dig "pool" (include "triton.name" $) .spec }}
+{{- if ne $pool (include "triton.name" $) }}
+- endpoints: {{ .name }} has spec.pool: {{ $pool }}, but this release is the pool {{ include "triton.name" $ }}; remove spec.pool, or set fullnameOverride: {{ $pool }}.
 {{- end }}
 {{- end }}
 {{- $size := include "triton.endpointsText" . | len }}
@@ -95,8 +96,8 @@
 {{- if and (eq $weights.type "Ephemeral") (not $weights.sync.enabled) }}
 - weights.type is Ephemeral and weights.sync.enabled is false, so the volume would stay empty: enable sync, or use an ExistingClaim with the weights.
 {{- end }}
-{{- if and $weights.sync.enabled (eq $weights.accessMode "ReadOnlyMany") }}
-- weights.accessMode is ReadOnlyMany, so nothing can be downloaded into it: set weights.sync.enabled: false.
+{{- if and $weights.sync.enabled (include "triton.weightsReadOnly" .) }}
+- {{ $weights.readOnly | ternary "weights.readOnly is true" "weights.accessMode is ReadOnlyMany" }}, so nothing can be downloaded into it: set weights.sync.enabled: false.
 {{- end }}
 {{- if and $weights.sync.tokenSecret.name (not $weights.sync.enabled) }}
 - weights.sync.tokenSecret is set, but weights.sync.enabled is false, so the token is not used: remove the one or enable the other.
@@ -149,7 +150,16 @@
 {{- end }}
 
 {{- define "triton.checkMemory" -}}
+{{- $gpus := int .Values.gpu.count }}
+{{- $shared := include "triton.bytes" .Values.sharedMemory | int64 }}
+{{- if and (gt $gpus 1) (lt $shared (include "triton.bytes" "8Gi" | int64)) }}
+- sharedMemory {{ .Values.sharedMemory }} is too little for the processes of {{ $gpus }} GPUs, which exchange tensors in /dev/shm: set at least 8Gi.
+{{- end }}
 {{- with dig "limits" "memory" "" .Values.resources }}
+{{- /* Each process of a GPU imports PyTorch and has a CUDA context, which take 2 to 3 GiB. */}}
+{{- if and (gt $gpus 1) (lt (include "triton.bytes" . | int64) (add $shared (mul $gpus 4294967296))) }}
+- resources.limits.memory {{ . }} is too little for {{ $gpus }} GPUs: set at least 4Gi for each, and sharedMemory {{ $.Values.sharedMemory }}.
+{{- end }}
 {{- if ge (include "triton.bytes" $.Values.sharedMemory | int64) (include "triton.bytes" . | int64) }}
 - sharedMemory {{ $.Values.sharedMemory }} counts against resources.limits.memory {{ . }} and would use all of it: raise the limit.
 {{- end }}

@@ -1,4 +1,9 @@
-{{/* Names, labels and addresses. A pool is a release: everything is called after it. */}}
+{{/* Names, labels and addresses. A pool is a release, and everything is called after the pool. */}}
+
+{{/* Name of the pool, its Deployment and its Service; other objects begin with it. */}}
+{{- define "triton.name" -}}
+{{ .Values.fullnameOverride | default .Release.Name }}
+{{- end }}
 
 {{- define "triton.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
@@ -11,7 +16,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- define "triton.lastingLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
-tritonllm.io/pool: {{ .Release.Name }}
+tritonllm.io/pool: {{ include "triton.name" . }}
 {{- with .Values.labels }}
 {{ toYaml . }}
 {{- end }}
@@ -30,11 +35,11 @@ app.kubernetes.io/component: server
 {{- end }}
 
 {{- define "triton.serviceAccountName" -}}
-{{ .Values.serviceAccount.create | ternary (.Values.serviceAccount.name | default .Release.Name) (.Values.serviceAccount.name | default "default") }}
+{{ .Values.serviceAccount.create | ternary (.Values.serviceAccount.name | default (include "triton.name" .)) (.Values.serviceAccount.name | default "default") }}
 {{- end }}
 
 {{- define "triton.weightsClaim" -}}
-{{ .Values.weights.existingClaim | default (printf "%s-weights" .Release.Name) }}
+{{ .Values.weights.existingClaim | default (printf "%s-weights" (include "triton.name" .)) }}
 {{- end }}
 
 {{/* Whether a pod beside the running ones can mount the weights, too: Shared, Own, or None without weights. */}}
@@ -43,20 +48,25 @@ app.kubernetes.io/component: server
 {{ .Values.weights.enabled | ternary ($shared | ternary "Shared" "Own") "None" }}
 {{- end }}
 
-{{- define "triton.apiSecret" -}}
-{{ .Values.apiSecret.existingSecret | default (printf "%s-api" .Release.Name) }}
+{{/* Whether the volume itself is read-only; the server's mount always is. Empty if not. */}}
+{{- define "triton.weightsReadOnly" -}}
+{{- if or .Values.weights.readOnly (eq .Values.weights.accessMode "ReadOnlyMany") -}}true{{- end -}}
 {{- end }}
 
-{{/* The ConfigMap that pods boot from: the chart's own, or the one that belongs to the operator alone. */}}
+{{- define "triton.apiSecret" -}}
+{{ .Values.apiSecret.existingSecret | default (printf "%s-api" (include "triton.name" .)) }}
+{{- end }}
+
 {{/* Name of the Secret with the gateway's API keys; empty if requests need none. */}}
 {{- define "triton.apiKeys" -}}
 {{- if and .Values.gateway.enabled (not .Values.gateway.allowAnonymous) -}}
-{{ .Values.gateway.apiKeys.existingSecret | default (printf "%s-api-keys" .Release.Name) }}
+{{ .Values.gateway.apiKeys.existingSecret | default (printf "%s-api-keys" (include "triton.name" .)) }}
 {{- end -}}
 {{- end }}
 
+{{/* The ConfigMap that pods boot from: the chart's own, or the one that belongs to the operator alone. */}}
 {{- define "triton.endpointsConfigMap" -}}
-{{ .Release.Name }}-endpoints{{ if not .Values.operator.enabled }}-static{{ end }}
+{{ include "triton.name" . }}-endpoints{{ if not .Values.operator.enabled }}-static{{ end }}
 {{- end }}
 
 {{/* Where a pod finds its endpoints. The operator keeps a file for each revision of the pods; the revision is an
@@ -70,14 +80,17 @@ app.kubernetes.io/component: server
 {{ .Values.autoscaling.enabled | ternary .Values.autoscaling.maxReplicas .Values.replicas | int }}
 {{- end }}
 
-{{/* Seconds that a pod gets to end: the sleep, the drain, and 15 for unloading the models. */}}
+{{/* Seconds that `serve` may take to end after the drain: tritonllm.serve.STOP_SECONDS. */}}
+{{- define "triton.stopSeconds" -}}20{{- end }}
+
+{{/* Seconds that a pod gets to end: the sleep, the drain, and the end of `serve`. */}}
 {{- define "triton.gracePeriod" -}}
-{{ add .Values.drain.preStopSeconds .Values.drain.seconds 15 }}
+{{ add .Values.drain.preStopSeconds .Values.drain.seconds (include "triton.stopSeconds" . | int) }}
 {{- end }}
 
 {{/* Labels that select the pool's series in Prometheus: a pod's label `tritonllm.io/pool` arrives under this name. */}}
 {{- define "triton.series" -}}
-namespace="{{ .Release.Namespace }}",tritonllm_io_pool="{{ .Release.Name }}"
+namespace="{{ .Release.Namespace }}",tritonllm_io_pool="{{ include "triton.name" . }}"
 {{- end }}
 
 {{/* One endpoint as a document. Takes a dict of `root`, `endpoint` and, for the API server, `labels`. */}}
@@ -90,7 +103,7 @@ metadata:
   labels: {{- . | nindent 4 }}
   {{- end }}
 spec:
-  {{- toYaml (set (deepCopy .endpoint.spec) "pool" .root.Release.Name) | nindent 2 }}
+  {{- toYaml (set (deepCopy .endpoint.spec) "pool" (include "triton.name" .root)) | nindent 2 }}
 {{- end }}
 
 {{/* All endpoints as one file. */}}

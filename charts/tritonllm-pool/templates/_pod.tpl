@@ -16,24 +16,25 @@
 - {name: home, mountPath: /home/tritonllm}
 {{- end }}
 
-{{- define "triton.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
+{{/* For containers without a GPU: images of NVIDIA ask for all GPUs of the node, and get them where nothing forbids it. */}}
+{{- define "triton.noGpuEnv" -}}
+- {name: NVIDIA_VISIBLE_DEVICES, value: void}
 {{- end }}
 
+{{/* The security context of a container. Takes a dict of `root` and `gpu`, whether it has GPUs. */}}
 {{- define "triton.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: {{ .Values.readOnlyRootFilesystem }}
-capabilities: {drop: [ALL]}
+{{- /* With CDI, the hooks of NVIDIA's container toolkit write into the root file system. */ -}}
+{{- $default := dict "readOnlyRootFilesystem" (not .gpu) -}}
+{{- mergeOverwrite $default (deepCopy (.root.Values.securityContext | default dict)) | toYaml }}
 {{- end }}
 
 {{- define "triton.volumes" -}}
 - name: endpoints
   configMap: {name: {{ include "triton.endpointsConfigMap" . }}}
+{{- if .Values.operator.enabled }}
+- name: allow
+  configMap: {name: {{ include "triton.name" . }}-allow}
+{{- end }}
 - name: api-secret
   secret: {secretName: {{ include "triton.apiSecret" . }}, items: [{key: {{ .Values.apiSecret.key }}, path: key}]}
 {{- if include "triton.apiKeys" . }}

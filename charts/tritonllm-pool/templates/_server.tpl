@@ -14,6 +14,9 @@ args:
   - --drain-seconds={{ int .Values.drain.seconds }}
   - --load-timeout={{ int .Values.startup.timeoutSeconds }}
   - --api-secret-file=/var/run/secrets/tritonllm/api/key
+  {{- if .Values.operator.enabled }}
+  - --allow=/etc/tritonllm-allow/allow.json
+  {{- end }}
   {{- if .Values.gateway.enabled }}
   - --gateway-workers={{ int .Values.gateway.workers }}
   {{- if .Values.gateway.allowAnonymous }}
@@ -50,17 +53,20 @@ lifecycle:
     sleep: {seconds: {{ int .Values.drain.preStopSeconds }}}
 {{- end }}
 resources: {{- include "triton.resources" . | nindent 2 }}
-securityContext: {{- include "triton.containerSecurity" . | nindent 2 }}
+securityContext: {{- include "triton.containerSecurity" (dict "root" . "gpu" (gt (int .Values.gpu.count) 0)) | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
   {{- include "triton.commonMounts" . | nindent 2 }}
   - {name: shared-memory, mountPath: /dev/shm}
   - {name: api-secret, mountPath: /var/run/secrets/tritonllm/api, readOnly: true}
+  {{- if .Values.operator.enabled }}
+  - {name: allow, mountPath: /etc/tritonllm-allow, readOnly: true}
+  {{- end }}
   {{- if include "triton.apiKeys" . }}
   - {name: api-keys, mountPath: /var/run/secrets/tritonllm/api-keys, readOnly: true}
   {{- end }}
   {{- if .Values.weights.enabled }}
-  - {name: weights, mountPath: /weights, readOnly: true}
+  - {name: weights, mountPath: /weights, readOnly: true{{ include "triton.weightsSubPath" . }}}
   {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}

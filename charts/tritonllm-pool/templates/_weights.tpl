@@ -17,20 +17,25 @@ args:
   {{- end }}
 env:
   {{- include "triton.commonEnv" . | nindent 2 }}
+  {{- include "triton.noGpuEnv" . | nindent 2 }}
   # Whatever the image says: here the Hub is asked.
   - {name: HF_HUB_OFFLINE, value: "0"}
   {{- with .Values.weights.sync.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 resources: {{- toYaml .Values.weights.sync.resources | nindent 2 }}
-securityContext: {{- include "triton.containerSecurity" . | nindent 2 }}
+securityContext: {{- include "triton.containerSecurity" (dict "root" . "gpu" false) | nindent 2 }}
 terminationMessagePolicy: File
 volumeMounts:
   {{- include "triton.commonMounts" . | nindent 2 }}
-  - {name: weights, mountPath: /weights}
+  - {name: weights, mountPath: /weights{{ include "triton.weightsSubPath" . }}}
   {{- if .Values.weights.sync.tokenSecret.name }}
   - {name: hub-token, mountPath: /var/run/secrets/hub, readOnly: true}
   {{- end }}
+{{- end }}
+
+{{- define "triton.weightsSubPath" -}}
+{{ with .Values.weights.subPath }}, subPath: {{ . | quote }}{{ end }}
 {{- end }}
 
 {{/* The volume of the weights, by its kind. */}}
@@ -45,6 +50,9 @@ ephemeral:
 {{- else }}
 persistentVolumeClaim:
   claimName: {{ include "triton.weightsClaim" . }}
+  {{- if include "triton.weightsReadOnly" . }}
+  readOnly: true
+  {{- end }}
 {{- end }}
 {{- end }}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tritonllm import api, files
+from tritonllm import allow, api, files
 from tritonllm.render import engine_args
 from tritonllm_operator import names, revisions
 from tritonllm_operator.facts import Pool, Resource, Trouble, World
@@ -89,6 +89,8 @@ def _valid(resource: Resource, pool: Pool | None, name: str) -> Judged:
         unknown = all(path.startswith("spec.engine.args") for path, _ in problems)
         text = "; ".join(": ".join(filter(None, problem)) for problem in problems)
         return refused("InvalidEngineArgs" if unknown else "InvalidSpec", text)
+    if denied := allow.problems(endpoint, pool.allow):
+        return refused("NotAllowed", "; ".join(": ".join(problem) for problem in denied))
     return Judged(resource, endpoint, rehearsal=rehearsal)
 
 

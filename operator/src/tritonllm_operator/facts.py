@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tritonllm import allow
 from tritonllm import files as endpoint_files
 from tritonllm_operator import names
 
@@ -124,6 +125,7 @@ class Pool:
         observed: whether Kubernetes has seen the newest template.
         deadline_exceeded: whether the roll to it made no progress for too long.
         gateway: whether its Service speaks OpenAI's API.
+        allow: what its endpoints can use.
     """
 
     uid: str
@@ -143,6 +145,7 @@ class Pool:
     observed: bool = True
     deadline_exceeded: bool = False
     gateway: bool = False
+    allow: allow.Allow = allow.NOTHING
 
     @property
     def rolled_out(self) -> bool:
@@ -203,6 +206,7 @@ class World:
         pods: that are not ending, by name.
         jobs: of the pool.
         attempts: loads that failed, by pod, model and `spec_hash`.
+        refused: why the API server refused the last write, or the read of the pool's Secret.
     """
 
     namespace: str
@@ -214,6 +218,7 @@ class World:
     pods: Sequence[Pod] = ()
     jobs: Sequence[Job] = ()
     attempts: Mapping[tuple[str, str, str], Attempt] = field(default_factory=dict)
+    refused: Trouble | None = None
 
 
 def pool(deployment: Resource) -> Pool:
@@ -247,7 +252,16 @@ def pool(deployment: Resource) -> Pool:
             for container in template["spec"].get("containers") or ()
             for port in container.get("ports") or ()
         ),
+        allow=_allow(annotations.get(names.ALLOW, "")),
     )
+
+
+def _allow(text: str) -> allow.Allow:
+    """The permissions of a pool. Those of an older chart, or that somebody has spoilt, permit nothing."""
+    try:
+        return allow.parse(text)
+    except allow.Invalid:
+        return allow.NOTHING
 
 
 def _changed(metadata: Resource) -> datetime.datetime:

@@ -29,8 +29,9 @@ DEPLOYMENTS = ("/apis/apps/v1", "deployments")
 CONFIG_MAPS = ("/api/v1", "configmaps")
 PODS = ("/api/v1", "pods")
 JOBS = ("/apis/batch/v1", "jobs")
+REPLICA_SETS = ("/apis/apps/v1", "replicasets")
 OF_POOLS = (DEPLOYMENTS, CONFIG_MAPS, PODS, JOBS)
-"""What has the label of a pool."""
+"""What has the label of a pool, and matters when it changes."""
 
 Kind = tuple[str, str]
 """Path of an API group's version, and plural name of a resource."""

@@ -19,6 +19,7 @@ OPERATOR = f"{api.GROUP}/operator"
 API_SECRET = f"{api.GROUP}/api-secret"
 API_SECRET_KEY = f"{api.GROUP}/api-secret-key"
 DRAIN_SECONDS = f"{api.GROUP}/drain-seconds"
+ALLOW = f"{api.GROUP}/allow"
 GPUS = f"{api.GROUP}/gpus"
 WEIGHTS = f"{api.GROUP}/weights"
 

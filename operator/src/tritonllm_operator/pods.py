@@ -53,6 +53,24 @@ def serves(pod: Resource) -> bool:
     return (pod["metadata"].get("labels") or {}).get(names.COMPONENT) == SERVER
 
 
+def controller(resource: Resource) -> str:
+    """The uid of the object that controls another one; empty where none does."""
+    owners = resource["metadata"].get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner.get("controller")), "")
+
+
+def made_by(deployment: str, replica_sets: Iterable[Resource], found: Iterable[Resource]) -> list[Resource]:
+    """Those of some pods that a Deployment has made, by the uids of their controllers. Anybody can set labels.
+
+    Args:
+        deployment: its uid.
+        replica_sets: among which its own are.
+        found: pods.
+    """
+    own = {item["metadata"]["uid"] for item in replica_sets if controller(item) == deployment}
+    return [pod for pod in found if controller(pod) in own]
+
+
 def trouble(
     pod: str,
     conditions: Mapping[str, Resource],

@@ -11,7 +11,19 @@ from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tritonllm_operator import bodies, facts, kube, metrics, names, plan, pods, snapshots, status, triton
+from tritonllm_operator import (
+    bodies,
+    facts,
+    kube,
+    metrics,
+    names,
+    plan,
+    pods,
+    refusals,
+    snapshots,
+    status,
+    triton,
+)
 from tritonllm_operator.facts import Resource, World
 
 LOG = logging.getLogger(__name__)
@@ -60,6 +72,9 @@ class Pool:
         self._lists = lists
         self._changed = changed
         self._secret = ""
+        # The next look tells it, and tries again.
+        self._refused: facts.Trouble | None = None
+        self._strangers: set[str] = set()
         self._silent: dict[str, float] = {}
         self._attempts: dict[tuple[str, str, str], facts.Attempt] = {}
         self._tries: dict[tuple[str, str, str], int] = {}
@@ -79,7 +94,11 @@ class Pool:
         decided = plan.decide(world)
         settled = await self._tell(world, decided)
         if decided.acts:
-            await self._execute(world, decided, seen)
+            try:
+                await self._execute(world, decided, seen)
+            except kube.Failed as error:
+                self._note(error)
+                raise
         gone = world.pool is None and not world.endpoints
         return Outcome(gone, decided.acts, settled and not decided.waits and not self._busy)
 
@@ -87,12 +106,13 @@ class Pool:
         deployment = seen.deployments.get(self._name)
         config_map = seen.config_maps.get(self._name)
         found = facts.pool(deployment) if deployment else None
-        of_pool = seen.pods.get(self._name, ())
-        running = [pods.read(pod) for pod in of_pool if pods.serves(pod)]
+        labelled = seen.pods.get(self._name, ())
+        running = [pods.read(pod) for pod in self._own(found, seen, labelled)]
         if found is not None and found.managed and running:
             await self._read_secret(deployment)
             running = await asyncio.gather(*(self._ask(pod) for pod in running))
         self._forget(running)
+        refused, self._refused = self._refused, None
         return World(
             namespace=self._namespace,
             name=self._name,
@@ -101,9 +121,35 @@ class Pool:
             pool=found,
             files=facts.files(config_map) if config_map else None,
             pods=sorted(running, key=lambda pod: pod.name),
-            jobs=[facts.job(job, _of_job(job, of_pool)) for job in seen.jobs.get(self._name, ())],
+            jobs=[
+                facts.job(job, _of_job(job, labelled))
+                for job in seen.jobs.get(self._name, ())
+                if found is not None and _owned_by(found.uid, job)
+            ],
             attempts=dict(self._attempts),
+            refused=refused,
         )
+
+    def _note(self, error: kube.Failed) -> None:
+        if not error.ending:
+            self._refused = refusals.trouble(error.status, str(error), self._name, self._namespace)
+
+    def _own(
+        self, found: facts.Pool | None, seen: snapshots.Snapshot, labelled: Sequence[Resource]
+    ) -> list[Resource]:
+        """The serving pods that the pool's Deployment has made: only these get the secret, and are believed."""
+        serving = [pod for pod in labelled if pods.serves(pod)]
+        own = pods.made_by(found.uid, seen.replica_sets.get(self._name, ()), serving) if found else []
+        strangers = {pod["metadata"]["name"] for pod in serving if pod not in own}
+        for name in sorted(strangers - self._strangers):
+            LOG.warning(
+                "pod %s/%s has the labels of pool %s and is not of its Deployment; it is ignored",
+                self._namespace,
+                name,
+                self._name,
+            )
+        self._strangers = strangers
+        return own
 
     async def _read_secret(self, deployment: Resource | None) -> None:
         annotations = (deployment or {}).get("metadata", {}).get("annotations") or {}
@@ -116,7 +162,8 @@ class Pool:
         except kube.Failed as error:
             if error.status not in (403, 404):
                 raise
-            # The pods will say that they refuse an empty one.
+            # Without it, pods say no more than that they refuse an empty one.
+            self._note(error)
             LOG.warning(
                 "the secret %s of pool %s/%s can't be read: %s", name, self._namespace, self._name, error
             )
@@ -253,9 +300,8 @@ async def _unless_gone(call: Awaitable[None]) -> None:
 
 
 def _of_job(job: Resource, found: Sequence[Resource]) -> list[Resource]:
-    uid = job["metadata"]["uid"]
-    return [
-        pod
-        for pod in found
-        if any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences") or ())
-    ]
+    return [pod for pod in found if pods.controller(pod) == job["metadata"]["uid"]]
+
+
+def _owned_by(uid: str, job: Resource) -> bool:
+    return any(owner["uid"] == uid for owner in job["metadata"].get("ownerReferences") or ())

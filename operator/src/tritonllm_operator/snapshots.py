@@ -24,6 +24,7 @@ class Snapshot:
         config_maps: that the pods boot from.
         pods: that are not ending.
         jobs: of the operator.
+        replica_sets: that may have made the pods.
     """
 
     began: float
@@ -32,6 +33,7 @@ class Snapshot:
     config_maps: Mapping[str, Resource] = field(default_factory=dict)
     pods: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
     jobs: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
+    replica_sets: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
 
 
 class Snapshots:
@@ -66,9 +68,9 @@ class Snapshots:
         # are deleted. The other way round they would seem to be gone from a pool that is still the operator's.
         endpoints = await self._api.list(kube.ENDPOINTS, namespace)
         others = await asyncio.gather(
-            *(self._api.list(kind, namespace, names.POOL) for kind in kube.OF_POOLS)
+            *(self._api.list(kind, namespace, names.POOL) for kind in (*kube.OF_POOLS, kube.REPLICA_SETS))
         )
-        deployments, config_maps, all_pods, jobs = (_by_pool(found) for found in others)
+        deployments, config_maps, all_pods, jobs, replica_sets = (_by_pool(found) for found in others)
         return Snapshot(
             began,
             endpoints=_group(
@@ -81,6 +83,7 @@ class Snapshots:
                 for pool, found in all_pods.items()
             },
             jobs={pool: [job for job in found if _revision(job) is not None] for pool, found in jobs.items()},
+            replica_sets=replica_sets,
         )
 
 

@@ -75,7 +75,7 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
     elif world.pool is not None:
         loaded = [pod for pod in world.pods if _holds(pod, endpoint)]
         serving = [pod for pod in world.pods if _serves(pod, endpoint)]
-        trouble = _trouble(world, decided, endpoint)
+        trouble = world.refused or _trouble(world, decided, endpoint)
         found["WeightsReady"] = _weights(world, decided, endpoint, trouble)
         found["Loaded"] = _loaded(world, loaded, trouble)
         found["Ready"] = _ready(world, serving, loaded, judged.refusal, trouble)
@@ -228,7 +228,8 @@ def _weights(
         and _waits(decided, endpoint.name)
         and decided.holding.reason != "RolledBack"
     ):
-        return _Finding("False", decided.holding.reason, decided.holding.message)
+        cause = world.refused or decided.holding
+        return _Finding("False", cause.reason, cause.message)
     for pod in world.pods:
         told = pod.weights.get(endpoint.name) or pod.weights.get("") or {}
         if "reason" in told:

@@ -13,7 +13,19 @@ import pool
 from api_server import ApiServer
 from pool import Pool, endpoint, until
 
-HOME = "operators"
+HOME, ACCOUNT = "operators", "tritonllm-operator"
+# Each runs containers.
+WORKLOADS = (
+    "pods",
+    "replicationcontrollers",
+    "deployments.apps",
+    "statefulsets.apps",
+    "daemonsets.apps",
+    "replicasets.apps",
+    "jobs.batch",
+    "cronjobs.batch",
+)
+WRITES = ("create", "update", "patch", "delete", "deletecollection")
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _PLACES = {
     "ServiceAccount": ("/api/v1", "serviceaccounts"),
@@ -53,10 +65,24 @@ def granted(
 ) -> Path:
     """What both charts grant, and the kubeconfig of the operator that has these rights and no others."""
     grant(client, made, chart.operator({"watchNamespaces": watched}), HOME)
-    rendered = chart.render({"operator": {"enabled": True, "namespace": HOME}}, f"--namespace={llm.name}")
-    # What the pool's pods may do is not the operator's.
-    grant(client, made, [item for item in rendered if item["kind"] in ("Role", "RoleBinding")], llm.name)
-    return api_server.kubeconfig_of(HOME, "tritonllm-operator")
+    grant(client, made, of_pool(llm), llm.name)
+    return api_server.kubeconfig_of(HOME, ACCOUNT)
+
+
+def of_pool(llm: Pool) -> list[pool.Json]:
+    """What a pool's chart grants; what its pods may do is not the operator's."""
+    values = {"operator": {"enabled": True, "namespace": HOME}, "weights": {"accessMode": "ReadWriteMany"}}
+    rendered = chart.render(values, f"--namespace={llm.name}")
+    return [item for item in rendered if item["kind"] in ("Role", "RoleBinding")]
+
+
+def allowed(client: httpx.Client, verb: str, resource: str, namespace: str, name: str = "") -> bool:
+    """Whether the operator may do this, as the API server's authorizer says."""
+    kind, _, group = resource.partition(".")
+    asked = {"verb": verb, "resource": kind, "group": group, "namespace": namespace, "name": name}
+    body = {"spec": {"user": f"system:serviceaccount:{HOME}:{ACCOUNT}", "resourceAttributes": asked}}
+    answer = client.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", json=body)
+    return answer.raise_for_status().json()["status"]["allowed"]
 
 
 @pytest.mark.parametrize("everywhere", [True, False], ids=["everywhere", "in one namespace"])
@@ -108,3 +134,62 @@ def test_a_namespace_that_it_may_not_look_into_does_not_keep_the_others_waiting(
         llm.ban("chat", "other")
         until(llm.as_wanted, lambda: (llm.status(), operator.story()))
     assert "closed" in operator.log.read_text()
+
+
+def test_outside_a_pools_namespace_it_cannot_change_a_workload_or_read_a_secret(
+    api_server: ApiServer, client: httpx.Client, llm: Pool, install: list[str]
+) -> None:
+    granted(api_server, client, install, llm, [])
+    for namespace in ("kube-system", "default", HOME, ""):
+        found = {
+            (verb, resource)
+            for resource in (
+                *WORKLOADS,
+                "configmaps",
+                "serviceaccounts",
+                "rolebindings.rbac.authorization.k8s.io",
+            )
+            for verb in WRITES
+            if allowed(client, verb, resource, namespace)
+        }
+        assert found == set()
+        assert not any(allowed(client, verb, "secrets", namespace) for verb in ("get", "list", "watch"))
+    # The question itself works.
+    assert allowed(client, "list", "pods", "kube-system")
+
+
+def test_in_a_pools_namespace_names_limit_it_where_kubernetes_can(
+    api_server: ApiServer, client: httpx.Client, llm: Pool, install: list[str]
+) -> None:
+    granted(api_server, client, install, llm, [])
+
+    def writes(resource: str, name: str) -> set[str]:
+        return {verb for verb in WRITES if allowed(client, verb, resource, llm.name, name)}
+
+    assert writes("deployments.apps", "llm") == {"patch"}
+    assert writes("deployments.apps", "another") == set()
+    assert writes("configmaps", "llm-endpoints") == {"create", "patch"}
+    assert writes("configmaps", "another") == set()
+    # A POST does not name what it creates.
+    assert not allowed(client, "create", "configmaps", llm.name)
+    # Kubernetes can't: a Job's name is not known before.
+    assert writes("jobs.batch", "another") == {"create", "delete"}
+    assert allowed(client, "get", "secrets", llm.name, "llm-api")
+    assert not allowed(client, "get", "secrets", llm.name, "another")
+    assert not allowed(client, "list", "secrets", llm.name)
+
+
+def test_a_pool_that_grants_nothing_has_one_sentence_in_the_condition_and_is_looked_after_once_it_does(
+    api_server: ApiServer, client: httpx.Client, llm: Pool, install: list[str], tmp_path: Path
+) -> None:
+    grant(client, install, chart.operator({}), HOME)
+    with pool.operating(api_server.kubeconfig_of(HOME, ACCOUNT), tmp_path) as operator:
+        llm.install()
+        llm.run()
+        llm.create("llmendpoints", endpoint())
+        until(lambda: llm.condition("Loaded")[1] == "MissingRights", lambda: (llm.status(), operator.story()))
+        _, _, message = llm.condition("Loaded")
+        assert message.startswith(f"the operator (system:serviceaccount:{HOME}:{ACCOUNT}) cannot ")
+        assert f"helm upgrade llm charts/tritonllm-pool -n {llm.name}" in message
+        grant(client, install, of_pool(llm), llm.name)
+        until(llm.as_wanted, lambda: (llm.status(), operator.story()), seconds=90)

@@ -210,12 +210,7 @@ def job_ends(llm: Pool, revision: str, kind: str, message: str) -> None:
     """What Kubernetes makes of a Job that is over: its pod, with the last word of the container, and its status."""
     job = llm.get("jobs", f"llm-sync-{revision}")
     assert job is not None
-    owner = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "name": job["metadata"]["name"],
-        "uid": job["metadata"]["uid"],
-    }
+    owner = pool.owned_by(job)
     labels = {names.POOL: "llm", names.COMPONENT: "weights"}
     metadata = {"name": f"sync-{revision}", "labels": labels, "ownerReferences": [owner]}
     llm.create("pods", {"metadata": metadata, "spec": {"containers": [{"name": "weights", "image": "x"}]}})

@@ -142,3 +142,27 @@ def test_a_server_that_runs_again_is_no_trouble_any_more() -> None:
 def test_long_messages_are_cut() -> None:
     reason, message = trouble(pod(server=container("server", waiting("ErrImagePull", "x" * 5000))))
     assert (reason, len(message) < 1000) == ("ImagePull", True)
+
+
+def owned(name: str, uid: str, owner: str = "", *, controller: bool = True) -> dict[str, Any]:
+    owners = [{"kind": "X", "name": "x", "uid": owner, "controller": controller}] if owner else []
+    return {"metadata": {"name": name, "uid": uid, "ownerReferences": owners}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "replica_set", "own"),
+    [
+        (owned("p", "1", "rs"), owned("llm-1", "rs", "deployment"), True),
+        (owned("p", "1"), owned("llm-1", "rs", "deployment"), False),
+        (owned("p", "1", "deployment"), owned("llm-1", "rs", "deployment"), False),
+        (owned("p", "1", "rs", controller=False), owned("llm-1", "rs", "deployment"), False),
+        (owned("p", "1", "rs"), owned("llm-1", "rs"), False),
+        (owned("p", "1", "rs"), owned("llm-1", "rs", "another"), False),
+        (owned("p", "1", "rs"), owned("llm-1", "rs", "deployment", controller=False), False),
+        (owned("p", "1", "llm-1"), owned("llm-1", "rs", "deployment"), False),
+    ],
+)
+def test_a_pod_is_the_pools_by_the_uids_of_its_controllers(
+    pod: dict[str, Any], replica_set: dict[str, Any], own: bool
+) -> None:
+    assert (pods.made_by("deployment", [replica_set], [pod]) == [pod]) == own

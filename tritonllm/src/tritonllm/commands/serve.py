@@ -15,6 +15,7 @@ from tritonllm import paths
 if TYPE_CHECKING:
     import rich.console
 
+    from tritonllm import allow
     from tritonllm.serve import report
 
 
@@ -99,6 +100,14 @@ def serve(
             help="Contains a secret that callers must send as a header to load models or read configurations.",
         ),
     ] = None,
+    allow: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What endpoints can use, as JSON; see docs/security.md.",
+            show_default="everything",
+        ),
+    ] = None,
     logs: Annotated[Logs, typer.Option(help="Where to write the output of tritonserver.")] = Logs.file,
 ) -> None:
     """Serve endpoints on this machine, until Ctrl-C.
@@ -117,7 +126,8 @@ def serve(
         raise typer.BadParameter("name at least one file with an LLMEndpoint", param_hint="ENDPOINT.yaml")
     root = (Path(weights) if weights else paths.weights()).absolute()
     given = (*(files or ()), *(endpoints or ()))
-    _download(given, root)
+    permitted = _permissions(allow)
+    _download(given, root, permitted)
     chosen = options.Options(
         files=given,
         weights=str(root),
@@ -130,6 +140,7 @@ def serve(
         load_timeout=load_timeout,
         api_secret_file=api_secret_file,
         allow_direct_engine=allow_direct_engine,
+        allow=permitted,
         gateway=None
         if no_gateway
         else options.Gateway(
@@ -143,6 +154,15 @@ def serve(
         reporter=reporter(),
     )
     raise typer.Exit(supervisor.run(chosen))
+
+
+def _permissions(file: Path | None) -> allow.Allow:
+    from tritonllm import allow
+
+    try:
+        return allow.load(file)
+    except allow.Invalid as error:
+        raise typer.BadParameter(str(error), param_hint="--allow") from None
 
 
 def _check_gateway(host: str, api_keys: Path | None, *, allow_anonymous: bool) -> None:
@@ -159,14 +179,14 @@ def _check_gateway(host: str, api_keys: Path | None, *, allow_anonymous: bool) -
         keys.KeyFile([api_keys])
 
 
-def _download(given: Sequence[Path], root: Path) -> None:
+def _download(given: Sequence[Path], root: Path, permitted: allow.Allow) -> None:
     """Downloads missing weights from the Hub, unless this machine is offline.
 
     If only some endpoints get their weights, those are served.
     """
     from huggingface_hub import constants
 
-    from tritonllm import files
+    from tritonllm import allow, files
     from tritonllm.commands import downloading
     from tritonllm.weights import endpoints as weights_of
     from tritonllm.weights import layout
@@ -176,7 +196,7 @@ def _download(given: Sequence[Path], root: Path) -> None:
         return
     shown = downloading.display()
     results: list[weights_report.Result] = []
-    endpoints = files.load(given)
+    endpoints = [found for found in files.load(given) if not allow.problems(found, permitted)]
 
     def done(result: weights_report.Result) -> None:
         if result.problem or (result.published and result.published.downloaded):

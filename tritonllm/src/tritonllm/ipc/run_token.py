@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import secrets
 
 VARIABLE = "TRITONLLM_RUN_TOKEN"
 ALLOW_DIRECT = "TRITONLLM_ALLOW_DIRECT_ENGINE"
@@ -27,3 +28,9 @@ def admits(token: object) -> bool:
 def direct_allowed() -> bool:
     """Whether clients can call the engine of this process without a token."""
     return os.environ.get(ALLOW_DIRECT) == "1"
+
+
+def ensure() -> None:
+    """Gives this process a token where it has none. No other process knows it, so that it only serves itself."""
+    if not current():
+        os.environ[VARIABLE] = secrets.token_urlsafe(32)

@@ -18,6 +18,7 @@ from tritonllm.ipc import run_token
 from tritonllm.runtime import (
     backend,
     direct,
+    dispatcher,
     engine_leases,
     engine_server,
     leases,
@@ -60,7 +61,10 @@ class TritonPythonModel:
             self.events.loop, self.backend, self.leases.release, self.leases.disconnected
         )
         self.events.result(self.server.start())
-        self.direct = direct.dispatcher(self.server.path) if run_token.direct_allowed() else None
+        self.direct: dispatcher.Dispatcher | None = None
+        if run_token.direct_allowed():
+            run_token.ensure()
+            self.direct = direct.dispatcher(self.server.path)
         self.stall = Stall(time.monotonic())
         self.events.call(self._check)
         self.events.watch()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from tritonllm import allow
 from tritonllm.serve import report
 
 STOP_SECONDS = 20.0
@@ -53,6 +54,7 @@ class Options:
         load_timeout: maximum time for loading one model, in seconds.
         api_secret_file: contains the secret that locks the dangerous parts of Triton's API; None leaves them open.
         allow_direct_engine: let clients call the engine models, bypassing the guardrails.
+        allow: what endpoints can use.
         gateway: of the gateway; None has none.
         logs: where the output of tritonserver and its models goes: `file` keeps it, `stderr` passes it on, as in a pod.
         reporter: receives progress reports.
@@ -69,6 +71,8 @@ class Options:
     load_timeout: float = LOAD_TIMEOUT
     api_secret_file: Path | None = None
     allow_direct_engine: bool = False
+    # Whoever serves files of their own is author and owner.
+    allow: allow.Allow = allow.EVERYTHING
     gateway: Gateway | None = None
     logs: Literal["file", "stderr"] = "file"
     reporter: report.Reporter = field(default_factory=lambda: report.Lines(sys.stderr))

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tritonllm import api
+from tritonllm import allow, api
 from tritonllm.serve import api_lock, binaries, memory_limits, stale_runs
 from tritonllm.serve.options import Options
 from tritonllm.weights import endpoints as weights_of
@@ -84,6 +84,7 @@ def unservable(options: Options, endpoints: Sequence[api.LLMEndpoint], *, gpu: b
     with_vllm = [endpoint for endpoint in endpoints if endpoint.spec.engine.type == "vllm"]
     checks = [
         weights(endpoints, options.weights, options.files),
+        permissions(endpoints, options.allow),
         vllm(with_vllm, installed=importlib.util.find_spec("vllm") is not None),
     ]
     if not gpu:
@@ -158,6 +159,21 @@ def program(binary: binaries.Binary | None, libpython: str | None, numpy: str | 
     if numpy is not None and int(numpy.partition(".")[0]) >= 2:
         problems.append(f"numpy {numpy} crashes the models of Triton 24.10; `pip install 'numpy<2'`")
     return problems
+
+
+def permissions(endpoints: Iterable[api.LLMEndpoint], allowed: allow.Allow) -> dict[str, str]:
+    """Checks that each endpoint only uses what the owner of the pool permits.
+
+    Args:
+        endpoints: to serve.
+        allowed: the permissions.
+    """
+    found = {endpoint.name: allow.problems(endpoint, allowed) for endpoint in endpoints}
+    return {
+        name: "; ".join(f"{path}: {message}" for path, message in problems)
+        for name, problems in found.items()
+        if problems
+    }
 
 
 def vllm(endpoints: Iterable[api.LLMEndpoint], installed: bool) -> dict[str, str]:

@@ -328,3 +328,15 @@ def test_a_terminal_ends_with_a_request_to_paste() -> None:
         in text
     )
     assert "bad: [x] could not be loaded" in text
+
+
+def test_serve_says_what_is_wrong_with_permissions_before_anything_starts(
+    endpoint: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "allow.json"
+    file.write_text('{"repo": []}')
+    result = run("serve", endpoint, "--allow", file)
+    assert result.exit_code == 2
+    words = " ".join(result.stderr.split())
+    assert "Invalid value for --allow:" in words
+    assert "repo: unknown field `repo`; did you mean `repos`?" in words

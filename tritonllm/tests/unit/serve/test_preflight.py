@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonllm import api
+from tritonllm import allow, api
 from tritonllm.serve import binaries, options, preflight
 
 GIB = 1 << 30
@@ -242,3 +242,23 @@ def test_a_temporary_directory_that_the_python_backend_can_not_write_is_named(tm
     (problem,) = preflight.python_backend(tmp_path / "absent")
     assert problem.startswith(f"{tmp_path}/absent is not writable")
     assert "emptyDir" in problem
+
+
+def test_an_endpoint_that_the_pool_does_not_permit_is_not_served_and_the_others_are() -> None:
+    found = preflight.permissions(
+        [endpoint("a"), endpoint("b", path="mine", trustRemoteCode=True)], allow.Allow()
+    )
+    assert found == {
+        "b": "spec.model.trustRemoteCode: the pool does not permit code from repositories; its owner can set"
+        " allow.remoteCode: true"
+    }
+
+
+def test_permissions_are_among_the_checks_of_every_start(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    (tmp_path / "model.safetensors").touch()
+    coded = endpoint("coded", path=str(tmp_path), trustRemoteCode=True)
+    chosen = options.Options(files=(), weights=str(tmp_path))
+    assert "coded" not in preflight.unservable(chosen, [coded], gpu=True)
+    closed = options.Options(files=(), weights=str(tmp_path), allow=allow.Allow())
+    assert "the pool does not permit code" in preflight.unservable(closed, [coded], gpu=True)["coded"]
