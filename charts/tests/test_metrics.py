@@ -135,12 +135,42 @@ def test_the_label_of_the_pool_arrives_at_prometheus() -> None:
     assert labels["tritonllm.io/pool"] == "llm"
 
 
-@pytest.mark.parametrize("scrape", ["Annotations", "PodMonitor", "None"])
+@pytest.mark.parametrize("scrape", ["Annotations", "PodMonitor", "ServiceMonitor", "None"])
 def test_prometheus_finds_the_pods_in_one_way_only(scrape: str) -> None:
     documents = chart.render({"metrics": {"scrape": scrape}})
     annotations = chart.one(documents, "Deployment")["spec"]["template"]["metadata"]["annotations"]
     assert ("prometheus.io/scrape" in annotations) == (scrape == "Annotations")
-    assert any(each["kind"] == "PodMonitor" for each in documents) == (scrape == "PodMonitor")
+    for kind in ("PodMonitor", "ServiceMonitor"):
+        assert any(each["kind"] == kind for each in documents) == (scrape == kind)
+
+
+@pytest.mark.parametrize("kind", ["PodMonitor", "ServiceMonitor"])
+@pytest.mark.parametrize(("gateway", "ports"), [(True, {8002, 8080}), (False, {8002})])
+def test_a_monitor_scrapes_the_models_and_the_gateway(kind: str, gateway: bool, ports: set[int]) -> None:
+    documents = chart.render({"gateway": {"enabled": gateway}, "metrics": {"scrape": kind}})
+    monitor = chart.one(documents, kind)["spec"]
+    server_ports = chart.container(chart.pod(documents), "server")["ports"]
+    number = {each["name"]: each["containerPort"] for each in server_ports}
+    endpoints = monitor.get("podMetricsEndpoints") or monitor["endpoints"]
+    assert {number[each["port"]] for each in endpoints} == ports
+    assert {each["path"] for each in endpoints} == {"/metrics"}
+
+
+def test_a_service_monitor_finds_the_one_service_that_has_these_ports() -> None:
+    documents = chart.render({"metrics": {"scrape": "ServiceMonitor"}})
+    monitor = chart.one(documents, "ServiceMonitor")["spec"]
+    assert [re.sub(r"\W", "_", name) for name in monitor["podTargetLabels"]] == ["tritonllm_io_pool"]
+    (service,) = [
+        each
+        for each in documents
+        if each["kind"] == "Service"
+        and monitor["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
+    ]
+    labels = chart.one(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert {each["name"] for each in service["spec"]["ports"]} == {
+        each["port"] for each in monitor["endpoints"]
+    }
 
 
 # Autoscaling

@@ -5,11 +5,13 @@
 {{ include "triton.checkEndpoints" . }}
 {{ include "triton.checkGpus" . }}
 {{ include "triton.checkWeights" . }}
+{{ include "triton.checkCache" . }}
 {{ include "triton.checkReplicas" . }}
 {{ include "triton.checkTimes" . }}
 {{ include "triton.checkMemory" . }}
 {{ include "triton.checkRoutes" . }}
 {{ include "triton.checkGateway" . }}
+{{ include "triton.checkPodTemplate" . }}
 {{- end }}
 
 {{- define "triton.checkNames" -}}
@@ -52,6 +54,12 @@
 {{- $count := int .Values.gpu.count }}
 {{- if hasKey (.Values.resources.limits | default dict) .Values.gpu.resourceName }}
 - resources.limits has {{ .Values.gpu.resourceName }}: set gpu.count instead.
+{{- end }}
+{{- if and .Values.gpu.resourceClaims (eq $count 0) }}
+- gpu.resourceClaims is set, but gpu.count is 0: set gpu.count to the number of GPUs that the claims bring.
+{{- end }}
+{{- if and .Values.gpu.resourceClaims (semverCompare "<1.34.0-0" .Capabilities.KubeVersion.Version) }}
+- gpu.resourceClaims needs Kubernetes 1.34, where dynamic resource allocation is stable, and this is {{ .Capabilities.KubeVersion.Version }}: use a device plugin and gpu.resourceName, or upgrade.
 {{- end }}
 {{- if gt $count 0 }}
 {{- $sum := 0.0 }}
@@ -110,6 +118,19 @@
 - rollout.maxSurge is {{ .Values.rollout.maxSurge }}, but a second pod may be unable to mount weights with accessMode {{ $weights.accessMode }}, so a rollout could block forever: set rollout.maxSurge: 0, or use ReadWriteMany or weights.type: Ephemeral.
 {{- end }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "triton.checkCache" -}}
+{{- $cache := .Values.cache }}
+{{- if and (eq $cache.type "ExistingClaim") (not $cache.existingClaim) }}
+- cache.type is ExistingClaim, but cache.existingClaim is empty: set the name of the claim.
+{{- end }}
+{{- if and (ne $cache.type "ExistingClaim") $cache.existingClaim }}
+- cache.existingClaim is {{ $cache.existingClaim }}, but cache.type is {{ $cache.type }}: set cache.type: ExistingClaim, or remove the claim.
+{{- end }}
+{{- if and (ne $cache.type "EmptyDir") (has $cache.accessMode (list "ReadWriteOnce" "ReadWriteOncePod")) (or (gt (include "triton.mostPods" . | int) 1) (ne (toString .Values.rollout.maxSurge) "0")) }}
+- several pods cannot share a cache with accessMode {{ $cache.accessMode }}, which only one node can mount: use a storage class with ReadWriteMany, or cache.type: EmptyDir.
 {{- end }}
 {{- end }}
 
