@@ -84,6 +84,17 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         "autoscaling.keda.prometheusUrl is empty",
     ),
     (
+        SHARED
+        | {
+            "autoscaling": {
+                "enabled": True,
+                "driver": "KEDA",
+                "keda": {"prometheusUrl": "http://p", "idleReplicaCount": 0},
+            }
+        },
+        "no request reaches a pool without pods, so nothing would start one: add a trigger",
+    ),
+    (
         SHARED | {"autoscaling": {"enabled": True, "keda": {"prometheusUrl": "http://p"}}},
         "autoscaling.driver is HPA, which would not use it",
     ),

@@ -146,6 +146,9 @@
 {{- if and (eq $scaling.driver "KEDA") (not $scaling.keda.prometheusUrl) }}
 - autoscaling.keda.prometheusUrl is empty: set the URL of Prometheus, such as http://prometheus.monitoring:9090.
 {{- end }}
+{{- if and (eq $scaling.driver "KEDA") (kindIs "float64" $scaling.keda.idleReplicaCount) (not $scaling.keda.triggers) }}
+- autoscaling.keda.idleReplicaCount is 0, but no request reaches a pool without pods, so nothing would start one: add a trigger to autoscaling.keda.triggers, such as one of the type cron.
+{{- end }}
 {{- if and (eq $scaling.driver "HPA") $scaling.keda.prometheusUrl }}
 - autoscaling.keda.prometheusUrl is set, but autoscaling.driver is HPA, which would not use it: set autoscaling.driver: KEDA, or remove the URL.
 {{- end }}
