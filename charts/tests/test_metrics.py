@@ -228,6 +228,21 @@ def test_keda_can_leave_a_pool_without_pods_and_knows_that_from_lost_metrics() -
     assert "idleReplicaCount" not in chart.one(chart.render(KEDA), "ScaledObject")["spec"]
 
 
+def test_an_endpoint_picker_reads_metrics_that_exist() -> None:
+    config = chart.load((chart.CHART / "files" / "endpoint-picker-config.yaml").read_text())
+    (extractor,) = [one for one in config["plugins"] if one["type"] == "core-metrics-extractor"]
+    (engine,) = extractor["parameters"]["engineConfigs"]
+    specs = [value for key, value in engine.items() if key.endswith("Spec")]
+    assert len(specs) == 3
+    for each in specs:
+        assert re.fullmatch(r"(\w+)\{endpoint=chat\}", each)[1] in EXPORTED  # pyright: ignore[reportOptionalSubscript]
+    labels = chart.one(
+        chart.render({"inferencePools": [{"endpoint": "chat", "endpointPicker": {"name": "a"}}]}),
+        "Deployment",
+    )["spec"]["template"]["metadata"]["labels"]
+    assert labels["llm-d.ai/engine-type"] == engine["name"] == extractor["parameters"]["defaultEngine"]
+
+
 # Alerts
 
 

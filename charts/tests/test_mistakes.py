@@ -9,6 +9,7 @@ import pytest
 
 import chart
 
+PICKED = {"endpoint": "chat", "endpointPicker": {"name": "picker"}}
 SHARED = {"weights": {"accessMode": "ReadWriteMany"}}
 
 
@@ -175,6 +176,15 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
     ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs is empty"),
+    (
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}], "inferencePool": "chat"}},
+        "httpRoute.inferencePool is chat, but inferencePools has no entry of this endpoint: add one",
+    ),
+    (
+        {"inferencePools": [PICKED], "gateway": {"enabled": False}},
+        "so the pods do not serve OpenAI's API: enable the gateway",
+    ),
+    ({"inferencePools": [PICKED, PICKED]}, "inferencePools has an endpoint twice: remove one"),
     (
         {"apiSecret": {"existingSecret": "a", "value": "b"}},
         "apiSecret.existingSecret and apiSecret.value are both set",

@@ -573,6 +573,24 @@ def test_from_outside_only_models_can_be_reached(
     assert rule["backendRefs"][0]["port"] == number
 
 
+def test_an_endpoint_can_be_picked_by_its_load() -> None:
+    picked = {"endpoint": "chat", "endpointPicker": {"name": "chat-picker"}}
+    route = {"enabled": True, "parentRefs": [{"name": "gateway"}], "inferencePool": "chat"}
+    documents = chart.render({"inferencePools": [picked], "httpRoute": route})
+    pool = chart.one(documents, "InferencePool")
+    labels = chart.one(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert pool["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert labels["llm-d.ai/engine-type"] == "tritonllm"
+    assert pool["spec"]["targetPorts"] == [{"number": 8080}]
+    reference = {"name": "chat-picker", "port": {"number": 9002}, "failureMode": "FailOpen"}
+    assert pool["spec"]["endpointPickerRef"] == reference
+    (rule,) = chart.one(documents, "HTTPRoute")["spec"]["rules"]
+    backend = {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "llm-chat"}
+    assert rule["backendRefs"] == [backend]
+    assert backend["name"] == pool["metadata"]["name"]
+    assert "llm-d.ai/engine-type" not in template({})["metadata"]["labels"]
+
+
 # Odds and ends
 
 

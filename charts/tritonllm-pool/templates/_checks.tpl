@@ -196,6 +196,17 @@
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 - httpRoute.parentRefs is empty: set the Gateway of the route.
 {{- end }}
+{{- $pools := list }}
+{{- range .Values.inferencePools }}{{ $pools = append $pools .endpoint }}{{ end }}
+{{- if and .Values.httpRoute.inferencePool (not (has .Values.httpRoute.inferencePool $pools)) }}
+- httpRoute.inferencePool is {{ .Values.httpRoute.inferencePool }}, but inferencePools has no entry of this endpoint: add one.
+{{- end }}
+{{- if and $pools (not .Values.gateway.enabled) }}
+- inferencePools is set, but gateway.enabled is false, so the pods do not serve OpenAI's API: enable the gateway.
+{{- end }}
+{{- if ne (len $pools) (len (uniq $pools)) }}
+- inferencePools has an endpoint twice: remove one of the entries.
+{{- end }}
 {{- end }}
 
 {{/* A Kubernetes quantity of memory, such as 1.5Gi, in bytes. */}}

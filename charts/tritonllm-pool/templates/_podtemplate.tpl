@@ -4,6 +4,9 @@ metadata:
   labels:
     {{- include "triton.lastingLabels" . | nindent 4 }}
     app.kubernetes.io/component: server
+    {{- if .Values.inferencePools }}
+    llm-d.ai/engine-type: tritonllm
+    {{- end }}
     {{- with .Values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
