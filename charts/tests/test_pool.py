@@ -429,6 +429,13 @@ def test_everything_that_is_compiled_goes_into_the_cache() -> None:
     assert all(variables[name].startswith(place) for name in ("TRITON_CACHE_DIR", "CUDA_CACHE_PATH"))
 
 
+def test_the_server_listens_on_both_families_and_knows_which_is_the_pods_first() -> None:
+    each = server({})
+    assert "--host=::" in each["args"]
+    (pod_ip,) = [one for one in each["env"] if one["name"] == "POD_IP"]
+    assert pod_ip["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+
+
 # Start and end
 
 

@@ -49,7 +49,7 @@
 {{- $_ := set $env .name . }}
 {{- end }}
 {{- range .before.env }}
-{{- if and (has .name (list "HF_HUB_OFFLINE" "NVIDIA_VISIBLE_DEVICES" "TRITONLLM_REVISION")) (ne (toJson .) (get $env .name | toJson)) }}
+{{- if and (has .name (list "HF_HUB_OFFLINE" "NVIDIA_VISIBLE_DEVICES" "POD_IP" "TRITONLLM_REVISION")) (ne (toJson .) (get $env .name | toJson)) }}
 - podTemplate changes the variable {{ .name }} of the container {{ $name }}, which the pool relies on: remove it.
 {{- end }}
 {{- end }}

@@ -9,7 +9,7 @@ args:
   {{- if .Values.weights.enabled }}
   - --weights=/weights
   {{- end }}
-  - --host=0.0.0.0
+  - "--host=::"
   - --logs=stderr
   - --drain-seconds={{ int .Values.drain.seconds }}
   - --load-timeout={{ int .Values.startup.timeoutSeconds }}
@@ -31,6 +31,8 @@ env:
   {{- include "triton.commonEnv" . | nindent 2 }}
   # Weights come from the init container. Nothing is downloaded here.
   - {name: HF_HUB_OFFLINE, value: "1"}
+  # Its family is that of Triton's HTTP and metrics.
+  - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
   # What compilers keep outside XDG_CACHE_HOME.
   - {name: TRITON_CACHE_DIR, value: /home/tritonllm/.cache/triton}
   - {name: CUDA_CACHE_PATH, value: /home/tritonllm/.cache/nv}
