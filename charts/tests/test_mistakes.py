@@ -42,17 +42,14 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         },
         "KiB, and the maximum of a pool is 768 KiB",
     ),
-    (
-        {"gpu": {"count": 2}},
-        "chat runs on 1 GPUs (tensor_parallel_size 1 × pipeline_parallel_size 1), but each pod has gpu.count 2",
-    ),
+    ({"gpu": {"count": 2}}, "endpoints use 1 of the 2 GPUs of each pod (gpu.count)"),
     (
         {
             "endpoints": [
                 chart.endpoint(engine={"args": {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}})
             ]
         },
-        "chat runs on 4 GPUs",
+        "chat needs 4 GPUs (tensor_parallel_size × pipeline_parallel_size × data_parallel_size, or device_ids), but each pod has gpu.count 1",
     ),
     (
         {"endpoints": [chart.endpoint(), chart.endpoint("code")]},

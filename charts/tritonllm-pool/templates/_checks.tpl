@@ -62,25 +62,52 @@
 - gpu.resourceClaims needs Kubernetes 1.34, where dynamic resource allocation is stable, and this is {{ .Capabilities.KubeVersion.Version }}: use a device plugin and gpu.resourceName, or upgrade.
 {{- end }}
 {{- if gt $count 0 }}
-{{- $sum := 0.0 }}
-{{- $engines := list }}
+{{ include "triton.checkDevices" . }}
+{{- end }}
+{{- end }}
+
+{{/* The rule of tritonllm.api.Engine: an engine uses tensor × pipeline × data GPUs, `device_ids` or the first ones. */}}
+{{- define "triton.checkDevices" -}}
+{{- $count := int .Values.gpu.count }}
+{{- $idle := until $count }}
+{{- $shares := dict }}
 {{- range .Values.endpoints }}
 {{- if eq (dig "engine" "type" "vllm" .spec) "vllm" }}
 {{- $args := dig "engine" "args" dict .spec }}
-{{- $tensor := dig "tensor_parallel_size" 1 $args | int }}
-{{- $pipeline := dig "pipeline_parallel_size" 1 $args | int }}
-{{- if ne (mul $tensor $pipeline | int) $count }}
-- endpoints: {{ .name }} runs on {{ mul $tensor $pipeline }} GPUs (tensor_parallel_size {{ $tensor }} × pipeline_parallel_size {{ $pipeline }}), but each pod has gpu.count {{ $count }}; make them equal.
+{{- $gpus := mul (dig "tensor_parallel_size" 1 $args | int) (dig "pipeline_parallel_size" 1 $args | int) (dig "data_parallel_size" 1 $args | int) | int }}
+{{- $devices := list }}
+{{- range dig "device_ids" list $args | default (until $gpus) }}{{ $devices = append $devices (int .) }}{{ end }}
+{{- if ne (len $devices) $gpus }}
+- endpoints: {{ .name }} runs on {{ $gpus }} GPUs, but engine.args.device_ids has {{ len $devices }}; make them equal.
+{{- end }}
+{{- $needed := $gpus }}
+{{- range $devices }}{{ $needed = max $needed (add 1 .) }}{{ end }}
+{{- if gt (int $needed) $count }}
+- endpoints: {{ .name }} needs {{ $needed }} GPUs (tensor_parallel_size × pipeline_parallel_size × data_parallel_size, or device_ids), but each pod has gpu.count {{ $count }}; raise it, or lower them.
 {{- end }}
 {{- /* 0.92 is vLLM's own default, the highest of all versions. */}}
-{{- $part := dig "gpu_memory_utilization" 0.92 $args | float64 }}
-{{- $sum = addf $sum $part }}
-{{- $engines = append $engines (printf "%s %.2f" .name $part) }}
+{{- $share := dig "gpu_memory_utilization" 0.92 $args | float64 }}
+{{- $name := .name }}
+{{- range $devices }}
+{{- $idle = without $idle . }}
+{{- $_ := set $shares (toString .) (append (get $shares (toString .) | default list) (dict "name" $name "share" $share)) }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- range $gpu := until $count }}
+{{- $sum := 0.0 }}
+{{- $engines := list }}
+{{- range get $shares (toString $gpu) | default list }}
+{{- $sum = addf $sum .share }}
+{{- $engines = append $engines (printf "%s %.2f" .name .share) }}
 {{- end }}
 {{- if and (gt (len $engines) 1) (gt $sum 1.0001) }}
-- endpoints share each GPU and would use {{ printf "%.2f" $sum }} of its memory ({{ join ", " $engines }}); lower engine.args.gpu_memory_utilization so that the sum is at most 1.
+- endpoints share GPU {{ $gpu }} and would use {{ printf "%.2f" $sum }} of its memory ({{ join ", " $engines }}); lower engine.args.gpu_memory_utilization so that the sum is at most 1, set engine.args.device_ids to other GPUs, or use one pool each.
 {{- end }}
+{{- end }}
+{{- /* With the operator, endpoints that are created later may use them. */}}
+{{- if and $shares $idle (not .Values.operator.enabled) }}
+- endpoints use {{ sub $count (len $idle) }} of the {{ $count }} GPUs of each pod (gpu.count), because engines begin with the first one: lower gpu.count, set engine.args.device_ids, or use one pool each.
 {{- end }}
 {{- end }}
 
