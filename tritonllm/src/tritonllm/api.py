@@ -7,6 +7,7 @@ could serve a model with a weaker policy than its author wrote.
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from typing import Annotated, Any, Literal, Self
@@ -36,6 +37,10 @@ Repo = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z._-]{1,96}
 NO_REPO = re.compile(r"--|\.\.|(^|/)[-.]|[-.](/|$)|\.git$")
 Commit = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+"""Arguments of vLLM whose product is the number of its GPUs."""
 
 
 class _Model(pydantic.BaseModel):
@@ -112,6 +117,32 @@ class Engine(_Model):
         """Number of sequences that the engine processes at once."""
         value = self.args.get("max_num_seqs")
         return value if isinstance(value, int) else DEFAULT_MAX_NUM_SEQS
+
+    @property
+    def gpus(self) -> int:
+        """Number of GPUs that the engine uses where there are any: one for each rank of tensor, pipeline and data."""
+        if self.type == "simulated":
+            return 0
+        sizes = [self.args.get(name, 1) for name in PARALLEL_SIZES]
+        return math.prod(size for size in sizes if isinstance(size, int))
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """Indexes of these GPUs among those of the pod: `device_ids`, or the first ones."""
+        given = self.args.get("device_ids")
+        if self.gpus and isinstance(given, list) and all(isinstance(index, int) for index in given):
+            return tuple(given)
+        return tuple(range(self.gpus))
+
+    @pydantic.model_validator(mode="after")
+    def _one_device_for_each_rank(self) -> Self:
+        if len(self.devices) != self.gpus:
+            raise PydanticCustomError(
+                "device_ids",
+                "`args.device_ids` has {given} GPUs, and the engine uses {gpus}: {sizes}",
+                {"given": len(self.devices), "gpus": self.gpus, "sizes": " × ".join(PARALLEL_SIZES)},
+            )
+        return self
 
 
 class Prompt(_Model):
