@@ -129,8 +129,9 @@ class SimulatedBackend:
             )
             return
         called = _called(generation.chat, prompt)
+        reason = "stop" if isinstance(generation.chat.get("tool_choice"), dict) else "tool_calls"
         choices = [
-            _ToolCall(called, prompt, most, wanted)
+            _ToolCall(called, prompt, most, wanted, reason)
             if called
             else _Tokens(self._text(wanted, prompt, choice), most, wanted)
             for choice in range(wanted.n or 1)
@@ -282,10 +283,16 @@ class _Tokens:
 
 
 class _ToolCall(_Tokens):
-    """A call of a function with the prompt as its argument, as a sequence of tokens."""
+    """A call of a function with the prompt as its argument, as a sequence of tokens.
 
-    def __init__(self, name: str, prompt: str, most: int, wanted: sampling.SamplingParameters) -> None:
+    Its finish reason is `stop` if it is the call of a function that was asked for by name, as with vLLM.
+    """
+
+    def __init__(
+        self, name: str, prompt: str, most: int, wanted: sampling.SamplingParameters, reason: str
+    ) -> None:
         super().__init__(json.dumps({"text": prompt}), most, wanted)
+        self._reason = reason
         start = {"index": 0, "id": f"call_{secrets.token_hex(8)}", "type": "function"}
         self._deltas = [start | {"function": {"name": name, "arguments": ""}}]
 
@@ -299,5 +306,5 @@ class _ToolCall(_Tokens):
         if piece := super().next():
             self._deltas.append({"index": 0, "function": {"arguments": piece}})
         if self.finish_reason == "stop":
-            self.finish_reason = "tool_calls"
+            self.finish_reason = self._reason
         return ""
