@@ -134,6 +134,21 @@ def test_a_function_that_is_asked_for_by_name_ends_with_stop_as_with_vllm(served
         assert answer.choices[0].finish_reason == reason
 
 
+def test_structured_outputs_of_the_simulated_engine_fit_their_schema(served: server.Served) -> None:
+    schema = {"type": "object", "properties": {"city": {"enum": ["Rome"]}, "warm": {"type": "boolean"}}}
+    answer = client(served).chat.completions.create(
+        model="chat",
+        messages=[{"role": "user", "content": "a fish"}],
+        response_format={"type": "json_schema", "json_schema": {"name": "weather", "schema": schema}},
+    )
+    assert json.loads(answer.choices[0].message.content or "") == {"city": "Rome", "warm": True}
+
+
+def test_models_have_the_context_length_of_their_engine(served: server.Served) -> None:
+    listed = client(served).models.list().data
+    assert {(each.model_extra or {})["max_model_len"] for each in listed} == {4096}
+
+
 def test_the_rules_can_be_asked_alone(served: server.Served) -> None:
     answer = httpx.post(
         f"{served.gateway}/v1/moderations", json={"model": "chat", "input": ["the swordfish", "a fish"]}

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from tritonllm import errors, finish_reasons
-from tritonllm.ipc import names
+from tritonllm.ipc import context_length, names
 from tritonllm.render import canonical
 from tritonllm.runtime import (
     dispatcher,
@@ -146,6 +146,7 @@ def _description(parameters: dict[str, str], policy: screening.EndpointPolicy) -
         "created": time.time(),
         "policy": canonical.digest(canonical.unpack(parameters["policy"])),
         "refusal": policy.rules.refusal,
+        "context": context_length.read(parameters["engine_model"]),
     }
 
 
