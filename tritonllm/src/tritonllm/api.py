@@ -311,6 +311,10 @@ class Guardrails(_Model):
         default="Closed",
         description="What happens if the guardrail itself fails. Closed: the request fails. Open: the text passes unchecked.",
     )
+    refusal: Literal["Error", "Message"] = pydantic.Field(
+        default="Error",
+        description="How OpenAI's API answers a prompt that a rule blocks. Error: with status 400 and the code `content_filter`. Message: with status 200, a text in `refusal` and the finish reason `content_filter`.",
+    )
     input: Rules = pydantic.Field(default_factory=list, description="Rules for prompts.")
     output: Rules = pydantic.Field(default_factory=list, description="Rules for answers.")
 
