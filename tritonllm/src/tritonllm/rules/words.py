@@ -8,8 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.resources
 
-from tritonllm.guardrails import normalization
-
 
 @functools.cache
 def profanity() -> tuple[str, ...]:
@@ -18,8 +16,4 @@ def profanity() -> tuple[str, ...]:
         encoding="utf-8"
     )
     entries = (line.strip() for line in text.splitlines())
-    return tuple(entry for entry in entries if entry and all(_is_plain(char) for char in entry))
-
-
-def _is_plain(char: str) -> bool:
-    return normalization.is_word(char) or normalization.is_gap(char) or char in normalization.SYMBOLS
+    return tuple(entry for entry in entries if entry and "." not in entry)
