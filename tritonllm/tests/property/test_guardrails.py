@@ -37,6 +37,12 @@ PHRASES = [
     "ass hat b",
     "か",
     "หี",
+    "сука",
+    "σκατα",
+    "كلمة",
+    "바보",
+    "acme cloud",
+    "go's",
 ]
 REGEXES = [
     r"\b\d{4}\b", r"[a-z]+@[a-z]+\.com", "a+b", "(ab|abc)d?", "x.*y", r"^go", r"end$", "(?i)key-[0-9a-f]{3,6}",
@@ -50,6 +56,10 @@ PIECES = [
     "51", "*51", "90", "．", "－", "…", "é", "ᴏ", "ӏ", "\x7f", "\t", "hat ", "f u", "s.s", "ss", "sss", "ooo", "aaa", "㎏",
     "4111 1111", " 1111 1111", "4111", "078-05", "-1120", "::1", "127.0.0.", "GB82 WEST 1234 5698 7654 32", "DE89", "AKIA",
     "IOSFODNN7EXAMPLE", "eyJhbGciOiJub25lIn0", ".e30.", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "sk-",
+    "**", "~~", "`", "_", "\\_", "[", "](", "](http://x)", ")", "<b>", "</b>", "<br>", "<", ">", "&nbsp;", "&#97;", "&", ";",
+    "&#x73", "|", "\n> ", "[1]", "[^2]", "<sup>1</sup>", "(TM)", "\U000e0061", "\U000e0073", "\U000e007f", "\U0001f3f4",
+    "\U0001f1e6", "\U0001f1f8", "\U0001f1ec\U0001f1f4", "ᵗᵐ", "\u3164", "\u2800", "\u0640", "كل", "مة", "cy", "ка", "σκa",
+    "3", "6", "바", "보", "acme", "cloud", "🅰", "ꜱ", "ɢ", "ł", "đ", "🔥", "†", "<!--", "-->",
     "™", "®", "²", "¹", "₅", "ʼ", "\u0e35", "\u3099", "か", "が", "ห", "ही",
 ]  # fmt: skip
 
@@ -233,11 +243,18 @@ ALPHABETS = [
     ("f-u", 6),
     ("gо o\u200b", 4),
     ("planb ", 4),
+    ("as<>b", 5),
+    ("a[]s(", 5),
+    ("as&;#", 5),
+    ("as_*\\", 5),
+    ("as\U000e0061\U0001f3f4", 5),
+    ("as\U0001f1e6ᵗ", 5),
+    ("сyкa", 5),
     ("ab@.", 5),
 ]
 EXHAUSTED = [
     guardrails.compile([rule(0, "Mask", {"banned": {"phrases": phrases, "match": match}})])
-    for phrases in (["ass", "as", "go so", "god", "a s", "fu", "plan b"], ["aas", "sgo", "oog", "u-f", "$$$"])
+    for phrases in (["ass", "as", "go so", "god", "a s", "fu", "plan b"], ["aas", "sgo", "oog", "u-f", "$$$", "сука"])
     for match in ("Word", "Substring")
 ] + [
     guardrails.compile([rule(0, "Block", {"pattern": {"regex": r"\bas+\b|a@|p+l"}}), rule(1, "Mask", {"profanity": {}})])

@@ -26,6 +26,8 @@ class Checked:
         rule: the number of its rule.
     """
 
+    reads_markup = False
+
     def __init__(self, regex: str, check: Callable[[str], bool], rule: int) -> None:
         self._pattern = patterns.Pattern(regex, rule)
         self._check = check

@@ -33,12 +33,18 @@ class Phrases:
         words: whether they are matched at word boundaries only.
     """
 
+    reads_markup = True
+
     def __init__(self, phrases: Iterable[tuple[str, int]], *, words: bool) -> None:
         normalized = [(trie.normalize(phrase), rule) for phrase, rule in phrases]
         self._words = words
         self._root = trie.build(normalized)
         runs = [plain_view.first_run(plain_view.of(phrase)) for phrase, _ in normalized]
-        keys = _keys((phrase for phrase, _ in normalized), words=words)
+        # What a phrase of another script may begin with, written in Latin letters.
+        written = {
+            form for phrase, _ in normalized if not phrase.isascii() for form in plain_view.in_ascii(phrase)
+        }
+        keys = _keys([*(phrase for phrase, _ in normalized), *written], words=words)
         self._following = list(keys.values())
         self._finder = ahocorasick_rs.AhoCorasick(
             plain_text.REPEATS + list(keys), implementation=ahocorasick_rs.Implementation.DFA
@@ -48,7 +54,9 @@ class Phrases:
             sorted({phrase[0] for (phrase, _), run in zip(normalized, runs, strict=True) if not run})
         )
         self._odd = re.compile(f"[{re.escape(odd)}\x80-\U0010ffff]") if odd else None
-        self._plain_text = plain_text.PlainText(keys, filter(None, runs), odd, words=words)
+        self._plain_text = plain_text.PlainText(
+            keys, [*filter(None, runs), *map(plain_view.of, written)], odd, words=words
+        )
 
     def advance(self, text: str, position: int, *, last: bool) -> tuple[list[spans.Span], int]:
         """See `spans.Matcher`."""

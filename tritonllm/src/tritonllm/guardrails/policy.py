@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from tritonllm import api
-from tritonllm.guardrails import checked, patterns, phrases, spans, stream, trie
+from tritonllm.guardrails import boundaries, checked, patterns, phrases, spans, stream, trie
 from tritonllm.rules import kinds
 
 
@@ -88,7 +88,8 @@ def compile(rules: Sequence[api.Rule]) -> Policy:
         rules: of one direction.
 
     Raises:
-        PolicyError: a phrase of which nothing is left to look for, such as one of spaces alone.
+        PolicyError: a phrase of which nothing is left to look for, such as one of spaces alone; a pattern that can't
+            be compiled for letters of all scripts.
     """
     phrases_by_boundary: dict[bool, list[tuple[str, int]]] = {True: [], False: []}
     matchers: list[spans.Matcher] = []
@@ -101,7 +102,10 @@ def compile(rules: Sequence[api.Rule]) -> Policy:
                         (phrase, number) for phrase in _wanted(rule, search)
                     ]
                 case kinds.Expression():
-                    matchers.append(patterns.Pattern(search.regex, number))
+                    try:
+                        matchers.append(patterns.Pattern(search.regex, number))
+                    except boundaries.Unsupported as error:
+                        raise PolicyError(f"rule {rule.name}: pattern: {error}") from None
                 case kinds.Data():
                     matchers.append(checked.Checked(search.regex, search.check, len(masks)))
                     masks.append(_with_placeholder(rule, search.placeholder))

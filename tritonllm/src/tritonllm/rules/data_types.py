@@ -56,18 +56,18 @@ PERSONAL = {
     # Issuers' first digits and the groups that they are written in.
     "card": kinds.Data(
         "[CARD]",
-        r"\b(?:[2-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{4}|3[47]\d{2}[ -]?\d{6}[ -]?\d{5}|[2-6]\d{12,18})\b",
+        r"\b(?:[2-6][0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}|3[47][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{5}|[2-6][0-9]{12,18})\b",
         is_luhn,
     ),
     # The longest IBAN has 34 characters (ISO 13616); the shortest in use has 15, of Norway.
     "iban": kinds.Data(
         "[IBAN]",
-        r"\b(?:[A-Za-z]{2}\d{2}(?:[A-Za-z0-9]{11,30}|(?: [A-Za-z0-9]{4}){2,7}(?: [A-Za-z0-9]{1,4})?))\b",
+        r"\b(?:[A-Za-z]{2}[0-9]{2}(?:[A-Za-z0-9]{11,30}|(?: [A-Za-z0-9]{4}){2,7}(?: [A-Za-z0-9]{1,4})?))\b",
         is_iban,
     ),
-    "ssn": kinds.Data("[SSN]", r"\b\d{3}-\d{2}-\d{4}\b", is_ssn),
+    "ssn": kinds.Data("[SSN]", r"\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b", is_ssn),
     "ip": kinds.Data(
-        "[IP]", r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9A-Fa-f]{1,4}(?:::?[0-9A-Fa-f]{1,4}){2,7}\b", is_ip
+        "[IP]", r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b|\b[0-9A-Fa-f]{1,4}(?:::?[0-9A-Fa-f]{1,4}){2,7}\b", is_ip
     ),
 }
 
