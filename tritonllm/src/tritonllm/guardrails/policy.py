@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from tritonllm import api
-from tritonllm.guardrails import boundaries, checked, patterns, phrases, spans, stream, trie
+from tritonllm.guardrails import boundaries, checked, common_words, patterns, phrases, spans, stream, trie
 from tritonllm.rules import kinds
 
 
@@ -91,15 +91,15 @@ def compile(rules: Sequence[api.Rule]) -> Policy:
         PolicyError: a phrase of which nothing is left to look for, such as one of spaces alone; a pattern that can't
             be compiled for letters of all scripts.
     """
-    phrases_by_boundary: dict[bool, list[tuple[str, int]]] = {True: [], False: []}
+    by_boundary: dict[bool, list[phrases.Wanted]] = {True: [], False: []}
     matchers: list[spans.Matcher] = []
     masks = list(rules)
     for number, rule in enumerate(rules):
         for search in rule.kind.searches():
             match search:
                 case kinds.Phrases():
-                    phrases_by_boundary[search.words] += [
-                        (phrase, number) for phrase in _wanted(rule, search)
+                    by_boundary[search.words] += [
+                        phrases.Wanted(phrase, number, search.accents) for phrase in _wanted(rule, search)
                     ]
                 case kinds.Expression():
                     try:
@@ -107,9 +107,9 @@ def compile(rules: Sequence[api.Rule]) -> Policy:
                     except boundaries.Unsupported as error:
                         raise PolicyError(f"rule {rule.name}: pattern: {error}") from None
                 case kinds.Data():
-                    matchers.append(checked.Checked(search.regex, search.check, len(masks)))
+                    matchers.append(checked.Checked(search, len(masks)))
                     masks.append(_with_placeholder(rule, search.placeholder))
-    for words, found in phrases_by_boundary.items():
+    for words, found in by_boundary.items():
         if found:
             matchers.append(phrases.Phrases(found, words=words))
     return Policy(masks, matchers)
@@ -125,6 +125,21 @@ def _wanted(rule: api.Rule, search: kinds.Phrases) -> list[str]:
         if normalized not in allowed:
             wanted.append(phrase)
     return wanted
+
+
+def warnings(rules: Sequence[api.Rule]) -> list[str]:
+    """What is valid and probably not meant: phrases that match more than their author expects.
+
+    Args:
+        rules: of one direction.
+    """
+    return [
+        f"rule {rule.name}: {warning}"
+        for rule in rules
+        for search in rule.kind.searches()
+        if isinstance(search, kinds.Phrases) and search.of_the_author
+        for warning in common_words.warnings(search)
+    ]
 
 
 def _with_placeholder(rule: api.Rule, placeholder: str) -> api.Rule:

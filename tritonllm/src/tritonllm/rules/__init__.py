@@ -31,7 +31,7 @@ class Rule(schema.Model):
     secrets: Secrets | None = None
     replacement: Annotated[str, pydantic.StringConstraints(max_length=64)] = pydantic.Field(
         default="[REDACTED]",
-        description="Replacement for each match, with `action: Mask`. With `pii` and `secrets`, the default stands for the type: [EMAIL], [CARD], [IBAN], [SSN], [IP], [SECRET].",
+        description="Replacement for each match, with `action: Mask`. With `pii` and `secrets`, the default stands for the type: [EMAIL], [CARD], [IBAN], [SSN], [IP], [PHONE], [ID], [SECRET].",
     )
 
     @pydantic.model_validator(mode="after")

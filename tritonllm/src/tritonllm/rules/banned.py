@@ -20,6 +20,11 @@ class Banned(kinds.Kind):
         default="Word", description="Word: only between word boundaries. Substring: also inside words."
     )
 
+    accents: Literal["Ignore", "Match"] = pydantic.Field(
+        default="Ignore",
+        description="Ignore: accents may be left out or added, so that `año` is also `ano`. Match: a phrase is found only with its own.",
+    )
+
     def searches(self) -> Iterator[kinds.Search]:
         """See `kinds.Kind`."""
-        yield kinds.Phrases(self.phrases, words=self.match == "Word")
+        yield kinds.Phrases(self.phrases, words=self.match == "Word", accents=self.accents == "Match")

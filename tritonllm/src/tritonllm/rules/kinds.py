@@ -24,12 +24,16 @@ class Phrases:
     Attributes:
         phrases: what to find.
         words: whether at word boundaries only.
+        accents: whether only with their own accents.
         allowed: phrases that are left out, in any spelling.
+        of_the_author: whether the phrases stand in the rule itself, and not in a list that comes with the package.
     """
 
     phrases: Iterable[str]
     words: bool
+    accents: bool = False
     allowed: Iterable[str] = ()
+    of_the_author: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,12 +50,14 @@ class Data:
     Attributes:
         placeholder: what replaces it with `action: Mask`.
         regex: what to propose, in RE2's syntax.
-        check: whether a proposed text is of the type.
+        confirmed: how many characters at the beginning of a proposed text are of the type; 0 if it is not.
+        cost: of confirming, in units of about 10 µs.
     """
 
     placeholder: str
     regex: str
-    check: Callable[[str], bool] = lambda text: True
+    confirmed: Callable[[str], int] = len
+    cost: int = 1
 
 
 Search = Phrases | Expression | Data

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from policies import banned, masked
+from policies import banned, masked, rule
+
+from tritonllm import guardrails
 
 ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
 SCOTLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
@@ -183,3 +185,57 @@ def test_numbers_and_names_of_models_are_no_leet(text: str) -> None:
 )  # fmt: skip
 def test_leet_is_found_all_the_same(phrase: str, said: str) -> None:
     assert masked(banned(phrase), f"you {said}!") == "you #!"
+
+
+def with_accents(accents: str, *phrases: str) -> guardrails.Policy:
+    return guardrails.compile([rule(banned={"phrases": list(phrases), "accents": accents})])
+
+
+@pytest.mark.parametrize(
+    ("phrase", "same", "others"),
+    [
+        ("año", "año AÑO an\u0303o 𝐚ñ𝐨 @ño ａｎ\u0303ｏ a\u0336ño", "ano"),
+        ("cafe", "cafe CAFE c@fe", "café cafe\u0301 càfe"),
+        ("größe", "größe GRÖSSE grösse", "große grosse"),
+        ("łajdak", "łajdak ŁAJDAK", "lajdak"),
+        ("địt", "địt đi\u0323t", "dit đit dịt"),
+        ("мой", "мой МОЙ", "мои"),
+        ("σκατά", "σκατά ΣΚΑΤΆ", "σκατα"),
+        ("שלום", "שלום", "שָׁלוֹם"),
+        ("كلمة", "كلمة كـلمة", "كَلِمَة"),
+        ("élève", "élève éééélève", "eleve éleve elève"),
+    ],
+)
+def test_accents_match_only_if_the_rule_says_so(phrase: str, same: str, others: str) -> None:
+    for said in f"{same} {others}".split():
+        assert masked(with_accents("Ignore", phrase), f"({said})") == "(#)"
+    for said in same.split():
+        assert masked(with_accents("Match", phrase), f"({said})") == "(#)"
+    for said in others.split():
+        assert masked(with_accents("Match", phrase), f"({said})") == f"({said})"
+
+
+def test_one_rule_has_words_that_differ_by_their_accents() -> None:
+    assert masked(with_accents("Match", "año", "cafe"), "año ano café cafe") == "# ano café #"
+
+
+@pytest.mark.parametrize(
+    ("phrase", "warning"),
+    [
+        ("año", "the phrase 'año' is folded to 'ano', a common word"),
+        ("más", "the phrase 'más' is folded to 'mas', a common word"),
+        ("ö", "the phrase 'ö' has one letter when it is folded"),
+        ("ห", "the phrase 'ห' has one letter when it is folded"),
+        ("a\u200b", "has one letter when it is folded"),
+    ],
+)
+def test_a_phrase_that_matches_more_than_is_meant_gets_a_warning(phrase: str, warning: str) -> None:
+    (text,) = guardrails.warnings([rule(name="r", banned={"phrases": [phrase, "falcon"]})])
+    assert text.startswith("rule r: ")
+    assert warning in text
+
+
+@pytest.mark.parametrize("phrase", ["mas", "the", "c++", "falcon", "straße", "法轮功", ".env"])
+def test_other_phrases_get_no_warning(phrase: str) -> None:
+    assert guardrails.warnings([rule(banned={"phrases": [phrase]}), rule(profanity={})]) == []
+    assert guardrails.warnings([rule(banned={"phrases": ["año"], "accents": "Match"})]) == []
