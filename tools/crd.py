@@ -47,6 +47,11 @@ RULES: dict[str, list[Schema]] = {
             "!has(self.model) || self.engine.type != 'simulated'",
             "`model` is not supported by engine type simulated",
         ),
+        rule(
+            "self.engine.type != 'classifier' || ((!has(self.guardrails.input) || self.guardrails.input.size() == 0)"
+            " && (!has(self.guardrails.output) || self.guardrails.output.size() == 0))",
+            "`guardrails` must be empty with engine type classifier, which generates no text",
+        ),
     ],
     "Model": [
         rule("has(self.repo) != has(self.path)", "exactly one of `repo` and `path` is required"),
@@ -75,7 +80,8 @@ RULES: dict[str, list[Schema]] = {
         rule(
             f"[{', '.join(f'has(self.{kind})' for kind in rules.KINDS)}].filter(kind, kind).size() == 1",
             f"exactly one of {rules.in_words()} is required",
-        )
+        ),
+        rule("!has(self.classifier) || self.action != 'Mask'", rules.NOT_MASKABLE),
     ],
 } | {
     f"{name}.{field}": [rule(*checked)] for name, kind in KINDS.items() for field, checked in kind.cel.items()

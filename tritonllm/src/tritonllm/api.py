@@ -31,6 +31,9 @@ DEFAULT_MAX_NUM_SEQS = 256
 CHARACTERS_PER_TOKEN = 16
 ASSUMED_CONTEXT = 131_072
 
+# Each takes one of the 8 threads that Triton has for a pipeline while it is asked.
+MAX_CLASSIFIERS = 4
+
 Name = schema.Name
 Repo = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z._-]{1,96}/[0-9A-Za-z._-]{1,96}$")]
 # https://github.com/huggingface/huggingface_hub: utils/_validators.py
@@ -91,9 +94,10 @@ class Model(schema.Model):
 class Engine(schema.Model):
     """The engine that generates the text."""
 
-    type: Literal["vllm", "simulated"] = pydantic.Field(
+    type: Literal["vllm", "simulated", "classifier"] = pydantic.Field(
         default="vllm",
-        description="Type of the engine. `simulated` generates random words, without weights or a GPU.",
+        description="Type of the engine. `simulated` generates random words, without weights or a GPU. `classifier`"
+        " generates nothing: it serves a text classifier for the `classifier` rules of other endpoints.",
     )
     args: dict[str, Any] = pydantic.Field(
         default_factory=dict, description="Arguments of the engine, under its own names."
@@ -217,6 +221,17 @@ class Guardrails(schema.Model):
             )
         return rules
 
+    @pydantic.model_validator(mode="after")
+    def _few_classifiers(self) -> Self:
+        asked = sorted({rule.classifier.model for rule in (*self.input, *self.output) if rule.classifier})
+        if len(asked) > MAX_CLASSIFIERS:
+            raise PydanticCustomError(
+                "many_classifiers",
+                "the rules ask {count} classifiers ({names}); the maximum is {maximum}",
+                {"count": len(asked), "names": ", ".join(asked), "maximum": MAX_CLASSIFIERS},
+            )
+        return self
+
 
 class Limits(schema.Model):
     """Limits of the endpoint in each pod."""
@@ -270,6 +285,24 @@ class Spec(schema.Model):
             )
         if self.model is not None and self.engine.type == "simulated":
             raise PydanticCustomError("model_unused", "`model` is not supported by engine type simulated")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _classifiers_generate_nothing(self) -> Self:
+        if self.engine.type == "classifier":
+            default = {
+                "prompt": Prompt(),
+                "sampling": Sampling(),
+                "guardrails": Guardrails(),
+                "limits": Limits(),
+            }
+            given = [f"`{name}`" for name, value in default.items() if getattr(self, name) != value]
+            if given:
+                raise PydanticCustomError(
+                    "classifier_generates",
+                    "{fields} must be empty with engine type classifier, which generates no text",
+                    {"fields": " and ".join(given)},
+                )
         return self
 
     @property
@@ -326,8 +359,29 @@ class LLMEndpoint(schema.Model):
 
     @property
     def name(self) -> str:
-        """Name of the pipeline model."""
+        """Name of the pipeline model; of a classifier, its only model."""
         return self.metadata.name
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it serves a classifier for the rules of other endpoints, and generates no text."""
+        return self.spec.engine.type == "classifier"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of its models, each after those it depends on."""
+        return (self.name,) if self.is_classifier else (self.engine_name, self.guardrail_name, self.name)
+
+    @property
+    def classifiers(self) -> dict[str, str]:
+        """The classifiers that its rules ask, each with the path of a rule that does."""
+        found: dict[str, str] = {}
+        for direction in ("input", "output"):
+            for index, rule in enumerate(getattr(self.spec.guardrails, direction)):
+                if rule.classifier is not None:
+                    path = f"spec.guardrails.{direction}[{index}].classifier.model"
+                    found.setdefault(rule.classifier.model, path)
+        return found
 
     @property
     def guardrail_name(self) -> str:
@@ -336,8 +390,8 @@ class LLMEndpoint(schema.Model):
 
     @property
     def engine_name(self) -> str:
-        """Name of the engine model."""
-        return f"{self.metadata.name}-engine"
+        """Name of the engine model: the one with the weights."""
+        return self.name if self.is_classifier else f"{self.name}-engine"
 
     @property
     def commit(self) -> str | None:
