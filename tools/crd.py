@@ -16,7 +16,7 @@ from typing import Any
 import status_schema
 import yaml
 
-from tritonllm import api, validation_errors
+from tritonllm import api, rules, validation_errors
 
 TEMPLATES = Path(__file__).parents[1] / "charts" / "tritonllm-operator" / "templates"
 GROUP, VERSION = api.API_VERSION.split("/")
@@ -24,9 +24,11 @@ PLURAL = "llmendpoints"
 
 Schema = dict[str, Any]
 
+KINDS = {kind.__name__: kind for kind in rules.Kind.__subclasses__()}
+
 # An API server prunes unknown fields, unless its client requests strict validation. In a policy such a field could be a
 # rule, so unknown fields are preserved there, for the admission policy below and the operator to refuse.
-KEPT = ("Guardrails", "Rule", "Banned", "Profanity", "Pattern")
+KEPT = {"Guardrails": api.Guardrails, "Rule": rules.Rule} | KINDS
 INT64 = 2**63
 
 
@@ -71,12 +73,12 @@ RULES: dict[str, list[Schema]] = {
     ],
     "Rule": [
         rule(
-            f"[{', '.join(f'has(self.{kind})' for kind in api.RULE_KINDS)}].filter(kind, kind).size() == 1",
-            f"exactly one of {api.kinds_in_words()} is required",
+            f"[{', '.join(f'has(self.{kind})' for kind in rules.KINDS)}].filter(kind, kind).size() == 1",
+            f"exactly one of {rules.in_words()} is required",
         )
     ],
-    # CEL uses RE2 as well: an expression that does not compile fails the rule, with the reason.
-    "Pattern.regex": [rule("!''.matches(self)", "matches the empty string, so it would match everywhere")],
+} | {
+    f"{name}.{field}": [rule(*checked)] for name, kind in KINDS.items() for field, checked in kind.cel.items()
 }
 
 NAMED = [
@@ -248,11 +250,11 @@ def resource() -> Schema:
 
 def admission() -> Schema:
     """The admission policy that refuses the unknown fields that the CRD preserves, from any client."""
-    known = {name: list(validation_errors.fields(getattr(api, name))) for name in KEPT}
-    rules = "(has(variables.policy.{0}) && variables.policy.{0} != null ? variables.policy.{0} : [])"
+    known = {name: list(validation_errors.fields(model)) for name, model in KEPT.items()}
+    listed = "(has(variables.policy.{0}) && variables.policy.{0} != null ? variables.policy.{0} : [])"
     variables = [
         {"name": "policy", "expression": "object.spec.guardrails"},
-        {"name": "rules", "expression": " + ".join(rules.format(name) for name in ("input", "output"))},
+        {"name": "rules", "expression": " + ".join(listed.format(name) for name in ("input", "output"))},
         {
             "name": "policyUnknown",
             "expression": f"variables.policy.filter(key, !(key in {known['Guardrails']}))",
@@ -298,7 +300,7 @@ def _known_below(known: dict[str, list[str]]) -> Iterator[Schema]:
         yield {
             "expression": f"!variables.rules.exists(one, {wrong})",
             "messageExpression": f"'spec.guardrails, rule ' + variables.rules.filter(one, {wrong})[0].name +"
-            f" '{where}: unknown field; known fields: {', '.join(fields)}'",
+            f" '{where}: unknown field; known fields: {', '.join(fields) or 'none'}'",
         }
 
 

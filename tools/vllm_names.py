@@ -21,6 +21,7 @@ from pathlib import Path
 import vllm_args
 
 from tritonllm import sampling
+from tritonllm.runtime import vllm_chat
 
 RECORDINGS = Path(__file__).parent.parent / "tritonllm" / "tests" / "unit" / "runtime" / "vllm_names"
 ATTRIBUTE = "attribute"
@@ -46,7 +47,7 @@ Members = Mapping[str, Call | None]
 
 _ASYNC_LLM = "vllm.v1.engine.async_llm:AsyncLLM"
 
-NAMES: dict[str, Members] = {
+_OF_THE_ENGINE: dict[str, Members] = {
     "vllm.engine.arg_utils:AsyncEngineArgs": {"model": None},
     _ASYNC_LLM: {
         "from_engine_args": Call(("engine_args",), ("stat_loggers",)),
@@ -86,6 +87,21 @@ NAMES: dict[str, Members] = {
     "vllm.v1.engine.exceptions:EngineDeadError": {},
     "vllm.v1.engine.exceptions:EngineGenerateError": {},
 }
+
+
+def _all_names() -> dict[str, Members]:
+    """Those of the engine, and those that `runtime.vllm_chat` says it uses."""
+    names = {name: dict(members) for name, members in _OF_THE_ENGINE.items()}
+    for (module, name), parameters in vllm_chat.CONTRACT.items():
+        owner, _, method = name.partition(".")
+        members = names.setdefault(f"{module}:{owner}", {})
+        if method:
+            known = members.get(method) or Call()
+            members[method] = Call(known.positional, (*known.keywords, *parameters))
+    return dict(names)
+
+
+NAMES: dict[str, Members] = _all_names()
 
 
 def problems(has: Mapping[str, Mapping[str, str | None] | None]) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 
 import chart
 from integration import server
+from tritonllm.gateway import metrics
 from tritonllm.runtime import metric_names
 
 ADAPTER = chart.load((chart.CHART / "files" / "prometheus-adapter-values.yaml").read_text())
@@ -27,15 +28,21 @@ EXPORTED = {
     for family in (*metric_names.PIPELINE, *metric_names.ENGINE)
     for suffix in SUFFIXES[family.kind]
 }
+OF_THE_GATEWAY = {
+    f"{name}{suffix}"
+    for name in metrics.FAMILIES
+    for suffix in (SUFFIXES["HISTOGRAM"] if name.endswith("_seconds") else ("",))
+}
 # What Prometheus itself knows of a series, and what the models put on it.
 FOUND_BY_PROMETHEUS = {"namespace", "pod", "tritonllm_io_pool"}
 OF_THE_MODELS = {"endpoint", "outcome", "reason"}
+# What a scaler from zero has to ask others for.
+OF_KUBE_STATE_METRICS = {"kube_deployment_spec_replicas": {"namespace", "deployment"}}
 
 
 def alerts() -> dict[str, str]:
-    rules = chart.one(chart.render({"alerts": {"enabled": True}}), "PrometheusRule")["spec"]["groups"][0][
-        "rules"
-    ]
+    values = {"alerts": {"enabled": True}, "metrics": {"scrape": "PodMonitor"}}
+    rules = chart.one(chart.render(values), "PrometheusRule")["spec"]["groups"][0]["rules"]
     return {rule["alert"]: rule["expr"] for rule in rules}
 
 
@@ -63,6 +70,11 @@ def expressions() -> Iterator[tuple[str, str]]:
             yield f"variable {variable['name']}", series
 
 
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
 def selectors(node: Any) -> Iterator[promql_parser.VectorSelector]:
     """Every place in an expression that names a metric."""
     if isinstance(node, promql_parser.VectorSelector):
@@ -85,7 +97,7 @@ def test_asks_only_for_metrics_and_labels_that_exist(where: str, expression: str
     asked = list(selectors(promql_parser.parse(expression)))
     assert asked
     for selector in asked:
-        assert selector.name in EXPORTED
+        assert selector.name in EXPORTED | OF_THE_GATEWAY
         labels = {matcher.name for matcher in selector.matchers.matchers}
         assert labels <= FOUND_BY_PROMETHEUS | OF_THE_MODELS
 
@@ -103,11 +115,20 @@ def test_a_fresh_server_exports_every_metric_and_label_that_is_asked_for() -> No
         metadata: {name: chat}
         spec: {pool: llm, engine: {type: simulated}, guardrails: {output: [{name: a, action: Mask, profanity: {}}]}}
     """
-    with server.running([endpoint]) as served, urllib.request.urlopen(served.metrics, timeout=10) as answer:
-        exported = answer.read().decode()
+    with server.running([endpoint], gateway={}) as served:
+        asked = urllib.request.Request(
+            f"{served.gateway}/v1/chat/completions",
+            json.dumps({"model": "chat", "messages": [{"role": "user", "content": "Hello"}]}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(asked, timeout=30).read()
+        # What autoscaler and alerts follow counts requests that come by the gateway, too.
+        counted = 'tritonllm_requests_total{endpoint="chat",outcome="stop"} 1'
+        server.until(lambda: counted in read(served.metrics), 10, served.story)
+        exported = read(served.metrics) + read(f"{served.gateway}/metrics")
     for where, expression in EXPRESSIONS:
         for selector in selectors(promql_parser.parse(expression)):
-            series = [line for line in exported.splitlines() if line.startswith(f"{selector.name}{{")]
+            series = [line for line in exported.splitlines() if re.match(rf"{selector.name}[{{ ]", line)]
             assert series, f"{where}: {selector.name}"
             for matcher in selector.matchers.matchers:
                 if matcher.name in OF_THE_MODELS - {"endpoint"}:
@@ -135,12 +156,42 @@ def test_the_label_of_the_pool_arrives_at_prometheus() -> None:
     assert labels["tritonllm.io/pool"] == "llm"
 
 
-@pytest.mark.parametrize("scrape", ["Annotations", "PodMonitor", "None"])
+@pytest.mark.parametrize("scrape", ["Annotations", "PodMonitor", "ServiceMonitor", "None"])
 def test_prometheus_finds_the_pods_in_one_way_only(scrape: str) -> None:
     documents = chart.render({"metrics": {"scrape": scrape}})
     annotations = chart.one(documents, "Deployment")["spec"]["template"]["metadata"]["annotations"]
     assert ("prometheus.io/scrape" in annotations) == (scrape == "Annotations")
-    assert any(each["kind"] == "PodMonitor" for each in documents) == (scrape == "PodMonitor")
+    for kind in ("PodMonitor", "ServiceMonitor"):
+        assert any(each["kind"] == kind for each in documents) == (scrape == kind)
+
+
+@pytest.mark.parametrize("kind", ["PodMonitor", "ServiceMonitor"])
+@pytest.mark.parametrize(("gateway", "ports"), [(True, {8002, 8080}), (False, {8002})])
+def test_a_monitor_scrapes_the_models_and_the_gateway(kind: str, gateway: bool, ports: set[int]) -> None:
+    documents = chart.render({"gateway": {"enabled": gateway}, "metrics": {"scrape": kind}})
+    monitor = chart.one(documents, kind)["spec"]
+    server_ports = chart.container(chart.pod(documents), "server")["ports"]
+    number = {each["name"]: each["containerPort"] for each in server_ports}
+    endpoints = monitor.get("podMetricsEndpoints") or monitor["endpoints"]
+    assert {number[each["port"]] for each in endpoints} == ports
+    assert {each["path"] for each in endpoints} == {"/metrics"}
+
+
+def test_a_service_monitor_finds_the_one_service_that_has_these_ports() -> None:
+    documents = chart.render({"metrics": {"scrape": "ServiceMonitor"}})
+    monitor = chart.one(documents, "ServiceMonitor")["spec"]
+    assert [re.sub(r"\W", "_", name) for name in monitor["podTargetLabels"]] == ["tritonllm_io_pool"]
+    (service,) = [
+        each
+        for each in documents
+        if each["kind"] == "Service"
+        and monitor["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
+    ]
+    labels = chart.one(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert {each["name"] for each in service["spec"]["ports"]} == {
+        each["port"] for each in monitor["endpoints"]
+    }
 
 
 # Autoscaling
@@ -149,6 +200,47 @@ def test_prometheus_finds_the_pods_in_one_way_only(scrape: str) -> None:
 def test_the_autoscaler_asks_for_the_metric_that_the_adapter_makes() -> None:
     scaler = chart.one(chart.render(SCALED), "HorizontalPodAutoscaler")
     assert scaler["spec"]["metrics"][0]["pods"]["metric"]["name"] == RULE["name"]["as"]
+
+
+def test_keda_takes_lost_metrics_for_a_failure_and_not_for_idleness() -> None:
+    scaler = chart.one(chart.render(KEDA), "ScaledObject")["spec"]
+    assert scaler["triggers"][0]["metadata"]["ignoreNullValues"] == "false"
+    assert scaler["fallback"] == {
+        "failureThreshold": 3,
+        "replicas": 1,
+        "behavior": "currentReplicasIfHigher",
+    }
+    more = chart.merged(KEDA, {"autoscaling": {"keda": {"fallback": {"failureThreshold": 8, "replicas": 3}}}})
+    fallback = chart.one(chart.render(more), "ScaledObject")["spec"]["fallback"]
+    assert (fallback["failureThreshold"], fallback["replicas"]) == (8, 3)
+
+
+def test_keda_can_leave_a_pool_without_pods_and_knows_that_from_lost_metrics() -> None:
+    cron = {"type": "cron", "metadata": {"timezone": "UTC", "start": "0 8 * * 1-5", "end": "0 18 * * 1-5"}}
+    idle = {"keda": {"idleReplicaCount": 0, "cooldownSeconds": 600, "triggers": [cron]}}
+    scaler = chart.one(chart.render(chart.merged(KEDA, {"autoscaling": idle})), "ScaledObject")["spec"]
+    assert (scaler["idleReplicaCount"], scaler["minReplicaCount"], scaler["cooldownPeriod"]) == (0, 1, 600)
+    assert scaler["triggers"][1] == cron
+    expression = promql_parser.parse(scaler["triggers"][0]["metadata"]["query"])
+    (replicas,) = [one for one in selectors(expression) if one.name in OF_KUBE_STATE_METRICS]
+    matchers = {matcher.name: matcher.value for matcher in replicas.matchers.matchers}
+    assert matchers == {"namespace": "models", "deployment": "llm"}
+    assert "idleReplicaCount" not in chart.one(chart.render(KEDA), "ScaledObject")["spec"]
+
+
+def test_an_endpoint_picker_reads_metrics_that_exist() -> None:
+    config = chart.load((chart.CHART / "files" / "endpoint-picker-config.yaml").read_text())
+    (extractor,) = [one for one in config["plugins"] if one["type"] == "core-metrics-extractor"]
+    (engine,) = extractor["parameters"]["engineConfigs"]
+    specs = [value for key, value in engine.items() if key.endswith("Spec")]
+    assert len(specs) == 3
+    for each in specs:
+        assert re.fullmatch(r"(\w+)\{endpoint=chat\}", each)[1] in EXPORTED  # pyright: ignore[reportOptionalSubscript]
+    labels = chart.one(
+        chart.render({"inferencePools": [{"endpoint": "chat", "endpointPicker": {"name": "a"}}]}),
+        "Deployment",
+    )["spec"]["template"]["metadata"]["labels"]
+    assert labels["llm-d.ai/engine-type"] == engine["name"] == extractor["parameters"]["defaultEngine"]
 
 
 # Alerts
@@ -209,7 +301,9 @@ def test_every_exported_metric_is_on_the_dashboard() -> None:
         for target in panel["targets"]
         for selector in selectors(promql_parser.parse(target["expr"].replace("$__rate_interval", "5m")))
     }
-    families = {family.name for family in (*metric_names.PIPELINE, *metric_names.ENGINE)}
+    families = {family.name for family in (*metric_names.PIPELINE, *metric_names.ENGINE)} | set(
+        metrics.FAMILIES
+    )
     assert {re.sub("_bucket$", "", str(name)) for name in shown} == families
 
 

@@ -9,7 +9,14 @@ import pytest
 
 import chart
 
+PICKED = {"endpoint": "chat", "endpointPicker": {"name": "picker"}}
 SHARED = {"weights": {"accessMode": "ReadWriteMany"}}
+
+
+def patched(**template: Any) -> dict[str, Any]:
+    """Values with a `podTemplate`."""
+    return {"podTemplate": template}
+
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"image": {"repository": ""}}, "image.repository is empty: build an image"),
@@ -35,17 +42,14 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         },
         "KiB, and the maximum of a pool is 768 KiB",
     ),
-    (
-        {"gpu": {"count": 2}},
-        "chat runs on 1 GPUs (tensor_parallel_size 1 × pipeline_parallel_size 1), but each pod has gpu.count 2",
-    ),
+    ({"gpu": {"count": 2}}, "endpoints use 1 of the 2 GPUs of each pod (gpu.count)"),
     (
         {
             "endpoints": [
                 chart.endpoint(engine={"args": {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}})
             ]
         },
-        "chat runs on 4 GPUs",
+        "chat needs 4 GPUs (tensor_parallel_size × pipeline_parallel_size × data_parallel_size, or device_ids), but each pod has gpu.count 1",
     ),
     (
         {"endpoints": [chart.endpoint(), chart.endpoint("code")]},
@@ -78,6 +82,17 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         "autoscaling.keda.prometheusUrl is empty",
     ),
     (
+        SHARED
+        | {
+            "autoscaling": {
+                "enabled": True,
+                "driver": "KEDA",
+                "keda": {"prometheusUrl": "http://p", "idleReplicaCount": 0},
+            }
+        },
+        "no request reaches a pool without pods, so nothing would start one: add a trigger",
+    ),
+    (
         SHARED | {"autoscaling": {"enabled": True, "keda": {"prometheusUrl": "http://p"}}},
         "autoscaling.driver is HPA, which would not use it",
     ),
@@ -99,8 +114,74 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         {"gpu": {"count": 4}, "sharedMemory": "8Gi", "resources": {"limits": {"memory": "23.9Gi"}}},
         "resources.limits.memory 23.9Gi is too little for 4 GPUs: set at least 4Gi for each, and sharedMemory 8Gi",
     ),
+    ({"cache": {"type": "ExistingClaim"}}, "cache.existingClaim is empty: set the name of the claim"),
+    ({"cache": {"existingClaim": "mine"}}, "set cache.type: ExistingClaim, or remove the claim"),
+    (
+        SHARED | {"replicas": 2, "cache": {"type": "Claim"}},
+        "several pods cannot share a cache with accessMode ReadWriteOnce",
+    ),
+    (
+        {"gpu": {"count": 0, "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one"}]}},
+        "gpu.resourceClaims is set, but gpu.count is 0",
+    ),
+    (
+        patched(metadata={"labels": {"tritonllm.io/pool": "other"}}),
+        "podTemplate changes the label tritonllm.io/pool",
+    ),
+    (
+        patched(metadata={"annotations": {"tritonllm.io/revision": "x"}}),
+        "podTemplate changes the annotation tritonllm.io/revision",
+    ),
+    (patched(spec={"automountServiceAccountToken": True}), "podTemplate sets automountServiceAccountToken"),
+    (
+        patched(spec={"terminationGracePeriodSeconds": 30}),
+        "podTemplate sets terminationGracePeriodSeconds 30, but a pod needs 325 to drain: lower drain.seconds",
+    ),
+    (
+        patched(spec={"containers": [{"name": "server", "args": ["--no-lock"]}]}),
+        "podTemplate changes args of the container server",
+    ),
+    (
+        patched(spec={"initContainers": [{"name": "weights", "command": ["sh"]}]}),
+        "podTemplate changes command of the container weights",
+    ),
+    (
+        patched(spec={"containers": [{"name": "server", "env": [{"name": "HF_HUB_OFFLINE", "value": "0"}]}]}),
+        "podTemplate changes the variable HF_HUB_OFFLINE of the container server",
+    ),
+    (
+        patched(spec={"containers": [{"name": "server", "resources": {"limits": {"nvidia.com/gpu": 2}}}]}),
+        "podTemplate changes the nvidia.com/gpu of the container server: set gpu.count instead",
+    ),
+    (
+        patched(
+            spec={
+                "containers": [{"name": "mine", "volumeMounts": [{"name": "hub-token", "mountPath": "/t"}]}]
+            }
+        ),
+        "podTemplate mounts the token of the Hub into the container mine",
+    ),
+    (
+        patched(
+            spec={
+                "containers": [
+                    {"name": "server", "volumeMounts": [{"mountPath": "/weights", "readOnly": False}]}
+                ]
+            }
+        ),
+        "podTemplate mounts the weights into the container server for writing",
+    ),
     ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
     ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs is empty"),
+    (
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}], "inferencePool": "chat"}},
+        "httpRoute.inferencePool is chat, but inferencePools has no entry of this endpoint: add one",
+    ),
+    (
+        {"inferencePools": [PICKED], "gateway": {"enabled": False}},
+        "so the pods do not serve OpenAI's API: enable the gateway",
+    ),
+    ({"inferencePools": [PICKED, PICKED]}, "inferencePools has an endpoint twice: remove one"),
     (
         {"apiSecret": {"existingSecret": "a", "value": "b"}},
         "apiSecret.existingSecret and apiSecret.value are both set",
@@ -137,6 +218,15 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(chart.Refused) as refused:
         chart.render({"replicas": 2, "gpu": {"count": 4}, "ingress": {"enabled": True}})
     assert str(refused.value).count("\n- ") == 5
+
+
+def test_claims_of_devices_are_refused_where_kubernetes_has_none() -> None:
+    values = {"gpu": {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one"}]}}
+    with pytest.raises(
+        chart.Refused, match=r"needs Kubernetes 1\.34, .* this is v1\.33\.5: use a device plugin"
+    ):
+        chart.render(values, "--kube-version=1.33.5")
+    assert chart.render(values, "--kube-version=1.34.0")
 
 
 @pytest.mark.parametrize("release", ["1st", "with.dots", "x" * 51])

@@ -10,6 +10,7 @@ import yaml
 
 import chart
 
+OWN_ROLE = "operators-tritonllm-operator"
 TWO = {"watchNamespaces": ["search", "support"]}
 RIGHTS = {
     ("tritonllm.io", "llmendpoints"): {"get", "list", "watch"},
@@ -42,6 +43,10 @@ def kinds(values: dict[str, Any]) -> list[str]:
     return [each["kind"] for each in chart.operator(values)]
 
 
+def names_of(values: dict[str, Any]) -> set[str]:
+    return {each["metadata"]["name"] for each in chart.operator(values)}
+
+
 def deployment(values: dict[str, Any]) -> chart.Document:
     return chart.one(chart.operator(values), "Deployment")["spec"]
 
@@ -51,13 +56,14 @@ def deployment(values: dict[str, Any]) -> chart.Document:
 
 def test_in_the_whole_cluster_it_may_do_what_it_does_and_no_more() -> None:
     documents = chart.operator({})
-    assert rights(chart.one(documents, "ClusterRole")) == RIGHTS | OF_THE_CLUSTER
+    assert rights(chart.one(documents, "ClusterRole", OWN_ROLE)) == RIGHTS | OF_THE_CLUSTER
     assert not {"Role", "RoleBinding"} & set(kinds({}))
 
 
 def test_with_namespaces_it_has_rights_in_these_alone() -> None:
     documents = chart.operator(TWO)
-    assert not {"ClusterRole", "ClusterRoleBinding"} & set(kinds(TWO))
+    assert "ClusterRoleBinding" not in kinds(TWO)
+    assert OWN_ROLE not in {each["metadata"]["name"] for each in documents if each["kind"] == "ClusterRole"}
     for kind in ("Role", "RoleBinding"):
         found = [each["metadata"]["namespace"] for each in documents if each["kind"] == kind]
         assert found == ["search", "support"]
@@ -114,7 +120,10 @@ def test_every_binding_is_of_the_pods_own_service_account(values: dict[str, Any]
     assert bindings
     assert all(each["subjects"] == [subject] for each in bindings)
     names = {each["metadata"]["name"] for each in documents if each["kind"].endswith("Role")}
-    assert {each["roleRef"]["name"] for each in bindings} == names
+    # Those for users are bound by the cluster's administrators.
+    assert {each["roleRef"]["name"] for each in bindings} == {
+        name for name in names if not name.endswith(("-view", "-edit"))
+    }
 
 
 def test_pools_bind_their_rights_to_this_service_account() -> None:
@@ -138,8 +147,30 @@ def test_two_operators_of_one_cluster_do_not_share_a_role() -> None:
     for namespace in ("one", "two"):
         # helm takes the last of two.
         text = chart.template(values, "operator", (f"--namespace={namespace}",), chart.OPERATOR)
-        found.add(chart.one(chart.load_all(text), "ClusterRole")["metadata"]["name"])
-    assert len(found) == 2
+        found |= {each["metadata"]["name"] for each in chart.load_all(text) if each["kind"] == "ClusterRole"}
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize("to", ["View", "Edit"])
+@pytest.mark.parametrize("aggregated", [True, False])
+def test_users_rights_are_part_of_kubernetes_roles_if_that_is_wanted(to: str, aggregated: bool) -> None:
+    documents = chart.operator({"userRoles": {f"aggregateTo{to}": aggregated}})
+    role = chart.one(documents, "ClusterRole", f"{OWN_ROLE}-{to.lower()}")
+    label = f"rbac.authorization.k8s.io/aggregate-to-{to.lower()}"
+    assert role["metadata"]["labels"].get(label) == ("true" if aggregated else None)
+
+
+def test_whoever_edits_in_a_namespace_may_not_write_endpoints_by_default() -> None:
+    documents = chart.operator({})
+    reading = {"get", "list", "watch"}
+    view = chart.one(documents, "ClusterRole", f"{OWN_ROLE}-view")
+    edit = chart.one(documents, "ClusterRole", f"{OWN_ROLE}-edit")
+    assert rights(view) == {("tritonllm.io", "llmendpoints"): reading}
+    writing = {"create", "update", "patch", "delete", "deletecollection"}
+    assert rights(edit) == {("tritonllm.io", "llmendpoints"): reading | writing}
+    assert "rbac.authorization.k8s.io/aggregate-to-view" in view["metadata"]["labels"]
+    assert not any("aggregate" in label for label in edit["metadata"]["labels"])
+    assert not any(name.endswith("-edit") for name in names_of({"userRoles": {"create": False}}))
 
 
 # The resource

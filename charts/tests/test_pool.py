@@ -66,6 +66,68 @@ def test_a_rollout_can_surge() -> None:
     assert deployment(values)["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": "50%", "maxUnavailable": 0}
 
 
+def test_gpus_can_be_claimed_from_dynamic_resource_allocation() -> None:
+    claim = {"name": "gpu", "resourceClaimTemplateName": "one-h100"}
+    spec = chart.pod(chart.render({"gpu": {"resourceClaims": [claim]}}, "--kube-version=1.35.0"))
+    assert spec["resourceClaims"] == [claim]
+    resources = chart.container(spec, "server")["resources"]
+    assert resources["claims"] == [{"name": "gpu"}]
+    assert set(resources["limits"]) == {"memory"}
+    assert "claims" not in chart.container(spec, "weights")["resources"]
+
+
+# Anything else of the pods
+
+
+PATCH = {
+    "podTemplate": {
+        "metadata": {"annotations": {"a": "b", "prometheus.io/scrape": None}},
+        "spec": {
+            "schedulerName": "volcano",
+            "enableServiceLinks": None,
+            "tolerations": [{"operator": "Exists"}],
+            "volumes": [{"name": "cache", "emptyDir": None, "hostPath": {"path": "/mnt/cache"}}],
+            "containers": [
+                {"name": "server", "env": [{"name": "NCCL_DEBUG", "value": "WARN"}], "tty": True},
+                {"name": "agent", "image": "registry.example.com/agent:1"},
+            ],
+        },
+    }
+}
+
+
+def test_a_pod_template_is_merged_by_the_names_of_what_is_in_lists() -> None:
+    before, after = template({})["spec"], template(PATCH)["spec"]
+    assert (after["schedulerName"], after["tolerations"]) == ("volcano", [{"operator": "Exists"}])
+    assert "enableServiceLinks" not in after
+    assert [each["name"] for each in after["containers"]] == ["server", "agent"]
+    server, was = after["containers"][0], before["containers"][0]
+    assert server == was | {"tty": True, "env": [*was["env"], {"name": "NCCL_DEBUG", "value": "WARN"}]}
+    volumes = {each["name"]: each for each in after["volumes"]}
+    assert volumes["cache"] == {"name": "cache", "hostPath": {"path": "/mnt/cache"}}
+    assert [name for name in volumes if name != "cache"] == [
+        each["name"] for each in before["volumes"] if each["name"] != "cache"
+    ]
+
+
+def test_a_pod_template_changes_nothing_else() -> None:
+    annotations = template(PATCH)["metadata"]["annotations"]
+    assert annotations["a"] == "b"
+    assert "prometheus.io/scrape" not in annotations
+    empty = {"podTemplate": {"spec": {"enableServiceLinks": False}}}
+    assert template(empty) == template({})
+
+
+def test_extra_objects_are_templates() -> None:
+    name = "{{ .Release.Name }}-mine"
+    objects = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}},
+        f"apiVersion: v1\nkind: Secret\nmetadata: {{name: '{name}'}}",
+    ]
+    found = names({"extraObjects": objects})
+    assert {("ConfigMap", "llm-mine"), ("Secret", "llm-mine")} <= found
+
+
 # Rolling only for a reason
 
 
@@ -341,6 +403,36 @@ def test_a_failed_sync_says_why_in_its_termination_message() -> None:
     assert weights["terminationMessagePolicy"] == "File"
 
 
+def test_a_cache_of_compiled_kernels_can_outlive_the_pod() -> None:
+    def cache(values: dict[str, Any]) -> chart.Document:
+        (volume,) = [each for each in template(values)["spec"]["volumes"] if each["name"] == "cache"]
+        return volume
+
+    assert cache({}) == {"name": "cache", "emptyDir": {}}
+    claim = {"cache": {"type": "Claim", "size": "5Gi"}}
+    assert cache(claim)["persistentVolumeClaim"] == {"claimName": "llm-cache"}
+    made = chart.one(chart.render(claim), "PersistentVolumeClaim", "llm-cache")
+    assert made["spec"]["resources"]["requests"]["storage"] == "5Gi"
+    existing = {"cache": {"type": "ExistingClaim", "existingClaim": "mine"}}
+    assert cache(existing)["persistentVolumeClaim"] == {"claimName": "mine"}
+    assert ("PersistentVolumeClaim", "mine") not in names(existing)
+
+
+def test_everything_that_is_compiled_goes_into_the_cache() -> None:
+    each = server({})
+    (place,) = [mount["mountPath"] for mount in each["volumeMounts"] if mount["name"] == "cache"]
+    variables = {one["name"]: one.get("value", "") for one in each["env"]}
+    assert variables["XDG_CACHE_HOME"] == place
+    assert all(variables[name].startswith(place) for name in ("TRITON_CACHE_DIR", "CUDA_CACHE_PATH"))
+
+
+def test_the_server_listens_on_both_families_and_knows_which_is_the_pods_first() -> None:
+    each = server({})
+    assert "--host=::" in each["args"]
+    (pod_ip,) = [one for one in each["env"] if one["name"] == "POD_IP"]
+    assert pod_ip["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+
+
 # Start and end
 
 
@@ -427,6 +519,17 @@ def test_an_existing_secret_is_used_and_none_is_made() -> None:
 # Network
 
 
+def test_every_service_can_have_both_families_of_addresses() -> None:
+    families = {"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6", "IPv4"]}
+    documents = chart.render(
+        {"service": families | {"triton": True}, "metrics": {"scrape": "ServiceMonitor"}}
+    )
+    services = [each["spec"] for each in documents if each["kind"] == "Service"]
+    assert len(services) == 3
+    assert all(families.items() <= each.items() for each in services)
+    assert "ipFamilyPolicy" not in chart.one(chart.render({}), "Service")["spec"]
+
+
 def test_only_a_pool_that_downloads_may_reach_the_outside() -> None:
     on = {"networkPolicy": {"enabled": True}}
     assert len(chart.one(chart.render(on), "NetworkPolicy")["spec"]["egress"]) == 2
@@ -472,6 +575,24 @@ def test_from_outside_only_models_can_be_reached(
     (rule,) = chart.one(documents, "HTTPRoute")["spec"]["rules"]
     assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": expected}}]
     assert rule["backendRefs"][0]["port"] == number
+
+
+def test_an_endpoint_can_be_picked_by_its_load() -> None:
+    picked = {"endpoint": "chat", "endpointPicker": {"name": "chat-picker"}}
+    route = {"enabled": True, "parentRefs": [{"name": "gateway"}], "inferencePool": "chat"}
+    documents = chart.render({"inferencePools": [picked], "httpRoute": route})
+    pool = chart.one(documents, "InferencePool")
+    labels = chart.one(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert pool["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert labels["llm-d.ai/engine-type"] == "tritonllm"
+    assert pool["spec"]["targetPorts"] == [{"number": 8080}]
+    reference = {"name": "chat-picker", "port": {"number": 9002}, "failureMode": "FailOpen"}
+    assert pool["spec"]["endpointPickerRef"] == reference
+    (rule,) = chart.one(documents, "HTTPRoute")["spec"]["rules"]
+    backend = {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "llm-chat"}
+    assert rule["backendRefs"] == [backend]
+    assert backend["name"] == pool["metadata"]["name"]
+    assert "llm-d.ai/engine-type" not in template({})["metadata"]["labels"]
 
 
 # Odds and ends

@@ -25,6 +25,7 @@ WHOLE = {
     "test.resources",
     "dashboard.labels",
     "podSecurityContext",
+    "podTemplate",
     "securityContext",
 }
 
@@ -140,6 +141,7 @@ def test_no_object_of_the_schema_takes_unknown_keys(folder: chart.Path) -> None:
     opened = {path for path, schema in objects(schema_of(folder)) if "additionalProperties" not in schema}
     kubernetes_own = re.compile(
         r"affinity\.properties\.\w+|.*\.(labelSelector|podSelector|namespaceSelector|valueFrom)|properties\.extra(Volumes|Containers)\.items"
+        r"|properties\.podTemplate\.properties\.spec"
         r"|properties\.(podS|s)ecurityContext"
     )
     assert {path for path in opened if not kubernetes_own.search(path)} == set()

@@ -21,6 +21,9 @@ are. Please write it down, say it twice, and send it to all of us before the end
 
 # Special tokens, and all tokens with them.
 _SPECIAL = ("<s>", "</s>")
+THOUGHTS = ("<think>", "</think>")
+"""What models that reason put around their reasoning."""
+
 _SIZE = 768
 
 _CHAT_TEMPLATE = (
@@ -33,7 +36,12 @@ _CHAT_TEMPLATE = (
 
 
 def tiny_llama(
-    directory: Path, *, chat_template: bool = True, context: int = 2048, words: bool = False
+    directory: Path,
+    *,
+    chat_template: bool = True,
+    context: int = 2048,
+    words: bool = False,
+    thoughts: bool = False,
 ) -> Path:
     """Makes a Llama of 0.65 million random parameters, the same ones every time.
 
@@ -43,6 +51,7 @@ def tiny_llama(
         context: the most tokens of prompt and answer.
         words: whether each token is one of `vocabulary()`, so that answers look like prose to guardrails.
             Otherwise tokens are bytes and pieces of English words, and answers are noise.
+        thoughts: whether each of `THOUGHTS` is a token, as parsers of reasoning want it.
 
     Returns:
         The directory, ready to be served.
@@ -53,9 +62,11 @@ def tiny_llama(
     import transformers
 
     directory.mkdir(parents=True, exist_ok=True)
-    make_tokenizer = _word_tokenizer if words else _tokenizer
+    tokenizer = _word_tokenizer() if words else _tokenizer()
+    if thoughts:
+        tokenizer.add_tokens(list(THOUGHTS))
     config = transformers.LlamaConfig(
-        vocab_size=make_tokenizer(directory, _CHAT_TEMPLATE if chat_template else None),
+        vocab_size=_save(tokenizer, directory, _CHAT_TEMPLATE if chat_template else None),
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=3,
@@ -82,8 +93,8 @@ def vocabulary() -> list[str]:
     return [every[61 * number % len(every)] for number in range(_SIZE - len(_SPECIAL))]
 
 
-def _tokenizer(directory: Path, chat_template: str | None) -> int:
-    """Writes a byte-level BPE tokenizer, in which any text comes back as it was. Returns its size."""
+def _tokenizer() -> tokenizers.Tokenizer:
+    """A byte-level BPE tokenizer, in which any text comes back as it was."""
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -97,11 +108,11 @@ def _tokenizer(directory: Path, chat_template: str | None) -> int:
         show_progress=False,
     )
     tokenizer.train_from_iterator([_TEXT], trainer)
-    return _save(tokenizer, directory, chat_template)
+    return tokenizer
 
 
-def _word_tokenizer(directory: Path, chat_template: str | None) -> int:
-    """Writes a tokenizer of whole words with spaces between them. Returns its size."""
+def _word_tokenizer() -> tokenizers.Tokenizer:
+    """A tokenizer of whole words with spaces between them."""
     import tokenizers
     from tokenizers import models, pre_tokenizers
 
@@ -109,10 +120,11 @@ def _word_tokenizer(directory: Path, chat_template: str | None) -> int:
     tokenizer = tokenizers.Tokenizer(models.WordLevel(numbers, unk_token=_SPECIAL[0]))
     tokenizer.add_special_tokens(list(_SPECIAL))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return _save(tokenizer, directory, chat_template)
+    return tokenizer
 
 
 def _save(tokenizer: tokenizers.Tokenizer, directory: Path, chat_template: str | None) -> int:
+    """Writes the tokenizer. Returns its size."""
     from tokenizers import processors
 
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])

@@ -6,11 +6,13 @@
 {{ include "triton.checkAllow" . }}
 {{ include "triton.checkGpus" . }}
 {{ include "triton.checkWeights" . }}
+{{ include "triton.checkCache" . }}
 {{ include "triton.checkReplicas" . }}
 {{ include "triton.checkTimes" . }}
 {{ include "triton.checkMemory" . }}
 {{ include "triton.checkRoutes" . }}
 {{ include "triton.checkGateway" . }}
+{{ include "triton.checkPodTemplate" . }}
 {{- end }}
 
 {{- define "triton.checkNames" -}}
@@ -54,26 +56,59 @@
 {{- if hasKey (.Values.resources.limits | default dict) .Values.gpu.resourceName }}
 - resources.limits has {{ .Values.gpu.resourceName }}: set gpu.count instead.
 {{- end }}
+{{- if and .Values.gpu.resourceClaims (eq $count 0) }}
+- gpu.resourceClaims is set, but gpu.count is 0: set gpu.count to the number of GPUs that the claims bring.
+{{- end }}
+{{- if and .Values.gpu.resourceClaims (semverCompare "<1.34.0-0" .Capabilities.KubeVersion.Version) }}
+- gpu.resourceClaims needs Kubernetes 1.34, where dynamic resource allocation is stable, and this is {{ .Capabilities.KubeVersion.Version }}: use a device plugin and gpu.resourceName, or upgrade.
+{{- end }}
 {{- if gt $count 0 }}
-{{- $sum := 0.0 }}
-{{- $engines := list }}
+{{ include "triton.checkDevices" . }}
+{{- end }}
+{{- end }}
+
+{{/* The rule of tritonllm.api.Engine: an engine uses tensor × pipeline × data GPUs, `device_ids` or the first ones. */}}
+{{- define "triton.checkDevices" -}}
+{{- $count := int .Values.gpu.count }}
+{{- $idle := until $count }}
+{{- $shares := dict }}
 {{- range .Values.endpoints }}
 {{- if eq (dig "engine" "type" "vllm" .spec) "vllm" }}
 {{- $args := dig "engine" "args" dict .spec }}
-{{- $tensor := dig "tensor_parallel_size" 1 $args | int }}
-{{- $pipeline := dig "pipeline_parallel_size" 1 $args | int }}
-{{- if ne (mul $tensor $pipeline | int) $count }}
-- endpoints: {{ .name }} runs on {{ mul $tensor $pipeline }} GPUs (tensor_parallel_size {{ $tensor }} × pipeline_parallel_size {{ $pipeline }}), but each pod has gpu.count {{ $count }}; make them equal.
+{{- $gpus := mul (dig "tensor_parallel_size" 1 $args | int) (dig "pipeline_parallel_size" 1 $args | int) (dig "data_parallel_size" 1 $args | int) | int }}
+{{- $devices := list }}
+{{- range dig "device_ids" list $args | default (until $gpus) }}{{ $devices = append $devices (int .) }}{{ end }}
+{{- if ne (len $devices) $gpus }}
+- endpoints: {{ .name }} runs on {{ $gpus }} GPUs, but engine.args.device_ids has {{ len $devices }}; make them equal.
+{{- end }}
+{{- $needed := $gpus }}
+{{- range $devices }}{{ $needed = max $needed (add 1 .) }}{{ end }}
+{{- if gt (int $needed) $count }}
+- endpoints: {{ .name }} needs {{ $needed }} GPUs (tensor_parallel_size × pipeline_parallel_size × data_parallel_size, or device_ids), but each pod has gpu.count {{ $count }}; raise it, or lower them.
 {{- end }}
 {{- /* 0.92 is vLLM's own default, the highest of all versions. */}}
-{{- $part := dig "gpu_memory_utilization" 0.92 $args | float64 }}
-{{- $sum = addf $sum $part }}
-{{- $engines = append $engines (printf "%s %.2f" .name $part) }}
+{{- $share := dig "gpu_memory_utilization" 0.92 $args | float64 }}
+{{- $name := .name }}
+{{- range $devices }}
+{{- $idle = without $idle . }}
+{{- $_ := set $shares (toString .) (append (get $shares (toString .) | default list) (dict "name" $name "share" $share)) }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- range $gpu := until $count }}
+{{- $sum := 0.0 }}
+{{- $engines := list }}
+{{- range get $shares (toString $gpu) | default list }}
+{{- $sum = addf $sum .share }}
+{{- $engines = append $engines (printf "%s %.2f" .name .share) }}
 {{- end }}
 {{- if and (gt (len $engines) 1) (gt $sum 1.0001) }}
-- endpoints share each GPU and would use {{ printf "%.2f" $sum }} of its memory ({{ join ", " $engines }}); lower engine.args.gpu_memory_utilization so that the sum is at most 1.
+- endpoints share GPU {{ $gpu }} and would use {{ printf "%.2f" $sum }} of its memory ({{ join ", " $engines }}); lower engine.args.gpu_memory_utilization so that the sum is at most 1, set engine.args.device_ids to other GPUs, or use one pool each.
 {{- end }}
+{{- end }}
+{{- /* With the operator, endpoints that are created later may use them. */}}
+{{- if and $shares $idle (not .Values.operator.enabled) }}
+- endpoints use {{ sub $count (len $idle) }} of the {{ $count }} GPUs of each pod (gpu.count), because engines begin with the first one: lower gpu.count, set engine.args.device_ids, or use one pool each.
 {{- end }}
 {{- end }}
 
@@ -114,6 +149,19 @@
 {{- end }}
 {{- end }}
 
+{{- define "triton.checkCache" -}}
+{{- $cache := .Values.cache }}
+{{- if and (eq $cache.type "ExistingClaim") (not $cache.existingClaim) }}
+- cache.type is ExistingClaim, but cache.existingClaim is empty: set the name of the claim.
+{{- end }}
+{{- if and (ne $cache.type "ExistingClaim") $cache.existingClaim }}
+- cache.existingClaim is {{ $cache.existingClaim }}, but cache.type is {{ $cache.type }}: set cache.type: ExistingClaim, or remove the claim.
+{{- end }}
+{{- if and (ne $cache.type "EmptyDir") (has $cache.accessMode (list "ReadWriteOnce" "ReadWriteOncePod")) (or (gt (include "triton.mostPods" . | int) 1) (ne (toString .Values.rollout.maxSurge) "0")) }}
+- several pods cannot share a cache with accessMode {{ $cache.accessMode }}, which only one node can mount: use a storage class with ReadWriteMany, or cache.type: EmptyDir.
+{{- end }}
+{{- end }}
+
 {{- define "triton.checkReplicas" -}}
 {{- $scaling := .Values.autoscaling }}
 {{- if $scaling.enabled }}
@@ -125,6 +173,9 @@
 {{- end }}
 {{- if and (eq $scaling.driver "KEDA") (not $scaling.keda.prometheusUrl) }}
 - autoscaling.keda.prometheusUrl is empty: set the URL of Prometheus, such as http://prometheus.monitoring:9090.
+{{- end }}
+{{- if and (eq $scaling.driver "KEDA") (kindIs "float64" $scaling.keda.idleReplicaCount) (not $scaling.keda.triggers) }}
+- autoscaling.keda.idleReplicaCount is 0, but no request reaches a pool without pods, so nothing would start one: add a trigger to autoscaling.keda.triggers, such as one of the type cron.
 {{- end }}
 {{- if and (eq $scaling.driver "HPA") $scaling.keda.prometheusUrl }}
 - autoscaling.keda.prometheusUrl is set, but autoscaling.driver is HPA, which would not use it: set autoscaling.driver: KEDA, or remove the URL.
@@ -172,6 +223,17 @@
 {{- end }}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 - httpRoute.parentRefs is empty: set the Gateway of the route.
+{{- end }}
+{{- $pools := list }}
+{{- range .Values.inferencePools }}{{ $pools = append $pools .endpoint }}{{ end }}
+{{- if and .Values.httpRoute.inferencePool (not (has .Values.httpRoute.inferencePool $pools)) }}
+- httpRoute.inferencePool is {{ .Values.httpRoute.inferencePool }}, but inferencePools has no entry of this endpoint: add one.
+{{- end }}
+{{- if and $pools (not .Values.gateway.enabled) }}
+- inferencePools is set, but gateway.enabled is false, so the pods do not serve OpenAI's API: enable the gateway.
+{{- end }}
+{{- if ne (len $pools) (len (uniq $pools)) }}
+- inferencePools has an endpoint twice: remove one of the entries.
 {{- end }}
 {{- end }}
 

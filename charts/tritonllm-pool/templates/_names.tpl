@@ -42,6 +42,10 @@ app.kubernetes.io/component: server
 {{ .Values.weights.existingClaim | default (printf "%s-weights" (include "triton.name" .)) }}
 {{- end }}
 
+{{- define "triton.cacheClaim" -}}
+{{ .Values.cache.existingClaim | default (printf "%s-cache" (include "triton.name" .)) }}
+{{- end }}
+
 {{/* Whether a pod beside the running ones can mount the weights, too: Shared, Own, or None without weights. */}}
 {{- define "triton.weightsSharing" -}}
 {{- $shared := and (ne .Values.weights.type "Ephemeral") (has .Values.weights.accessMode (list "ReadWriteMany" "ReadOnlyMany")) -}}
@@ -91,6 +95,23 @@ app.kubernetes.io/component: server
 {{/* Labels that select the pool's series in Prometheus: a pod's label `tritonllm.io/pool` arrives under this name. */}}
 {{- define "triton.series" -}}
 namespace="{{ .Release.Namespace }}",tritonllm_io_pool="{{ include "triton.name" . }}"
+{{- end }}
+
+{{/* Ports with metrics: those of the models and of Triton, and those of the gateway. */}}
+{{- define "triton.metricsPorts" -}}
+- {name: metrics, port: 8002}
+{{- if .Values.gateway.enabled }}
+- {name: openai, port: 8080}
+{{- end }}
+{{- end }}
+
+{{- define "triton.ipFamilies" -}}
+{{- with .Values.service.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+ipFamilies: {{ toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* One endpoint as a document. Takes a dict of `root`, `endpoint` and, for the API server, `labels`. */}}

@@ -49,6 +49,12 @@
   emptyDir: {}
 - name: home
   emptyDir: {}
+- name: cache
+  {{- if eq .Values.cache.type "EmptyDir" }}
+  emptyDir: {}
+  {{- else }}
+  persistentVolumeClaim: {claimName: {{ include "triton.cacheClaim" . }}}
+  {{- end }}
 - name: shared-memory
   emptyDir: {medium: Memory, sizeLimit: {{ .Values.sharedMemory }}}
 {{- if .Values.weights.enabled }}

@@ -9,7 +9,7 @@ args:
   {{- if .Values.weights.enabled }}
   - --weights=/weights
   {{- end }}
-  - --host=0.0.0.0
+  - "--host=::"
   - --logs=stderr
   - --drain-seconds={{ int .Values.drain.seconds }}
   - --load-timeout={{ int .Values.startup.timeoutSeconds }}
@@ -34,6 +34,11 @@ env:
   {{- include "triton.commonEnv" . | nindent 2 }}
   # Weights come from the init container. Nothing is downloaded here.
   - {name: HF_HUB_OFFLINE, value: "1"}
+  # Its family is that of Triton's HTTP and metrics.
+  - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+  # What compilers keep outside XDG_CACHE_HOME.
+  - {name: TRITON_CACHE_DIR, value: /home/tritonllm/.cache/triton}
+  - {name: CUDA_CACHE_PATH, value: /home/tritonllm/.cache/nv}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -57,6 +62,7 @@ securityContext: {{- include "triton.containerSecurity" (dict "root" . "gpu" (gt
 terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
   {{- include "triton.commonMounts" . | nindent 2 }}
+  - {name: cache, mountPath: /home/tritonllm/.cache}
   - {name: shared-memory, mountPath: /dev/shm}
   - {name: api-secret, mountPath: /var/run/secrets/tritonllm/api, readOnly: true}
   {{- if .Values.operator.enabled }}
@@ -92,10 +98,14 @@ livenessProbe:
   failureThreshold: 3
 {{- end }}
 
-{{/* The container's resources with its GPUs, which are a limit like any other to Kubernetes. */}}
+{{/* The container's resources with its GPUs: a limit like any other, or claims of dynamic resource allocation. */}}
 {{- define "triton.resources" -}}
 {{- $resources := deepCopy .Values.resources -}}
-{{- if gt (int .Values.gpu.count) 0 -}}
+{{- if .Values.gpu.resourceClaims -}}
+{{- $claims := list -}}
+{{- range .Values.gpu.resourceClaims }}{{ $claims = append $claims (dict "name" .name) }}{{ end -}}
+{{- $_ := set $resources "claims" $claims -}}
+{{- else if gt (int .Values.gpu.count) 0 -}}
 {{- $limits := merge (dict .Values.gpu.resourceName (int .Values.gpu.count)) ($resources.limits | default dict) -}}
 {{- $_ := set $resources "limits" $limits -}}
 {{- end -}}

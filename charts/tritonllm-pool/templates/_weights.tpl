@@ -46,7 +46,7 @@ ephemeral:
   volumeClaimTemplate:
     metadata:
       labels: {{- include "triton.lastingLabels" . | nindent 8 }}
-    spec: {{- include "triton.claimSpec" . | nindent 6 }}
+    spec: {{- include "triton.weightsClaimSpec" . | nindent 6 }}
 {{- else }}
 persistentVolumeClaim:
   claimName: {{ include "triton.weightsClaim" . }}
@@ -56,12 +56,17 @@ persistentVolumeClaim:
 {{- end }}
 {{- end }}
 
+{{- define "triton.weightsClaimSpec" -}}
+{{ include "triton.claimSpec" (dict "accessMode" .Values.weights.accessMode "storageClassName" .Values.weights.storageClassName "size" .Values.weights.size) }}
+{{- end }}
+
+{{/* Takes a dict of `accessMode`, `storageClassName` and `size`. */}}
 {{- define "triton.claimSpec" -}}
-accessModes: [{{ .Values.weights.accessMode }}]
-{{- with .Values.weights.storageClassName }}
+accessModes: [{{ .accessMode }}]
+{{- with .storageClassName }}
 storageClassName: {{ . }}
 {{- end }}
 resources:
   requests:
-    storage: {{ .Values.weights.size }}
+    storage: {{ .size }}
 {{- end }}

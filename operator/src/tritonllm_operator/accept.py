@@ -102,23 +102,27 @@ def _fits(endpoint: api.LLMEndpoint, pool: Pool, others: Mapping[str, api.LLMEnd
             f"spec.limits.requestTimeoutSeconds: {limits.request_timeout_seconds:g} is longer than the"
             f" {pool.drain_seconds:g} s that a pod of the pool gets to end; lower it, or raise the pool's drain.seconds",
         )
-    wanted = _gpus(endpoint)
+    wanted = max(endpoint.spec.engine.gpus, *(index + 1 for index in endpoint.spec.engine.devices), 0)
     if wanted > pool.gpus and (pool.gpus or wanted > 1):
         return Trouble(
             "NotEnoughGPUs",
-            f"spec.engine.args: tensor_parallel_size × pipeline_parallel_size is {wanted}, and a pod of the pool has"
-            f" {pool.gpus} GPUs; lower them, or raise the pool's gpu.count",
+            f"spec.engine.args: {' × '.join(api.PARALLEL_SIZES)}, or device_ids, needs {wanted} GPUs, and a pod of the"
+            f" pool has {pool.gpus}; lower them, or raise the pool's gpu.count",
         )
     if pool.gpus:
         shares = {name: _memory(other, pool) for name, other in others.items()}
         shares[endpoint.name] = _memory(endpoint, pool)
-        if sum(shares.values()) > 1 + 1e-9:
-            each = ", ".join(f"{name} {share:g}" for name, share in shares.items() if share)
-            return Trouble(
-                "MemoryBudget",
-                f"spec.engine.args.gpu_memory_utilization: all engines of the pool take {sum(shares.values()):g} of a"
-                f" GPU's memory ({each}), and there is 1; lower them, or use another pool",
-            )
+        engines = {each.name: each.spec.engine for each in (*others.values(), endpoint)}
+        for gpu in endpoint.spec.engine.devices:
+            sharing = {name: shares[name] for name, engine in engines.items() if gpu in engine.devices}
+            if sum(sharing.values()) > 1 + 1e-9:
+                each = ", ".join(f"{name} {share:g}" for name, share in sharing.items())
+                return Trouble(
+                    "MemoryBudget",
+                    f"spec.engine.args.gpu_memory_utilization: the engines on GPU {gpu} take {sum(sharing.values()):g}"
+                    f" of its memory ({each}), and there is 1; lower them, set engine.args.device_ids to other GPUs of"
+                    " the pod, or use another pool",
+                )
     size = _REVISIONS * sum(map(revisions.size, (*others.values(), endpoint)))
     if size > MOST_BYTES:
         return Trouble(
@@ -127,13 +131,6 @@ def _fits(endpoint: api.LLMEndpoint, pool: Pool, others: Mapping[str, api.LLMEnd
             " lists of phrases, or use another pool",
         )
     return None
-
-
-def _gpus(endpoint: api.LLMEndpoint) -> int:
-    if endpoint.spec.engine.type == "simulated":
-        return 0
-    args = endpoint.spec.engine.args
-    return args.get("tensor_parallel_size", 1) * args.get("pipeline_parallel_size", 1)
 
 
 def _memory(endpoint: api.LLMEndpoint, pool: Pool) -> float:

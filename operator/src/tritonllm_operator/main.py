@@ -11,7 +11,8 @@ import kopf
 import prometheus_client
 from kubernetes.aio import client, config
 
-from tritonllm_operator import handlers, kube, settings, workers
+from tritonllm import addresses
+from tritonllm_operator import handlers, health, kube, settings, workers
 
 LOG = logging.getLogger("tritonllm_operator")
 
@@ -47,8 +48,8 @@ async def run(chosen: settings.Settings) -> None:
     """
     clusterwide = not chosen.namespaces
     await config.load_config()
-    prometheus_client.start_http_server(chosen.metrics_port)
-    async with client.ApiClient() as connection:
+    prometheus_client.start_http_server(chosen.metrics_port, addr=addresses.available(addresses.ANY))
+    async with health.answering(chosen.health_port), client.ApiClient() as connection:
         pools = workers.Workers(kube.Kube(connection), chosen.namespaces, chosen.resync_seconds)
         # Should one of the two fail, the other is of no use: the pod is then restarted.
         async with asyncio.TaskGroup() as group:
@@ -58,7 +59,6 @@ async def run(chosen: settings.Settings) -> None:
                 namespaces=chosen.namespaces,
                 clusterwide=clusterwide,
                 standalone=True,
-                liveness_endpoint=f"http://0.0.0.0:{chosen.health_port}/healthz",
                 memo=kopf.Memo(workers=pools, clusterwide=clusterwide),
             )
             await pools.stop()

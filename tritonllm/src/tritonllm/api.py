@@ -7,14 +7,16 @@ could serve a model with a weaker policy than its author wrote.
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from tritonllm import schema
+from tritonllm.rules import Rule
 from tritonllm.sampling import SamplingParameters, Text
 
 GROUP = "tritonllm.io"
@@ -29,8 +31,7 @@ DEFAULT_MAX_NUM_SEQS = 256
 CHARACTERS_PER_TOKEN = 16
 ASSUMED_CONTEXT = 131_072
 
-Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$")]
-Phrase = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=256)]
+Name = schema.Name
 Repo = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z._-]{1,96}/[0-9A-Za-z._-]{1,96}$")]
 # https://github.com/huggingface/huggingface_hub: utils/_validators.py
 NO_REPO = re.compile(r"--|\.\.|(^|/)[-.]|[-.](/|$)|\.git$")
@@ -38,20 +39,11 @@ Commit = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class _Model(pydantic.BaseModel):
-    """Strict and immutable; camelCase in files, snake_case in Python."""
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        alias_generator=to_camel,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
+PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+"""Arguments of vLLM whose product is the number of its GPUs."""
 
 
-class Model(_Model):
+class Model(schema.Model):
     """The weights to serve."""
 
     repo: Repo | None = pydantic.Field(
@@ -96,7 +88,7 @@ class Model(_Model):
         return self
 
 
-class Engine(_Model):
+class Engine(schema.Model):
     """The engine that generates the text."""
 
     type: Literal["vllm", "simulated"] = pydantic.Field(
@@ -113,8 +105,34 @@ class Engine(_Model):
         value = self.args.get("max_num_seqs")
         return value if isinstance(value, int) else DEFAULT_MAX_NUM_SEQS
 
+    @property
+    def gpus(self) -> int:
+        """Number of GPUs that the engine uses where there are any: one for each rank of tensor, pipeline and data."""
+        if self.type == "simulated":
+            return 0
+        sizes = [self.args.get(name, 1) for name in PARALLEL_SIZES]
+        return math.prod(size for size in sizes if isinstance(size, int))
 
-class Prompt(_Model):
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """Indexes of these GPUs among those of the pod: `device_ids`, or the first ones."""
+        given = self.args.get("device_ids")
+        if self.gpus and isinstance(given, list) and all(isinstance(index, int) for index in given):
+            return tuple(given)
+        return tuple(range(self.gpus))
+
+    @pydantic.model_validator(mode="after")
+    def _one_device_for_each_rank(self) -> Self:
+        if len(self.devices) != self.gpus:
+            raise PydanticCustomError(
+                "device_ids",
+                "`args.device_ids` has {given} GPUs, and the engine uses {gpus}: {sizes}",
+                {"given": len(self.devices), "gpus": self.gpus, "sizes": " × ".join(PARALLEL_SIZES)},
+            )
+        return self
+
+
+class Prompt(schema.Model):
     """How `text_input` becomes the model's prompt."""
 
     format: Literal["Raw", "Chat"] = pydantic.Field(
@@ -147,7 +165,7 @@ class SamplingDefaults(SamplingParameters):
     )
 
 
-class Sampling(_Model):
+class Sampling(schema.Model):
     """Defaults and limits of the sampling parameters."""
 
     defaults: SamplingDefaults = pydantic.Field(
@@ -171,114 +189,19 @@ class Sampling(_Model):
         return self
 
 
-class Banned(_Model):
-    """Phrases, matched regardless of case, width, accents, look-alike letters, leet and spacing."""
-
-    phrases: list[Phrase] = pydantic.Field(min_length=1, max_length=1000, description="The phrases to match.")
-    match: Literal["Word", "Substring"] = pydantic.Field(
-        default="Word", description="Word: only between word boundaries. Substring: also inside words."
-    )
-
-
-class Profanity(_Model):
-    """The word list of better_profanity."""
-
-    allow: list[Phrase] = pydantic.Field(
-        default_factory=list,
-        max_length=1000,
-        description="Entries of the list that are allowed, such as `god`.",
-    )
-
-
-class Pattern(_Model):
-    """A regular expression in RE2's syntax, matched in linear time against the text as it is."""
-
-    regex: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)] = pydantic.Field(
-        description="The regular expression; must not match the empty string. Start it with `(?i)` to ignore case."
-    )
-
-    @pydantic.field_validator("regex")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        # Imported here, because few endpoints have patterns.
-        import re2
-
-        options = re2.Options()
-        options.log_errors = False
-        try:
-            compiled = re2.compile(value, options)
-        except re2.error as error:
-            reason = error.args[0]
-            text = reason.decode() if isinstance(reason, bytes) else str(reason)
-            raise PydanticCustomError(
-                "bad_regex", "is not a valid RE2 expression: {reason}", {"reason": text}
-            ) from None
-        if compiled.search("") is not None:
-            raise PydanticCustomError("empty_match", "matches the empty string, so it would match everywhere")
-        return value
-
-
-class Pii(_Model):
-    """Personal data, recognized by its form and, where there is one, its check digits."""
-
-    types: Annotated[
-        list[Literal["email", "card", "iban", "ssn", "ip"]], pydantic.Field(min_length=1, max_length=8)
-    ] = pydantic.Field(
-        description="Types to look for. card, iban: with valid check digits. ssn: United States, with hyphens. ip: IPv4 and IPv6."
-    )
-
-
-class Secrets(_Model):
-    """Credentials: keys with a known prefix, JSON Web Tokens, private keys in PEM."""
-
-
-class Rule(_Model):
-    """What to look for, and what to do if it is found."""
-
-    name: Name = pydantic.Field(description="Name of the rule in verdicts and metrics.")
-    action: Literal["Block", "Mask", "Flag"] = pydantic.Field(
-        description="Block: refuse the request, or end the answer. Mask: replace each match. Flag: only report it."
-    )
-    banned: Banned | None = None
-    profanity: Profanity | None = None
-    pattern: Pattern | None = None
-    pii: Pii | None = None
-    secrets: Secrets | None = None
-    replacement: Annotated[str, pydantic.StringConstraints(max_length=64)] = pydantic.Field(
-        default="[REDACTED]",
-        description="Replacement for each match, with `action: Mask`. With `pii` and `secrets`, the default stands for the type: [EMAIL], [CARD], [IBAN], [SSN], [IP], [SECRET].",
-    )
-
-    @pydantic.model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if sum(getattr(self, kind) is not None for kind in RULE_KINDS) != 1:
-            raise PydanticCustomError(
-                "one_kind",
-                "exactly one of {kinds} is required",
-                {"kinds": kinds_in_words()},
-            )
-        return self
-
-
-# Every optional field of a rule is a kind.
-RULE_KINDS = tuple(name for name, field in Rule.model_fields.items() if field.default is None)
-
-
-def kinds_in_words() -> str:
-    """The kinds of rule, as messages list them."""
-    *others, last = (f"`{kind}`" for kind in RULE_KINDS)
-    return f"{', '.join(others)} and {last}"
-
-
 Rules = Annotated[list[Rule], pydantic.Field(max_length=32)]
 
 
-class Guardrails(_Model):
+class Guardrails(schema.Model):
     """The guardrail policy of the endpoint."""
 
     failure_policy: Literal["Closed", "Open"] = pydantic.Field(
         default="Closed",
         description="What happens if the guardrail itself fails. Closed: the request fails. Open: the text passes unchecked.",
+    )
+    refusal: Literal["Error", "Message"] = pydantic.Field(
+        default="Error",
+        description="How OpenAI's API answers a prompt that a rule blocks. Error: with status 400 and the code `content_filter`. Message: with status 200, a text in `refusal` and the finish reason `content_filter`.",
     )
     input: Rules = pydantic.Field(default_factory=list, description="Rules for prompts.")
     output: Rules = pydantic.Field(default_factory=list, description="Rules for answers.")
@@ -295,7 +218,7 @@ class Guardrails(_Model):
         return rules
 
 
-class Limits(_Model):
+class Limits(schema.Model):
     """Limits of the endpoint in each pod."""
 
     max_concurrent_requests: int = pydantic.Field(
@@ -322,7 +245,7 @@ class Limits(_Model):
     )
 
 
-class Spec(_Model):
+class Spec(schema.Model):
     """Specification of the endpoint."""
 
     pool: Name = pydantic.Field(
@@ -361,7 +284,7 @@ class Spec(_Model):
         return min(self.limits.max_concurrent_requests, self.engine.max_num_seqs)
 
 
-class Metadata(_Model):
+class Metadata(schema.Model):
     """Standard metadata of a Kubernetes object. Fields other than these are ignored."""
 
     model_config = pydantic.ConfigDict(extra="ignore")
@@ -381,13 +304,13 @@ class Metadata(_Model):
         return value
 
 
-class Resolved(_Model):
+class Resolved(schema.Model):
     """What the operator has resolved, so that every pod serves the same weights. Not part of the spec."""
 
     commit: Commit = pydantic.Field(description="Commit that `spec.model.revision` was resolved to.")
 
 
-class LLMEndpoint(_Model):
+class LLMEndpoint(schema.Model):
     """An endpoint: one model behind one guardrail policy, served by one pool."""
 
     api_version: Literal["tritonllm.io/v1alpha1"] = pydantic.Field(description="API version of the resource.")

@@ -33,7 +33,7 @@ class TalkingUpstream(fake_upstream.FakeUpstream):
         super().__init__(*names)
         self.asked: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = []
         self.left = threading.Event()
-        self.refusal: Literal["Error", "Refusal"] = "Error"
+        self.refusal: Literal["Error", "Message"] = "Error"
 
     def endpoints(self) -> dict[str, Endpoint]:
         return {name: Endpoint(name, 1, "hash", self.refusal) for name in self.names}

@@ -135,7 +135,7 @@ def test_a_blocked_prompt_is_shown_as_such_and_is_not_sent_again(
 def test_a_prompt_that_is_refused_in_an_answer_is_not_sent_again_either(
     page: Page, upstream: TalkingUpstream
 ) -> None:
-    upstream.refusal = "Refusal"
+    upstream.refusal = "Message"
     ask(page, "the secret")
     expect(page.get_by_role("article").nth(0).get_by_role("listitem")).to_have_text(
         ["secrets blocked 1 match"]

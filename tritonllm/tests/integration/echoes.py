@@ -11,7 +11,7 @@ import random
 
 import models
 from tritonllm import guardrails
-from tritonllm.guardrails import words
+from tritonllm.rules import words
 from tritonllm.runtime import simulated
 
 BLOCKED = "the wombat protocol"

@@ -19,13 +19,13 @@ import huggingface_hub
 import pytest
 
 import hub_server
-from tritonllm.weights import failures, hub, layout, lock, patience, progress, selection, staging, sync
+from tritonllm.weights import failures, hub, layout, lock, progress, retry, selection, staging, sync
 
 REPO = "org/name"
 _MEMORY = Path("/dev/shm")
 # So that nobody waits for what takes seconds on a real network.
 _QUICK: list[tuple[Any, str, float]] = [
-    (patience, "_FIRST_SECONDS", 0.01),
+    (retry, "_FIRST_SECONDS", 0.01),
     (progress, "_PERIOD_SECONDS", 0.05),
     (staging, "_SILENT_SECONDS", 0.05),
     (sync, "_LOCK_POLL_SECONDS", 0.01),

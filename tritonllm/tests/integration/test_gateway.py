@@ -28,6 +28,7 @@ spec:
   pool: test
   engine: {{type: simulated, args: {{reply: echo, inter_token_seconds: 0.02, max_num_seqs: 64}}}}
   guardrails:
+    refusal: {refusal}
     input: [{{name: secrets, banned: {{phrases: [swordfish]}}, action: Block}}]
     output: [{{name: birds, banned: {{phrases: [{masked}]}}, action: Mask}}]
   limits: {{maxConcurrentRequests: 32, pipelineInstances: {instances}}}
@@ -35,13 +36,14 @@ spec:
 STORY = "a falcon and a sparrow fly over the sea " * 10
 
 
-def endpoint(name: str = "chat", masked: str = "falcon", instances: int = 1) -> str:
-    return ENDPOINT.format(name=name, masked=masked, instances=instances)
+def endpoint(name: str = "chat", masked: str = "falcon", instances: int = 1, refusal: str = "Error") -> str:
+    return ENDPOINT.format(name=name, masked=masked, instances=instances, refusal=refusal)
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[server.Served]:
-    with server.running([endpoint(), endpoint("wide", instances=2)], gateway={}) as running:
+    endpoints = [endpoint(), endpoint("wide", instances=2), endpoint("polite", refusal="Message")]
+    with server.running(endpoints, gateway={}) as running:
         yield running
 
 
@@ -90,6 +92,16 @@ def test_a_blocked_prompt_is_a_400_that_names_the_rule_and_the_message(served: s
     assert "sw0rdfish" not in caught.value.response.text
 
 
+def test_a_blocked_prompt_is_a_refusal_where_the_endpoint_wants_it(served: server.Served) -> None:
+    answer = client(served).chat.completions.create(
+        model="polite", messages=[{"role": "user", "content": "the swordfish"}]
+    )
+    (choice,) = answer.choices
+    assert (choice.message.content, choice.finish_reason) == ("", "content_filter")
+    assert choice.message.refusal == "This prompt was blocked by the guardrails of the endpoint."
+    assert said(served, "the swordfish", "polite") == ("", "content_filter")
+
+
 def test_a_function_is_called_and_its_arguments_are_masked(served: server.Served) -> None:
     tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
     answer = client(served).chat.completions.create(
@@ -104,6 +116,37 @@ def test_a_function_is_called_and_its_arguments_are_masked(served: server.Served
         {"text": "look_up [REDACTED]"},
     )
     assert answer.choices[0].finish_reason == "tool_calls"
+
+
+def test_a_function_that_is_asked_for_by_name_ends_with_stop_as_with_vllm(served: server.Served) -> None:
+    function = {"name": "look_up", "parameters": {"type": "object"}}
+    for choice, reason in (
+        ("required", "tool_calls"),
+        ({"type": "function", "function": {"name": "look_up"}}, "stop"),
+    ):
+        answer = client(served).chat.completions.create(
+            model="chat",
+            messages=[{"role": "user", "content": "a fish"}],
+            tools=[{"type": "function", "function": function}],  # type: ignore[list-item]
+            tool_choice=choice,  # type: ignore[arg-type]
+        )
+        assert answer.choices[0].message.tool_calls
+        assert answer.choices[0].finish_reason == reason
+
+
+def test_structured_outputs_of_the_simulated_engine_fit_their_schema(served: server.Served) -> None:
+    schema = {"type": "object", "properties": {"city": {"enum": ["Rome"]}, "warm": {"type": "boolean"}}}
+    answer = client(served).chat.completions.create(
+        model="chat",
+        messages=[{"role": "user", "content": "a fish"}],
+        response_format={"type": "json_schema", "json_schema": {"name": "weather", "schema": schema}},
+    )
+    assert json.loads(answer.choices[0].message.content or "") == {"city": "Rome", "warm": True}
+
+
+def test_models_have_the_context_length_of_their_engine(served: server.Served) -> None:
+    listed = client(served).models.list().data
+    assert {(each.model_extra or {})["max_model_len"] for each in listed} == {4096}
 
 
 def test_the_rules_can_be_asked_alone(served: server.Served) -> None:

@@ -33,7 +33,7 @@ def setup() -> Iterator[syncing.Setup]:
 
 
 @pytest.fixture
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_TIMEOUT", httpx2.Timeout(0.2))
 
 
@@ -68,7 +68,7 @@ def test_what_passes_is_waited_for(setup: syncing.Setup, place: str, fault: str)
     assert all("trying again in" in sentence for sentence in setup.said)
 
 
-@pytest.mark.usefixtures("_impatient")
+@pytest.mark.usefixtures("_short_wait")
 @pytest.mark.parametrize("place", PLACES)
 def test_a_server_that_says_nothing_is_asked_again(setup: syncing.Setup, place: str) -> None:
     awake = threading.Event()
@@ -118,7 +118,7 @@ def test_a_longer_wait_than_we_may_is_not_begun(setup: syncing.Setup) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("code", "kind"), [(429, failures.RateLimited), (503, failures.HubUnreachable)])
-def test_patience_has_a_limit(
+def test_retries_have_a_limit(
     setup: syncing.Setup, place: str, code: int, kind: type[failures.Failure]
 ) -> None:
     setup.server.fault(PLACES[place], hub_faults.status(code))
@@ -365,7 +365,7 @@ def test_a_file_that_is_listed_and_not_there_is_final(setup: syncing.Setup) -> N
     _one(setup, f"*/{SHARD}")
 
 
-def test_a_hub_that_is_not_there_is_asked_until_patience_ends(setup: syncing.Setup) -> None:
+def test_a_hub_that_is_not_there_is_asked_until_the_wait_ends(setup: syncing.Setup) -> None:
     setup.server.url = "http://127.0.0.1:9"
     message = setup.fails(failures.HubUnreachable, max_wait_seconds=0.2)
     assert "http://127.0.0.1:9 can't be reached" in message

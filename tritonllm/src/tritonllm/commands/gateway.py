@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tritonllm import addresses
+
 
 def gateway(
     triton: Annotated[
@@ -20,7 +22,7 @@ def gateway(
         list[str] | None, typer.Option(metavar="NAME", help="An endpoint to serve; repeatable.")
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")
+        str, typer.Option(help="Address to listen on; :: for all interfaces, of IPv4 and IPv6.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes.")] = 1,
@@ -57,7 +59,7 @@ def gateway(
                 triton=triton,
                 directory=run_directory,
                 models=tuple(model or ()),
-                host=host,
+                host=addresses.available(host),
                 port=port,
                 workers=workers,
                 drain_seconds=drain_seconds,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonllm import paths
+from tritonllm import addresses, paths
 
 if TYPE_CHECKING:
     import rich.console
@@ -47,8 +47,15 @@ def serve(
         ),
     ] = "",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")
+        str, typer.Option(help="Address to listen on; :: for all interfaces, of IPv4 and IPv6.")
     ] = "127.0.0.1",
+    pod_ip: Annotated[
+        str,
+        typer.Option(
+            envvar="POD_IP",
+            help="Address of the pod: with --host ::, Triton's HTTP and metrics have only its family of IP.",
+        ),
+    ] = "",
     http_port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     grpc_port: Annotated[int, typer.Option(min=1, max=65535)] = 8001,
     metrics_port: Annotated[int, typer.Option(min=1, max=65535)] = 8002,
@@ -131,7 +138,8 @@ def serve(
     chosen = options.Options(
         files=given,
         weights=str(root),
-        host=host,
+        host=addresses.available(host),
+        pod_ip=pod_ip,
         http_port=http_port,
         grpc_port=grpc_port,
         metrics_port=metrics_port,

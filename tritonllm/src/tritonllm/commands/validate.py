@@ -12,9 +12,9 @@ def validate(endpoints: render.Files, vllm_version: render.VllmVersion = None) -
 
         tritonllm validate examples/*.yaml
 
-    A problem is reported as `file: field: message`, and the exit code is 2.
+    A problem is reported as `file: field: message`, and the exit code is 2. Warnings do not change the exit code.
     """
-    from tritonllm import files, versions
+    from tritonllm import files, guardrails, versions
     from tritonllm.render import engine_args
 
     found = files.load(endpoints, vllm_version=vllm_version)
@@ -22,4 +22,8 @@ def validate(endpoints: render.Files, vllm_version: render.VllmVersion = None) -
     if warning and any(endpoint.spec.engine.type == "vllm" for endpoint in found):
         typer.echo(f"warning: {warning}", err=True)
     for endpoint in found:
+        policy = endpoint.spec.guardrails
+        for direction, rules in (("input", policy.input), ("output", policy.output)):
+            for text in guardrails.warnings(rules):
+                typer.echo(f"warning: {endpoint.name}: spec.guardrails.{direction}: {text}", err=True)
         typer.echo(f"{endpoint.name}: valid")

@@ -17,7 +17,7 @@ from tritonllm import paths
 
 if TYPE_CHECKING:
     from tritonllm.commands.downloading import Display
-    from tritonllm.weights import check, collect, inventory, report
+    from tritonllm.weights import check, gc, inventory, report
 
 app = typer.Typer(no_args_is_help=True, help="Download weights, and manage the cache.")
 
@@ -255,8 +255,8 @@ def gc(
     Weights that are being served or downloaded are kept.
     """
     from tritonllm import files
-    from tritonllm.weights import collect, layout, retention, sizes
     from tritonllm.weights import endpoints as weights_of
+    from tritonllm.weights import gc, layout, retention, sizes
 
     # One by one, because several files can have different versions of an endpoint.
     endpoints = [endpoint for file in files.expand(keep) for endpoint in files.load([file])]
@@ -268,7 +268,7 @@ def gc(
         if weights_of.source(endpoint) is None and (directory := endpoint.directory(str(cache)))
     ]
     needed = retention.needs(place, sources, paths)
-    collected = collect.gc(place, needed, datetime.timedelta(days=grace), _now(), dry_run=dry_run)
+    collected = gc.collect(place, needed, datetime.timedelta(days=grace), _now(), dry_run=dry_run)
     for verdict in collected.verdicts:
         typer.echo(_judged(verdict, dry_run=dry_run))
     for problem in collected.problems:
@@ -278,7 +278,7 @@ def gc(
     raise typer.Exit(1 if failed else 0)
 
 
-def _judged(verdict: collect.Verdict, *, dry_run: bool) -> str:
+def _judged(verdict: gc.Verdict, *, dry_run: bool) -> str:
     fate = ("would be removed" if dry_run else "removed") if verdict.goes else "kept"
     return f"{verdict.place.path}: {fate}: {verdict.problem or verdict.why.value}"
 

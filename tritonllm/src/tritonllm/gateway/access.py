@@ -12,8 +12,8 @@ from tritonllm.gateway import error_responses, records
 from tritonllm.gateway.keys import KeyFile
 from tritonllm.gateway.limits import Limiter
 
-OPEN_PATHS = frozenset({"/", "/favicon.ico", "/health", "/metrics"})
-"""Paths that need no key: the page, and what probes and Prometheus ask. Everything else needs one."""
+OPEN_PATHS = frozenset({"/", "/favicon.ico", "/health", "/metrics", "/openapi.json"})
+"""Paths that need no key: the page, the API's description, and what probes and Prometheus ask. All others need one."""
 
 OPEN_PREFIX = "/assets/"
 """Prefix of the files of the page, which need no key either."""

@@ -124,7 +124,7 @@ class Answer:
                 each for each in self.guardrail if each["action"] == "Block" and each["direction"] == "input"
             ]
             if blocks:
-                if self._refusal != "Refusal":
+                if self._refusal != "Message":
                     raise failures.Blocked(blocks[0].get("field", ""), guardrails([self]))
                 self.refused = True
 

@@ -25,6 +25,7 @@ from tritonllm.gateway import (
     generation,
     models,
     moderations,
+    openapi,
     reading,
     records,
     responses,
@@ -60,6 +61,7 @@ def create_app(source: upstream.Upstream) -> Starlette:
             Route("/v1/moderations", moderations.route(source), methods=["POST"]),
             Route("/v1/models", models.listing(source), methods=["GET"]),
             Route("/v1/models/{model}", models.one(source), methods=["GET"]),
+            Route(openapi.PATH, openapi.answer, methods=["GET"]),
             Route("/health", _health(source), methods=["GET"]),
         ],
         exception_handlers=cast(

@@ -105,7 +105,8 @@ class CompletionStream(chunks.ChunkStream):
         if self._top is None:
             return self._chunk(delta.choice, delta.text)
         listed = logprobs.completion(delta.logprobs or [], self._top, self._offsets[delta.choice])
-        self._offsets[delta.choice] += len(delta.text)
+        # By the tokens, as in an answer that is not streamed: a character of several tokens is in none of their texts.
+        self._offsets[delta.choice] += sum(map(len, listed["tokens"]))
         return self._chunk(delta.choice, delta.text, orjson.dumps(listed))
 
     def refusal(self) -> bytes:

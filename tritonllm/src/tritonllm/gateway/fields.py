@@ -44,6 +44,18 @@ class Treatment:
     note: str
     accepted: tuple[Any, ...] = ()
 
+    def __get_pydantic_json_schema__(
+        self, schema: Any, handler: pydantic.GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The field in the OpenAPI document: with the note, and with no values that are refused."""
+        if self.accepted:
+            found: dict[str, Any] = {"enum": [*self.accepted, None]}
+        elif self.handling == "Refused":
+            found = {"type": "null"}
+        else:
+            found = handler(schema)
+        return found | {"description": self.note}
+
 
 def supported(guard: Guard, note: str) -> Treatment:
     """A field with the meaning that it has in OpenAI's or vLLM's API."""

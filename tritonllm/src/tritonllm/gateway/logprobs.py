@@ -35,7 +35,7 @@ def completion(positions: Iterable[dict[str, Any]], top: int, offset: int) -> di
     Args:
         positions: one per generated token.
         top: number of most likely tokens to list for each.
-        offset: characters of the answer before the first of these tokens.
+        offset: where the first of these tokens begins: the lengths of the texts of all tokens before it.
     """
     found: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
     for position in positions:
@@ -45,7 +45,7 @@ def completion(positions: Iterable[dict[str, Any]], top: int, offset: int) -> di
         found["token_logprobs"].append(_logprob(generated))
         # The generated token is listed as well, also if it is not one of the most likely.
         shown = [generated, *most_likely(listed, top)]
-        found["top_logprobs"].append({_text(each): _logprob(each) for each in shown} if top else None)
+        found["top_logprobs"].append({_text(each): _logprob(each) for each in shown})
         found["text_offset"].append(offset)
         offset += len(token)
     return found

@@ -131,7 +131,7 @@ class Reasoning(fields.Fields):
     mode: Annotated[Any, only("standard", note="There is one mode.")] = None
 
 
-class StreamOptions(fields.Fields):
+class ResponsesStreamOptions(fields.Fields):
     """`stream_options`."""
 
     include_obfuscation: Annotated[Any, ignored("Events are never padded.")] = None
@@ -182,7 +182,9 @@ class ResponsesRequest(fields.Body, fields.Fields):
     ] = None
     reasoning: Annotated[Reasoning | None, supported("Constrained", "Options of reasoning models.")] = None
     stream: Annotated[bool | None, supported("Constrained", "Answer by server-sent events.")] = None
-    stream_options: Annotated[StreamOptions | None, supported("Constrained", "Options of the stream.")] = None
+    stream_options: Annotated[
+        ResponsesStreamOptions | None, supported("Constrained", "Options of the stream.")
+    ] = None
     store: Annotated[Any, only(False, note="Nothing is stored; answers say `store: false`.")] = None
     background: Annotated[
         Any, only(False, note="Nothing is stored, so an answer can't be fetched later.")

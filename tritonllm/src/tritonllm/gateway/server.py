@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from tritonllm import addresses
 from tritonllm.gateway import (
     access,
     app,
@@ -95,10 +96,12 @@ def run(options: Options) -> None:
 
 
 def _serve(options: Options) -> None:
+    # A single worker's loop binds the port, and binds `::` to IPv6 only; without a host, to both families.
+    both = options.host == addresses.ANY and options.workers == 1
     uvicorn.run(
         f"{__name__}:application",
         factory=True,
-        host=options.host,
+        host="" if both else options.host,
         port=options.port,
         workers=options.workers,
         lifespan="on",

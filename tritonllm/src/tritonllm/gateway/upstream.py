@@ -26,14 +26,14 @@ class Endpoint:
         name: of the endpoint; OpenAI's `model`.
         created: Unix time in seconds at which its pipeline was loaded.
         policy: hash of its guardrail policy.
-        refusal: how a prompt that a rule blocks is answered: with an error, or with an empty answer that says so.
+        refusal: how a prompt that a rule blocks is answered; see `api.Guardrails`.
         context: maximum number of tokens of prompt and answer together, if known.
     """
 
     name: str
     created: float
     policy: str
-    refusal: Literal["Error", "Refusal"] = "Error"
+    refusal: Literal["Error", "Message"] = "Error"
     context: int | None = None
 
 

@@ -17,7 +17,7 @@ character; a flag changes nothing. Used by the pipeline, the guardrail model and
 
 from __future__ import annotations
 
-from tritonllm.guardrails.policy import Policy, PolicyError, Result, compile, summarize
+from tritonllm.guardrails.policy import Policy, PolicyError, Result, compile, summarize, warnings
 from tritonllm.guardrails.stream import Stream, Verdict
 
-__all__ = ["Policy", "PolicyError", "Result", "Stream", "Verdict", "compile", "summarize"]
+__all__ = ["Policy", "PolicyError", "Result", "Stream", "Verdict", "compile", "summarize", "warnings"]

@@ -6,13 +6,12 @@ first character of what the check refuses, the search begins again: a valid numb
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tritonllm.guardrails import patterns, spans
+from tritonllm.rules import kinds
 
-# A text of nothing but refused proposals is searched again at each of its characters; after so many, some
-# milliseconds, the caller gets what is found.
-_REFUSED = 128
+# A text of nothing but refused proposals is searched again at each of its characters. When checks have cost so much,
+# about 10 ms, the caller gets what is found.
+_BUDGET = 1000
 # Behind a refused proposal, so many characters are searched at first.
 _WINDOW = 64
 
@@ -21,20 +20,21 @@ class Checked:
     """One kind of data.
 
     Args:
-        regex: what to propose, in RE2's syntax.
-        check: whether a proposed text is what it looks like.
+        data: what to propose, and what confirms it.
         rule: the number of its rule.
     """
 
-    def __init__(self, regex: str, check: Callable[[str], bool], rule: int) -> None:
-        self._pattern = patterns.Pattern(regex, rule)
-        self._check = check
+    reads_markup = False
+
+    def __init__(self, data: kinds.Data, rule: int) -> None:
+        self._pattern = patterns.Pattern(data.regex, rule)
+        self._data = data
 
     def advance(self, text: str, position: int, *, last: bool) -> tuple[list[spans.Span], int]:
         """See `spans.Matcher`."""
         found: list[spans.Span] = []
-        size, window, refusals = len(text), len(text), 0
-        while refusals < _REFUSED:
+        size, window, spent = len(text), len(text), 0
+        while spent < _BUDGET:
             # One character before, so that `\b` sees what is there.
             offset = max(0, position - 1)
             stop = min(size, position + window)
@@ -43,11 +43,15 @@ class Checked:
             )
             begun, position = position, end + offset
             for start, behind, rule in proposed:
-                if not self._check(text[start + offset : behind + offset]):
-                    refusals += 1
-                    position, window = start + offset + 1, _WINDOW
+                start, behind = start + offset, behind + offset
+                size_confirmed = self._data.confirmed(text[start:behind])
+                spent += self._data.cost
+                if size_confirmed:
+                    found.append(spans.Span(start, start + size_confirmed, rule))
+                # The search goes on from here, too, when much is spent.
+                if size_confirmed < behind - start or spent >= _BUDGET:
+                    position, window = start + max(1, size_confirmed), _WINDOW
                     break
-                found.append(spans.Span(start + offset, behind + offset, rule))
             else:
                 if stop == size:
                     break

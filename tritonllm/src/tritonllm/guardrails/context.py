@@ -19,7 +19,12 @@ def is_plausible_word(how: int, text: str, start: int) -> bool:
     kinds = how & ~PLAUSIBLE_BEFORE
     if kinds & normalization.EXACT or not kinds:
         return True
-    return not kinds & normalization.LEET and (how != kinds or _after_latin(text, start))
+    if kinds & normalization.LEET:
+        return False
+    if how != kinds:
+        return True
+    latin = _is_after_latin(text, start)
+    return latin is not None and latin != bool(kinds & normalization.FOREIGN)
 
 
 def before(text: str, start: int) -> str | None:
@@ -34,12 +39,12 @@ def _seen_before(text: str, start: int) -> Iterator[str]:
             yield text[index]
 
 
-def _after_latin(text: str, start: int) -> bool:
+def _is_after_latin(text: str, start: int) -> bool | None:
     """Whether the last letter before a position is Latin: then a word of look-alikes is read as Latin, too."""
     for char in _seen_before(text, start):
         if normalization.is_word(char) and not char.isdigit():
             return normalization.is_latin(char)
-    return False
+    return None
 
 
 def repeats(text: str, start: int, times: int) -> bool:

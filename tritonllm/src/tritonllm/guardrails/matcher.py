@@ -35,7 +35,7 @@ def walk(root: trie.Node, text: str, start: int, *, words: bool, last: bool) -> 
         trie.NeedMoreInput: what comes next decides.
     """
     readings = normalization.letters(text[start])
-    if not readings or not any(letter in root.children for letter, _ in readings[0]):
+    if not readings or not any(root.follow(readings[0])):
         return {}
     if words and not _may_begin(text, start):
         return {}
@@ -83,18 +83,17 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
             previous, repeats, previous_repeats, states = "", 0, 0, set()
         for reading in readings:
             letter = reading[0][0]
-            if (
+            as_number = (
                 letter.isdigit()
                 and _could_be_leet(states, reading)
                 and numbers.is_number(text, index, last=last)
-            ):
-                reading = reading[:1]
+            )
             repeats = repeats + 1 if letter == previous and letter.isalpha() else 1
             # What more repetitions of an earlier letter mean is found from there.
             may_repeat = 1 < repeats <= LONGEST_REPEAT and not context.repeats(
                 text, start, SHORTEST_REPEAT - 1
             )
-            states = _step(states, reading, repeats, previous_repeats, may_repeat)
+            states = _step(states, reading, as_number, repeats, previous_repeats, may_repeat)
             previous, previous_repeats = letter, repeats
         states |= following
         if not states:
@@ -116,7 +115,7 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
 
 def _could_be_leet(states: set[_State], reading: normalization.Letter) -> bool:
     """Whether any state goes on with a digit read as a letter."""
-    return any(letter in node.children for node, _, _ in states for letter, _ in reading[1:])
+    return any(kind & normalization.LEET for node, _, _ in states for _, kind in node.follow(reading))
 
 
 def _step_gap(states: set[_State], repeats: int, text: str, start: int) -> set[_State]:
@@ -134,7 +133,12 @@ def _step_gap(states: set[_State], repeats: int, text: str, start: int) -> set[_
 
 
 def _step(
-    states: set[_State], reading: normalization.Letter, repeats: int, repeats_before: int, may_repeat: bool
+    states: set[_State],
+    reading: normalization.Letter,
+    as_number: bool,
+    repeats: int,
+    repeats_before: int,
+    may_repeat: bool,
 ) -> set[_State]:
     """Takes one letter: the `repeats`-th of its kind in a row, after `repeats_before` of the letter before."""
     following: set[_State] = set()
@@ -145,10 +149,8 @@ def _step(
             repeated = False
         if may_repeat and not node.gap:
             following.add((node, how, True))
-        for letter, kind in reading:
-            child = node.children.get(letter)
-            if child is not None:
-                following.add((child, how | kind, repeated))
+        for child, kind in node.follow(reading, as_number=as_number):
+            following.add((child, how | kind, repeated))
     return following
 
 

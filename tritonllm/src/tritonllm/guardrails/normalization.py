@@ -8,6 +8,7 @@ confusable_homoglyphs), the decompositions those of `unicodedata`.
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 
 from confusable_homoglyphs import confusables
@@ -15,6 +16,8 @@ from confusable_homoglyphs import confusables
 # How a character can stand for a letter: by being it, or written for it. What is no letter stands for itself
 # with none of these. A word needs at least one letter that is itself.
 EXACT, LEET, LOOKALIKE = 1, 2, 4
+FOREIGN = 16
+"""A Latin letter that is written for one of Greek or Cyrillic."""
 
 Letter = tuple[tuple[str, int], ...]
 """The letters that one folded character may stand for, each with how."""
@@ -27,7 +30,19 @@ _GAPS = frozenset(
     "-_*~`'\"\u02bb\u02bc\u055a\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201b\u201c\u201d\u2032"
 )
 # Stand behind a name and are no part of it, though some decompose into letters.
-_TRADEMARKS = frozenset("\u00a9\u00ae\u2117\u2120\u2122")
+_TRADEMARKS = frozenset("\u00a9\u00ae\u2117\u2120\u2122\u2020\u2021\u00b6\u00a7")
+# Letters by category only: they are seen as a gap.
+_BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+# The stroke that makes an Arabic word longer.
+_KASHIDA = "\u0640"
+# What Persian and Urdu keyboards write for letters of Arabic, and an ending without its points.
+_ARABIC = str.maketrans("\u0649\u06cc\u06a9\u06c1\u06be", "\u064a\u064a\u0643\u0647\u0647")
+# Letters in ornament that Unicode does not decompose, by their names.
+_ORNAMENT = re.compile(
+    "(?:NEGATIVE CIRCLED LATIN CAPITAL|(?:CROSSED )?NEGATIVE SQUARED LATIN CAPITAL|PARENTHESIZED LATIN (?:SMALL|CAPITAL)"
+    "|LATIN) LETTER (?:SMALL CAPITAL )?(?P<letter>[A-Z])"
+    "|LATIN (?:SMALL|CAPITAL) LETTER (?:DOTLESS )?(?P<base>[A-Z])(?: WITH (?P<mark>.+))?"
+)
 _SUPERSCRIPTS = frozenset(
     "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089"
 )
@@ -90,10 +105,39 @@ def letters(char: str) -> tuple[Letter, ...]:
 @functools.cache
 def fold(char: str) -> str:
     """A code point without case, width, accents and ornament; empty when nothing is left to see."""
-    if char in _TRADEMARKS:
+    if char in _TRADEMARKS or char == _KASHIDA:
         return ""
+    if char in _BLANKS:
+        return " "
+    letter = _without_ornament(char)
+    if letter:
+        return letter
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", char).casefold())
-    return "".join(part for part in plain if not _invisible(part))
+    seen = "".join(part for part in plain if not _invisible(part))
+    return "".join(_without_ornament(part) or part for part in seen).translate(_ARABIC)
+
+
+def _without_ornament(char: str) -> str:
+    """The Latin letter inside an ornament, or under a stroke or hook; empty if there is none."""
+    if char.isascii():
+        return ""
+    found = _ORNAMENT.fullmatch(unicodedata.name(char, ""))
+    return (found["letter"] or found["base"]).lower() if found else ""
+
+
+@functools.cache
+def accents(char: str) -> str:
+    """What a letter has beside its base, and another word may lack: `é` has an acute, `ł` a stroke.
+
+    Of a mark that stands by itself, the mark. Overlays and enclosing marks are ornament.
+    """
+    found = [
+        part
+        for part in unicodedata.normalize("NFD", char)
+        if unicodedata.combining(part) > 1 and _invisible(part)
+    ]
+    named = _ORNAMENT.fullmatch(unicodedata.name(char, "")) if not found else None
+    return "".join(found) or (named["mark"] if named and named["mark"] else "")
 
 
 @functools.cache
@@ -107,7 +151,17 @@ def is_gap(char: str) -> bool:
         or folded in _GAPS
         or char in _TRADEMARKS
         or is_superscript(char)
+        or is_pictograph(char)
     )
+
+
+@functools.cache
+def is_pictograph(char: str) -> bool:
+    """Whether a code point is a picture, such as an emoji, and carries no letter."""
+    if char.isascii() or char in _TRADEMARKS:
+        return False
+    picture = unicodedata.category(char) == "So" or "\U0001f3fb" <= char <= "\U0001f3ff"
+    return picture and not any(part.isalnum() for part in fold(char))
 
 
 def is_superscript(char: str) -> bool:
@@ -121,6 +175,11 @@ def is_word(char: str) -> bool:
     if is_gap(char):
         return False
     return any((part.isalnum() or is_mark(part)) and not is_unspaced(part) for part in fold(char))
+
+
+def is_letter(char: str) -> bool:
+    """Whether a code point is a letter, a mark or a digit: what word characters of patterns are, beside `_`."""
+    return unicodedata.category(char)[0] in "LMN"
 
 
 @functools.cache
@@ -156,8 +215,7 @@ def _invisible(char: str) -> bool:
     category = unicodedata.category(char)
     if category in ("Mn", "Me"):
         return any(first <= ord(char) <= last for first, last in _ACCENTS)
-    # Hangul fillers, and the blank braille pattern, are letters and symbols by category only.
-    return (category in ("Cf", "Cn", "Cc") and not char.isspace()) or char in "\u115f\u1160\u3164\uffa0\u2800"
+    return category in ("Cf", "Cn", "Cc") and not char.isspace()
 
 
 def _alternatives(char: str, seen_as: str) -> Letter:
@@ -176,3 +234,23 @@ def _lookalikes(char: str) -> str:
     # Small capitals, and look-alikes in upper case, are listed by the upper-case letter only.
     listed = [other["c"].casefold() for each in (char, char.upper()) for other in _CONFUSABLE.get(each, ())]
     return "".join(letter for letter in listed if len(letter) == 1 and letter.isascii() and letter.isalnum())
+
+
+# Digits and signs that are written for letters of Cyrillic and Greek.
+_FOREIGN_LEET = {
+    "з": "3", "э": "3", "ч": "4", "б": "6", "о": "0", "ο": "0", "σ": "0", "а": "@", "α": "@", "ε": "3", "т": "7",
+}  # fmt: skip
+_FOREIGN_VOWELS = "аеиоуыэюяіїєαειουηω"
+
+
+@functools.cache
+def written_as(letter: str) -> Letter:
+    """What ASCII writes for a letter of Greek or Cyrillic, each with how."""
+    if letter.isascii() or not unicodedata.name(letter, "").startswith(("GREEK", "CYRILLIC")):
+        return ()
+    found = {seen: FOREIGN if seen.isalpha() else LEET for seen in _lookalikes(letter)}
+    for sign in _FOREIGN_LEET.get(letter, ""):
+        found.setdefault(sign, LEET)
+    if letter in _FOREIGN_VOWELS:
+        found["*"] = LEET
+    return tuple(found.items())

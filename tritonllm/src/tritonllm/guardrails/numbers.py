@@ -13,12 +13,12 @@ from tritonllm.guardrails import normalization, trie
 _REACH = 32
 
 # One run of digits and one of letters. What has more runs is leet, such as `b00b5`, or an identifier.
-_AMOUNT = re.compile(r"([1-9]\d*)([a-z]+)")
-_NAME = re.compile(r"([a-z]+)(\d+)")
+_AMOUNT = re.compile(r"([1-9]\d*)([^\W\d_]+)")
+_NAME = re.compile(r"([^\W\d_]+)([1-9]\d*)")
 _HEXADECIMAL = re.compile(r"0x[\da-f]+")
 _UNITS = re.compile(
     "ms|us|ns|min|hrs?|yr|[kmgtp]i?b|bit|mg|kg|m?l|[mck]m|ft|in|lb|oz|[kmg]?hz|k?wh?|mah|px|pt|r?em|dpi|fps|"
-    "st|nd|rd|th|[ap]m|[a-z]"
+    "st|nd|rd|th|[ap]m|[a-z]|[мкс]м|кг|мг|г|[мкгт]б|мин|сек|час|руб|шт|тыс|мл|го|ом|ый|ой"
 )
 
 
@@ -41,10 +41,10 @@ def is_number(text: str, index: int, *, last: bool) -> bool:
     if amount := _AMOUNT.fullmatch(word):
         return len(amount[1]) >= len(amount[2]) or _UNITS.fullmatch(amount[2]) is not None
     if name := _NAME.fullmatch(word):
-        return len(name[2]) > len(name[1])
+        return len(name[1]) == 1 or len(name[2]) > len(name[1])
     return word.isdigit() or _HEXADECIMAL.fullmatch(word) is not None
 
 
 def _belongs(char: str) -> bool:
     folded = normalization.fold(char)
-    return folded.isascii() and (folded.isalnum() or folded in normalization.SYMBOLS)
+    return folded.isalnum() or folded in normalization.SYMBOLS

@@ -8,11 +8,12 @@ long that takes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import re2
 
-from tritonllm.guardrails import prefixes, spans
+from tritonllm.guardrails import boundaries, prefixes, spans
 
 # A program that is too large for RE2's automaton may take milliseconds for each piece of a text. It grows with
 # what must be followed at once, and less dangerously with Unicode classes.
@@ -29,11 +30,25 @@ class Pattern:
     Args:
         regex: in RE2's syntax.
         rule: the number of its rule.
+
+    Raises:
+        boundaries.Unsupported: the pattern means letters of all scripts, and can't be compiled so.
     """
+
+    reads_markup = False
 
     def __init__(self, regex: str, rule: int) -> None:
         self._rule = rule
-        self._regex = _compile(regex)
+        try:
+            regex = prefixes.in_all_scripts(regex)
+        except prefixes.Unknown:
+            raise boundaries.Unsupported(
+                r"`\W`, `\D` and `\S` are not supported in a set; write `\P{L}` or the characters"
+            ) from None
+        guarded = boundaries.guarded(regex)
+        # Without boundaries, one pattern serves everywhere.
+        self._regex = None if guarded else _compile(regex)
+        self._guarded = [_compile(each) for each in guarded] if guarded else []
         self._longest = prefixes.longest(regex)
         self._prefix = _prefix(regex)
         self._first = _first(self._prefix) if self._prefix else None
@@ -48,11 +63,8 @@ class Pattern:
         if end == position:
             return [], position
         found: list[spans.Span] = []
-        # One character before, so that `\b` and `^` see what is there.
-        offset = max(0, position - 1)
         searched = 0
-        for match in self._regex.finditer(text[offset:], position - offset):
-            start, stop = match.start() + offset, match.end() + offset
+        for start, stop in self._matches(text, position):
             if start >= end:
                 break
             if stop > start:
@@ -62,6 +74,22 @@ class Pattern:
             if searched > _SEARCHED:
                 return found, max(stop, start + 1)
         return found, end
+
+    def _matches(self, text: str, position: int) -> Iterator[tuple[int, int]]:
+        # One character before, so that boundaries and `^` see what is there.
+        offset = max(0, position - 1)
+        if self._regex is not None:
+            for match in self._regex.finditer(text[offset:], position - offset):
+                yield match.start() + offset, match.end() + offset
+            return
+        while position < len(text):
+            offset = max(0, position - 1)
+            match = self._guarded[0 if position == 0 else 1].search(text[offset:])
+            if match is None:
+                return
+            start, stop = (place + offset for place in match.span(match.lastindex))
+            yield start, stop
+            position = max(stop, start + 1)
 
     def _in_progress(self, text: str, position: int) -> int:
         """The first position at which a match may begin that goes on behind the text."""

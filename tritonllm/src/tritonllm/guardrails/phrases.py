@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import ahocorasick_rs
 
-from tritonllm.guardrails import matcher, normalization, plain_text, plain_view, spans, trie
+from tritonllm.guardrails import accents, matcher, normalization, plain_text, plain_view, spans, trie
 
 # A disguise shows where a letter meets a digit or sign, or in anything special.
 _DISGUISES = ["a1", "1a", "?"]
@@ -25,20 +26,46 @@ _SPELLINGS = [
 _MARKS = ahocorasick_rs.AhoCorasick(_DISGUISES + _SPELLINGS)
 
 
+class Wanted(NamedTuple):
+    """A phrase to find, for the rule with this number, and whether only with its own accents."""
+
+    phrase: str
+    rule: int
+    accents: bool = False
+
+
 class Phrases:
     """All phrases of one direction of a policy that share a way of matching.
 
     Args:
-        phrases: each with the number of its rule.
+        phrases: what to find.
         words: whether they are matched at word boundaries only.
     """
 
-    def __init__(self, phrases: Iterable[tuple[str, int]], *, words: bool) -> None:
-        normalized = [(trie.normalize(phrase), rule) for phrase, rule in phrases]
+    reads_markup = True
+
+    def __init__(self, phrases: Iterable[Wanted], *, words: bool) -> None:
+        wanted = list(phrases)
+        # The trie has a number for each rule and each way of accents that one of its phrases has.
+        numbers: dict[tuple[int, str | None], int] = {}
+        normalized = [
+            (
+                trie.normalize(each.phrase),
+                numbers.setdefault(
+                    (each.rule, accents.of(each.phrase) if each.accents else None), len(numbers)
+                ),
+            )
+            for each in wanted
+        ]
+        self._numbers = list(numbers)
         self._words = words
         self._root = trie.build(normalized)
         runs = [plain_view.first_run(plain_view.of(phrase)) for phrase, _ in normalized]
-        keys = _keys((phrase for phrase, _ in normalized), words=words)
+        # What a phrase of another script may begin with, written in Latin letters.
+        written = {
+            form for phrase, _ in normalized if not phrase.isascii() for form in plain_view.in_ascii(phrase)
+        }
+        keys = _keys([*(phrase for phrase, _ in normalized), *written], words=words)
         self._following = list(keys.values())
         self._finder = ahocorasick_rs.AhoCorasick(
             plain_text.REPEATS + list(keys), implementation=ahocorasick_rs.Implementation.DFA
@@ -48,7 +75,9 @@ class Phrases:
             sorted({phrase[0] for (phrase, _), run in zip(normalized, runs, strict=True) if not run})
         )
         self._odd = re.compile(f"[{re.escape(odd)}\x80-\U0010ffff]") if odd else None
-        self._plain_text = plain_text.PlainText(keys, filter(None, runs), odd, words=words)
+        self._plain_text = plain_text.PlainText(
+            keys, [*filter(None, runs), *map(plain_view.of, written)], odd, words=words
+        )
 
     def advance(self, text: str, position: int, *, last: bool) -> tuple[list[spans.Span], int]:
         """See `spans.Matcher`."""
@@ -60,8 +89,17 @@ class Phrases:
                 ends = matcher.walk(self._root, text, start, words=self._words, last=last)
             except trie.NeedMoreInput:
                 return found, start
-            found += [spans.Span(start, behind, rule) for rule, behind in ends.items()]
+            if ends:
+                found += self._spans(text, start, ends)
         return found, end
+
+    def _spans(self, text: str, start: int, ends: dict[int, int]) -> list[spans.Span]:
+        by_rule: dict[int, int] = {}
+        for number, end in ends.items():
+            rule, wanted = self._numbers[number]
+            if wanted is None or accents.of(text[start:end]) == wanted:
+                by_rule[rule] = max(end, by_rule.get(rule, 0))
+        return [spans.Span(start, end, rule) for rule, end in by_rule.items()]
 
     def _starts(self, text: str, position: int, last: bool) -> list[int]:
         """Every position from `position` on at which a phrase may begin, in order."""

@@ -15,6 +15,10 @@ SPECIAL = "\x7f"
 _SWAPS = str.maketrans("vl", "ui")
 
 
+# Most letters are written in one way.
+_MOST_FORMS = 16
+
+
 class _View(dict[int, str]):
     """The view of each code point: folded if one character can say it, else marked."""
 
@@ -67,3 +71,14 @@ def first_run(view: str) -> str:
     """The characters of a view up to the first one that separates words."""
     shape = view.translate(SHAPE)
     return view[: f"{shape} ".find(" ")]
+
+
+def in_ascii(phrase: str) -> list[str]:
+    """How ASCII may write the first word of a phrase of Greek or Cyrillic, up to a letter that it can't write."""
+    forms = [""]
+    for letter in phrase.split(normalization.GAP)[0]:
+        signs = [sign for sign, how in normalization.written_as(letter) if how & normalization.FOREIGN]
+        if not signs:
+            break
+        forms = [form + sign for form in forms for sign in signs][:_MOST_FORMS]
+    return list(filter(None, forms))

@@ -8,7 +8,8 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from tritonllm import api
-from tritonllm.guardrails import checked, data_types, patterns, phrases, spans, stream, trie, words
+from tritonllm.guardrails import boundaries, checked, common_words, patterns, phrases, spans, stream, trie
+from tritonllm.rules import kinds
 
 
 class PolicyError(ValueError):
@@ -87,48 +88,63 @@ def compile(rules: Sequence[api.Rule]) -> Policy:
         rules: of one direction.
 
     Raises:
-        PolicyError: a phrase of which nothing is left to look for, such as one of spaces alone.
+        PolicyError: a phrase of which nothing is left to look for, such as one of spaces alone; a pattern that can't
+            be compiled for letters of all scripts.
     """
-    at_words: list[tuple[str, int]] = []
-    anywhere: list[tuple[str, int]] = []
+    by_boundary: dict[bool, list[phrases.Wanted]] = {True: [], False: []}
     matchers: list[spans.Matcher] = []
     masks = list(rules)
     for number, rule in enumerate(rules):
-        if rule.pattern is not None:
-            matchers.append(patterns.Pattern(rule.pattern.regex, number))
-        elif rule.profanity is not None:
-            allowed = {trie.normalize(word) for word in rule.profanity.allow}
-            at_words += [(word, number) for word in words.profanity() if trie.normalize(word) not in allowed]
-        elif rule.banned is not None:
-            for phrase in rule.banned.phrases:
-                if not trie.normalize(phrase):
-                    raise PolicyError(
-                        f"rule {rule.name}: nothing is left of the phrase {phrase!r} when it is folded"
-                    )
-            wanted = at_words if rule.banned.match == "Word" else anywhere
-            wanted += [(phrase, number) for phrase in rule.banned.phrases]
-        else:
-            for data in _data_types(rule):
-                matchers.append(checked.Checked(data.regex, data.check, len(masks)))
-                masks.append(_with_placeholder(rule, data.placeholder))
-    if at_words:
-        matchers.append(phrases.Phrases(at_words, words=True))
-    if anywhere:
-        matchers.append(phrases.Phrases(anywhere, words=False))
+        for search in rule.kind.searches():
+            match search:
+                case kinds.Phrases():
+                    by_boundary[search.words] += [
+                        phrases.Wanted(phrase, number, search.accents) for phrase in _wanted(rule, search)
+                    ]
+                case kinds.Expression():
+                    try:
+                        matchers.append(patterns.Pattern(search.regex, number))
+                    except boundaries.Unsupported as error:
+                        raise PolicyError(f"rule {rule.name}: pattern: {error}") from None
+                case kinds.Data():
+                    matchers.append(checked.Checked(search, len(masks)))
+                    masks.append(_with_placeholder(rule, search.placeholder))
+    for words, found in by_boundary.items():
+        if found:
+            matchers.append(phrases.Phrases(found, words=words))
     return Policy(masks, matchers)
 
 
-def _data_types(rule: api.Rule) -> list[data_types.DataType]:
-    if rule.pii is not None:
-        return [data_types.PERSONAL[name] for name in dict.fromkeys(rule.pii.types)]
-    return list(data_types.SECRETS.values())
+def _wanted(rule: api.Rule, search: kinds.Phrases) -> list[str]:
+    allowed = {trie.normalize(phrase) for phrase in search.allowed}
+    wanted: list[str] = []
+    for phrase in search.phrases:
+        normalized = trie.normalize(phrase)
+        if not normalized:
+            raise PolicyError(f"rule {rule.name}: nothing is left of the phrase {phrase!r} when it is folded")
+        if normalized not in allowed:
+            wanted.append(phrase)
+    return wanted
+
+
+def warnings(rules: Sequence[api.Rule]) -> list[str]:
+    """What is valid and probably not meant: phrases that match more than their author expects.
+
+    Args:
+        rules: of one direction.
+    """
+    return [
+        f"rule {rule.name}: {warning}"
+        for rule in rules
+        for search in rule.kind.searches()
+        if isinstance(search, kinds.Phrases) and search.of_the_author
+        for warning in common_words.warnings(search)
+    ]
 
 
 def _with_placeholder(rule: api.Rule, placeholder: str) -> api.Rule:
     """The rule for one type of data: verdicts have its name, masks the placeholder of the type."""
-    if rule.replacement != api.Rule.model_fields["replacement"].default:
-        return rule
-    return rule.model_copy(update={"replacement": placeholder})
+    return rule if rule.has_own_replacement else rule.model_copy(update={"replacement": placeholder})
 
 
 def summarize(verdicts: Iterable[stream.Verdict], direction: str) -> list[dict[str, Any]]:

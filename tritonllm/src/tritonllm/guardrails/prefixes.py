@@ -18,17 +18,28 @@ except ImportError:  # It is private to the standard library and may disappear.
     _parser = None
 
 _LARGEST = 20_000
+# What `\w`, `\d` and `\s` are in all scripts, as members of a set.
+WORD = r"\p{L}\p{M}\p{N}_"
+_SPACE = r"\s\x{B}\x{85}\p{Z}"
+_SETS = {
+    r"\w": WORD, r"\d": r"\p{Nd}", r"\s": _SPACE, r"\W": rf"[^{WORD}]", r"\D": r"\P{Nd}", r"\S": rf"[^{_SPACE}]",
+}  # fmt: skip
+# Sets that negate a negated class, as they are written for letters.
+_LETTERS = {
+    r"[^\W\d_]": r"[\p{L}\p{M}\p{Nl}\p{No}]", r"[^\W\d]": r"[\p{L}\p{M}\p{Nl}\p{No}_]", r"[^\W_]": r"[\p{L}\p{M}\p{N}]",
+    r"[\s\S]": r"(?s:.)", r"[\S\s]": r"(?s:.)", r"[\w\W]": r"(?s:.)", r"[\W\w]": r"(?s:.)", r"[\d\D]": r"(?s:.)", r"[\D\d]": r"(?s:.)",
+}  # fmt: skip
 # The parser has a large number for no limit.
-_UNLIMITED = 1 << 30
+UNLIMITED = 1 << 30
 _UNICODE_CLASS = re.compile(r"\\[pP](?:\{\^?\w+\}|\w)")
 _POSIX_CLASS = re.compile(r"\[:\^?\w+:\]")
 _NUMBER = re.compile(r"\\x\{([0-9A-Fa-f]{1,5})\}")
 # Stand for RE2's classes while Python's parser reads a pattern.
-_STAND_INS = 0xF0000
+STAND_INS = 0xF0000
 
 
-class _Unknown(Exception):
-    pass
+class Unknown(Exception):
+    """A pattern that can't be read, or not be written in the form wanted."""
 
 
 def derive(regex: str) -> str | None:
@@ -41,23 +52,78 @@ def derive(regex: str) -> str | None:
         The pattern, which also matches the empty text; None if it can't be derived.
     """
     try:
-        parsed, classes = _parse(regex)
+        parsed, classes = parse(regex)
         found = _prefix(list(parsed))
-    except (_Unknown, RecursionError):
+    except (Unknown, RecursionError):
         return None
+    return ("(?is)" if parsed.state.flags & re.IGNORECASE else "(?s)") + with_classes(found, classes)
+
+
+def with_classes(regex: str, classes: list[str]) -> str:
+    """A pattern with the classes for which its stand-ins stand."""
     for number, known in enumerate(classes):
-        found = found.replace(_char(_STAND_INS + number), known)
-    return ("(?is)" if parsed.state.flags & re.IGNORECASE else "(?s)") + found
+        regex = regex.replace(_char(STAND_INS + number), known)
+    return regex
+
+
+def in_all_scripts(regex: str) -> str:
+    r"""A pattern in which `\w`, `\d` and `\s` are those of all scripts; in RE2 they are ASCII only.
+
+    Args:
+        regex: a pattern that RE2 accepts.
+
+    Raises:
+        Unknown: it can't be written.
+    """
+    found: list[str] = []
+    index, in_set = 0, False
+    while index < len(regex):
+        escape = regex[index : index + 2]
+        if escape in _SETS and (escape.islower() or not in_set):
+            found.append(
+                _SETS[escape] if in_set else f"[{_SETS[escape]}]" if escape.islower() else _SETS[escape]
+            )
+        elif escape in _SETS:
+            raise Unknown
+        elif escape == r"\Q":
+            quoted = regex[index:].partition(r"\E")
+            found.append(quoted[0] + quoted[1])
+            index += len(found[-1]) - 2
+        elif escape[0] == "\\":
+            found.append(escape)
+        else:
+            if not in_set and escape[0] == "[":
+                letters = next((known for known in _LETTERS if regex.startswith(known, index)), None)
+                if letters:
+                    found.append(_LETTERS[letters])
+                    index += len(letters)
+                    continue
+                opening = re.match(r"\[\^?\]?", regex[index:])
+                assert opening is not None
+                in_set = True
+                found.append(opening[0])
+                index += len(opening[0])
+                continue
+            if in_set and (posix := _POSIX_CLASS.match(regex, index)):
+                found.append(posix[0])
+                index += len(posix[0])
+                continue
+            in_set = in_set and escape[0] != "]"
+            found.append(escape[0])
+            index += 1
+            continue
+        index += 2
+    return "".join(found)
 
 
 def longest(regex: str) -> int | None:
     """The length of the longest match, in characters; None if it has no limit, or the pattern can't be read."""
     try:
-        parsed, _ = _parse(regex)
+        parsed, _ = parse(regex)
         _, width = parsed.getwidth()
-    except (_Unknown, RecursionError):
+    except (Unknown, RecursionError):
         return None
-    return int(width) if width < _UNLIMITED else None
+    return int(width) if width < UNLIMITED else None
 
 
 def without_classes(derived: str) -> str:
@@ -65,31 +131,31 @@ def without_classes(derived: str) -> str:
     return _UNICODE_CLASS.sub("a", derived)
 
 
-def _parse(regex: str) -> tuple[Any, list[str]]:
+def parse(regex: str) -> tuple[Any, list[str]]:
     """A parsed pattern, and the classes for which its stand-ins stand.
 
     Raises:
-        _Unknown: Python's parser can't read it, or reads it otherwise than RE2.
+        Unknown: Python's parser can't read it, or reads it otherwise than RE2.
     """
     if _parser is None:
-        raise _Unknown
+        raise Unknown
     readable, classes = _readable(regex)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             return _parser.parse(readable), classes
     except (re.error, Warning, OverflowError):
-        raise _Unknown from None
+        raise Unknown from None
 
 
 def _readable(regex: str) -> tuple[str, list[str]]:
     """A pattern of RE2's syntax in Python's, with a stand-in for each class that Python does not know.
 
     Raises:
-        _Unknown: there is no such pattern.
+        Unknown: there is no such pattern.
     """
-    if any(ord(char) >= _STAND_INS for char in regex):
-        raise _Unknown
+    if any(ord(char) >= STAND_INS for char in regex):
+        raise Unknown
     found: list[str] = []
     classes: list[str] = []
     index, in_set = 0, False
@@ -98,12 +164,12 @@ def _readable(regex: str) -> tuple[str, list[str]]:
         known = _UNICODE_CLASS.match(regex, index) or (in_set and _POSIX_CLASS.match(regex, index))
         size = 1
         if known:
-            found.append(chr(_STAND_INS + len(classes)))
+            found.append(chr(STAND_INS + len(classes)))
             classes.append(known[0])
             size = len(known[0])
         elif number := _NUMBER.match(regex, index):
-            if int(number[1], 16) >= _STAND_INS:
-                raise _Unknown
+            if int(number[1], 16) >= STAND_INS:
+                raise Unknown
             found.append(re.escape(chr(int(number[1], 16))))
             size = len(number[0])
         elif char == "\\":
@@ -111,7 +177,7 @@ def _readable(regex: str) -> tuple[str, list[str]]:
             escape = regex[index : index + 2]
             # Octal numbers, bytes and quoted text are read otherwise, or not at all.
             if escape[1:] in "0123456789CQE":
-                raise _Unknown
+                raise Unknown
             found.append(r"\Z" if escape == r"\z" else escape)
         elif char == "[" and not in_set:
             in_set = True
@@ -131,10 +197,10 @@ def _prefix(items: list[Any]) -> str:
     """Every beginning of a sequence, the empty one and the whole among them."""
     found = ""
     for item in reversed(items):
-        begun, whole = _item_prefix(item), _whole([item])
-        found = f"(?:{begun}|{whole}{found})" if found else f"(?:{begun}|{whole})"
+        begun, complete = _item_prefix(item), whole([item])
+        found = f"(?:{begun}|{complete}{found})" if found else f"(?:{begun}|{complete})"
         if len(found) > _LARGEST:
-            raise _Unknown
+            raise Unknown
     return found or "(?:)"
 
 
@@ -149,22 +215,23 @@ def _item_prefix(item: Any) -> str:
         most = int(value[1])
         count = "*" if most > 1000 else f"{{0,{most}}}"
         if len(inner) == 1 and str(inner[0][0]) in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
-            return f"(?:{_whole(inner)}){count}"
-        return f"(?:{_whole(inner)}){count}{_prefix(inner)}"
+            return f"(?:{whole(inner)}){count}"
+        return f"(?:{whole(inner)}){count}{_prefix(inner)}"
     return "(?:)"
 
 
-def _whole(items: list[Any]) -> str:
+def whole(items: list[Any]) -> str:
+    """A parsed sequence in RE2's syntax, without assertions such as `^`."""
     found = "".join(_item(item) for item in items)
     if len(found) > _LARGEST:
-        raise _Unknown
+        raise Unknown
     return found
 
 
 def _item(item: Any) -> str:
     name, value = str(item[0]), item[1]
     if name == "LITERAL":
-        return f"[{_char(value)}]" if value >= _STAND_INS else _char(value)
+        return f"[{_char(value)}]" if value >= STAND_INS else _char(value)
     if name == "NOT_LITERAL":
         return f"[^{_char(value)}]"
     if name == "ANY":
@@ -174,14 +241,14 @@ def _item(item: Any) -> str:
     if name == "IN":
         return _set(value)
     if name == "SUBPATTERN":
-        return _group(value, _whole)
+        return _group(value, whole)
     if name == "BRANCH":
-        return "(?:" + "|".join(_whole(list(branch)) for branch in value[1]) + ")"
+        return "(?:" + "|".join(whole(list(branch)) for branch in value[1]) + ")"
     if name in ("MAX_REPEAT", "MIN_REPEAT"):
-        low, high, inner = int(value[0]), int(value[1]), _whole(list(value[2]))
+        low, high, inner = int(value[0]), int(value[1]), whole(list(value[2]))
         count = f"{{{low},{high}}}" if high <= 1000 else f"{{{low},}}"
         return f"(?:{inner}){count}"
-    raise _Unknown
+    raise Unknown
 
 
 def _group(value: Any, derive_from: Callable[[list[Any]], str]) -> str:
@@ -200,22 +267,10 @@ def _set(members: list[Any]) -> str:
             found += _char(value)
         elif name == "RANGE":
             found += f"{_char(value[0])}-{_char(value[1])}"
-        elif name == "CATEGORY" and str(value) in _CATEGORIES:
-            found += _CATEGORIES[str(value)]
         else:
-            raise _Unknown
+            raise Unknown
     return f"[{found}]"
 
 
 def _char(code: int) -> str:
     return rf"\x{{{code:X}}}"
-
-
-_CATEGORIES = {
-    "CATEGORY_DIGIT": r"\d",
-    "CATEGORY_NOT_DIGIT": r"\D",
-    "CATEGORY_SPACE": r"\s",
-    "CATEGORY_NOT_SPACE": r"\S",
-    "CATEGORY_WORD": r"\w",
-    "CATEGORY_NOT_WORD": r"\W",
-}

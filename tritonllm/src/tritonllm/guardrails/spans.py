@@ -14,7 +14,13 @@ class Span(NamedTuple):
 
 
 class Matcher(Protocol):
-    """Finds the matches of some rules; holds no state of any text."""
+    """Finds the matches of some rules; holds no state of any text.
+
+    Attributes:
+        reads_markup: whether it is also applied to what a chat page shows of a text.
+    """
+
+    reads_markup: bool
 
     def advance(self, text: str, position: int, *, last: bool) -> tuple[list[Span], int]:
         """Commits to the matches that begin before an offset which no further input can change.

@@ -52,9 +52,8 @@ def walk(root: trie.Node, text: str, start: int, last: bool) -> dict[int, int]:
 def _step(states: set[_State], char: str) -> set[_State]:
     following: set[_State] = set()
     for node, how in states:
-        for letter, kind in (each for reading in normalization.letters(char) for each in reading):
-            child = node.children.get(letter)
-            if child is not None:
+        for reading in normalization.letters(char):
+            for child, kind in node.follow(reading):
                 following.add((child, how | kind))
                 if normalization.GAP in child.children:
                     following.add((child.children[normalization.GAP], how | kind))

@@ -7,11 +7,12 @@ adds up to the same, and nothing of a span that a rule blocks or masks is ever i
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tritonllm import api
-from tritonllm.guardrails import context, spans
+from tritonllm.guardrails import context, shown, spans
 
 if TYPE_CHECKING:
     from tritonllm.guardrails.policy import Policy
@@ -64,6 +65,8 @@ class Stream:
         # How long the text must be for the next search of each matcher.
         self._due = [0] * len(self._matchers)
         self._found: list[spans.Span] = []
+        self._read_as_shown = [index for index, matcher in enumerate(self._matchers) if matcher.reads_markup]
+        self._shown = shown.Shown([self._matchers[index] for index in self._read_as_shown])
 
     @property
     def held(self) -> str:
@@ -98,6 +101,11 @@ class Stream:
         text = self._text = self._text + chunk
         offset = self._offset
         size = committed = offset + len(text)
+        if self._read_as_shown:
+            before = [self._positions[index] for index in self._read_as_shown]
+            found, known = self._shown.advance(text, chunk, offset, before, last=last)
+            self._found += found
+            committed = size if known is None else known
         for index, matcher in enumerate(self._matchers):
             position = self._positions[index]
             if last or size >= self._due[index]:
@@ -121,15 +129,16 @@ class Stream:
 
     def _release(self, committed: int) -> str:
         """Releases the text before the committed offset, without what is masked."""
-        self._found.sort(key=lambda span: (span.start, span.rule))
+        self._found.sort(key=lambda span: (span.start, span.rule, -span.end))
         due = [span for span in self._found if span.start < committed]
+        taken = len(due)
         block = next((span for span in due if self._rules[span.rule].action == "Block"), None)
         if block is not None:
             self.blocked = True
             committed = block.start
             due = [span for span in due if span.start <= committed]
         pieces: list[str] = []
-        for span in due:
+        for span in _longest(due):
             rule = self._rules[span.rule]
             self.verdicts.append(Verdict(rule.name, rule.action, span.start, span.end))
             if rule.action == "Mask" and span.start < committed:
@@ -138,7 +147,7 @@ class Stream:
                     pieces += [self._take(span.start), rule.replacement]
                 self._masked = max(self._masked, span.end)
         pieces.append(self._take(committed))
-        self._found = self._found[len(due) :]
+        self._found = self._found[taken:]
         return "".join(pieces)
 
     def _take(self, end: int) -> str:
@@ -146,6 +155,12 @@ class Stream:
         start = max(self._released, self._masked) - self._offset
         self._released = end
         return self._text[start : max(start, end - self._offset)]
+
+
+def _longest(found: list[spans.Span]) -> list[spans.Span]:
+    """One match of each rule at each start: as it is, and as it is shown, a phrase can end at different places."""
+    starts = itertools.groupby(found, key=lambda span: (span.start, span.rule))
+    return [next(same) for _, same in starts]
 
 
 def blocks(text: str) -> list[str]:

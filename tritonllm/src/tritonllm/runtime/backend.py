@@ -122,7 +122,13 @@ class Stats:
 
 
 class Backend(Protocol):
-    """An engine. All of it is called from one event loop, which also calls back."""
+    """An engine. All of it is called from one event loop, which also calls back.
+
+    Attributes:
+        max_model_len: maximum number of tokens of prompt and answer together; known when it has started.
+    """
+
+    max_model_len: int
 
     async def start(self) -> None:
         """Loads the weights. Returns when requests can be served.

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from tritonllm import errors
-from tritonllm.ipc import run_token
+from tritonllm.ipc import context_length, run_token
 from tritonllm.runtime import (
     backend,
     direct,
@@ -56,6 +56,7 @@ class TritonPythonModel:
         arguments = json.loads((directory / "model.json").read_text())
         self.backend: backend.Backend = getattr(importlib.import_module(module), name)(arguments)
         self.events.result(self.backend.start())
+        context_length.write(self.name, self.backend.max_model_len)
         self.leases = engine_leases.EngineLeases(self.events.call)
         self.server = engine_server.EngineServer(
             self.events.loop, self.backend, self.leases.release, self.leases.disconnected

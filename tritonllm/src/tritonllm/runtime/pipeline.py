@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from tritonllm import errors, finish_reasons
-from tritonllm.ipc import names
+from tritonllm.ipc import context_length, names
 from tritonllm.render import canonical
 from tritonllm.runtime import (
     dispatcher,
@@ -69,7 +69,7 @@ class TritonPythonModel:
         owner = leases.owner()
         self.dispatcher.start(leases.TritonLeases(parameters["engine_model"], owner), owner)
         self.server = pipeline_server.PipelineServer(
-            events, self.dispatcher, self._parse, self.policy, _description(parameters)
+            events, self.dispatcher, self._parse, self.policy, _description(parameters, self.policy)
         )
         events.result(self._listen())
         events.watch()
@@ -138,13 +138,15 @@ class TritonPythonModel:
             meter.add(metric_names.VERDICTS, verdict["count"], **labels)
 
 
-def _description(parameters: dict[str, str]) -> dict[str, Any]:
+def _description(parameters: dict[str, str], policy: screening.EndpointPolicy) -> dict[str, Any]:
     """What gateways are told of the endpoint; processes with the same `spec_hash` serve the same."""
     return {
         "name": parameters["endpoint"],
         "spec_hash": parameters["spec_hash"],
         "created": time.time(),
         "policy": canonical.digest(canonical.unpack(parameters["policy"])),
+        "refusal": policy.rules.refusal,
+        "context": context_length.read(parameters["engine_model"]),
     }
 
 

@@ -1,7 +1,8 @@
 """An engine without weights: it invents its answers, at a speed that its arguments set.
 
 For clusters without GPUs and for tests of everything around an engine. It makes tokens of four
-characters, so that words arrive in pieces as they do from a real model. It calls a function that a prompt names.
+characters, so that words arrive in pieces as they do from a real model. It calls a function that a prompt names, and
+its arguments and structured outputs fit their JSON schemas.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import json
 import math
 import random
+import re
 import secrets
 import time
 import zlib
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tritonllm import errors, sampling, simulated_args
-from tritonllm.runtime import backend, conversations
+from tritonllm.runtime import backend, conversations, simulated_values
 
 TOKEN_CHARACTERS = 4
 
@@ -51,6 +53,7 @@ _WORDS = [
     "zulu",
 ]
 _SHORTEST_ANSWER_WORDS, _LONGEST_ANSWER_WORDS = 12, 48
+_LONG_WORD = 5
 # However long a token takes, the engine is seen to be alive.
 _LONGEST_STEP_SECONDS = 1.0
 
@@ -64,6 +67,7 @@ class SimulatedBackend:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._args = simulated_args.SimulatedArgs.model_validate(arguments)
+        self.max_model_len = self._args.max_model_len
         self._live: dict[str, _Answering] = {}
         self._steps = 0
         self._stepping: asyncio.Task[None] | None = None
@@ -116,23 +120,18 @@ class SimulatedBackend:
         field = "text_input" if generation.messages is None else "messages"
         wanted = generation.sampling
         try:
+            structured = _structured(wanted, prompt)
             input_tokens = self._count_input(generation, field)
         except errors.RequestError as error:
             on_error(error)
             return
         most = min(wanted.max_tokens or sampling.DEFAULT_MAX_TOKENS, self._args.max_model_len - input_tokens)
-        if wanted.structured_outputs is not None:
-            on_error(
-                conversations.invalid(
-                    "sampling_parameters.structured_outputs", "is not supported by the simulated engine"
-                )
-            )
-            return
         called = _called(generation.chat, prompt)
+        reason = "stop" if isinstance(generation.chat.get("tool_choice"), dict) else "tool_calls"
         choices = [
-            _ToolCall(called, prompt, most, wanted)
+            _ToolCall(called, prompt, most, wanted, reason)
             if called
-            else _Tokens(self._text(wanted, prompt, choice), most, wanted)
+            else _Tokens(structured or self._text(wanted, prompt, choice), most, wanted)
             for choice in range(wanted.n or 1)
         ]
         fails = bool(self._args.fail_on) and self._args.fail_on in prompt
@@ -236,15 +235,45 @@ class _Answering:
     due: float | None = None
 
 
-def _called(chat: dict[str, Any], prompt: str) -> str | None:
-    """The function that the engine calls: one that it has to call, or whose name is in the prompt."""
+def _structured(wanted: sampling.SamplingParameters, prompt: str) -> str | None:
+    """The answer in the form that was asked for; None if any text will do.
+
+    Raises:
+        RequestError: `invalid_argument`: the form is not a JSON schema or a choice.
+    """
+    given = wanted.structured_outputs
+    if given is None:
+        return None
+    if given.get("choice"):
+        return given["choice"][0]
+    if given.get("json_object"):
+        return json.dumps({"text": prompt})
+    field = "sampling_parameters.structured_outputs"
+    if (schema := given.get("json")) is None:
+        raise conversations.invalid(
+            field, "can only have `json`, `json_object` or `choice` in the simulated engine"
+        )
+    if isinstance(schema, str):
+        schema = conversations.parse_json(field, schema)
+    return json.dumps(simulated_values.value(schema, prompt))
+
+
+def _called(chat: dict[str, Any], prompt: str) -> dict[str, Any] | None:
+    """The function to call: one that has to be called, or whose name or a long word of it is in the prompt."""
     choice = chat.get("tool_choice", "auto")
-    names = [tool["function"]["name"] for tool in chat.get("tools", [])]
+    functions = [tool["function"] for tool in chat.get("tools", [])]
     if isinstance(choice, dict):
-        return choice["function"]["name"]
+        return next(each for each in functions if each["name"] == choice["function"]["name"])
     if choice == "required":
-        return names[0]
-    return next((name for name in names if name in prompt), None) if choice == "auto" else None
+        return functions[0]
+    return (
+        next((each for each in functions if _names(prompt, each["name"])), None) if choice == "auto" else None
+    )
+
+
+def _names(prompt: str, function: str) -> bool:
+    words = re.split(r"[_-]", function)
+    return function in prompt or any(len(word) >= _LONG_WORD and word in prompt for word in words)
 
 
 class _Tokens:
@@ -282,12 +311,25 @@ class _Tokens:
 
 
 class _ToolCall(_Tokens):
-    """A call of a function with the prompt as its argument, as a sequence of tokens."""
+    """A call of a function with arguments made of the prompt, as a sequence of tokens.
 
-    def __init__(self, name: str, prompt: str, most: int, wanted: sampling.SamplingParameters) -> None:
-        super().__init__(json.dumps({"text": prompt}), most, wanted)
+    Its finish reason is `stop` if it is the call of a function that was asked for by name, as with vLLM.
+    """
+
+    def __init__(
+        self,
+        function: dict[str, Any],
+        prompt: str,
+        most: int,
+        wanted: sampling.SamplingParameters,
+        reason: str,
+    ) -> None:
+        schema = function.get("parameters") or {}
+        arguments = simulated_values.value(schema, prompt) if "properties" in schema else {"text": prompt}
+        super().__init__(json.dumps(arguments, ensure_ascii=False), most, wanted)
+        self._reason = reason
         start = {"index": 0, "id": f"call_{secrets.token_hex(8)}", "type": "function"}
-        self._deltas = [start | {"function": {"name": name, "arguments": ""}}]
+        self._deltas = [start | {"function": {"name": function["name"], "arguments": ""}}]
 
     def take_calls(self) -> list[dict[str, Any]]:
         """See `_Tokens`."""
@@ -299,5 +341,5 @@ class _ToolCall(_Tokens):
         if piece := super().next():
             self._deltas.append({"index": 0, "function": {"arguments": piece}})
         if self.finish_reason == "stop":
-            self.finish_reason = "tool_calls"
+            self.finish_reason = self._reason
         return ""

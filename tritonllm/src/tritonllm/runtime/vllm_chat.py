@@ -1,7 +1,7 @@
 """Tool calls and reasoning by vLLM's own parsers: the one place that knows their names.
 
-The names are the same from 0.24 to 0.33; `tools/vllm_contract.py` looks them up in vLLM's sources, and a test in the
-installed one. Where a version lacks one, conversations work, and what needs a parser is refused with the reason.
+The names are the same from 0.24 to 0.33; tests look for them in recordings of these versions (`tools/vllm_names.py`) and
+in the installed one. Where a version lacks one, conversations work, and what needs a parser is refused with the reason.
 """
 
 from __future__ import annotations

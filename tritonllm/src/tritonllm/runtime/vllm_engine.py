@@ -11,6 +11,7 @@ import dataclasses
 import locale
 import logging
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "cancelled", "re
 # JSON has neither infinity, which is what a token that was made impossible gets, nor NaN. The value is that of vLLM's
 # server.
 _LEAST_LOGPROB = -9999.0
+# Where in its own sources xgrammar has raised an error, which says nothing to callers.
+_SOURCE = re.compile(r"\[[0-9:]+\] \S+:\d+: ")
 _SHUTDOWN_SECONDS = 10.0
 _CPU_CACHE_GIB = "1"
 
@@ -56,13 +59,13 @@ class VllmBackend:
         tool_parser, reasoning_parser = self._own["tool_call_parser"], self._arguments.get("reasoning_parser")
         vllm_chat.check_names(tool_parser, reasoning_parser)
         template = prompts.load_template(self._own["chat_template"])
-        from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        engine_args = AsyncEngineArgs(**self._arguments)
+        engine_args = _engine_args(self._arguments)
         self._engine = AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_loggers(self._stats)])
         model = self._engine.model_config
         tokenizer = self._engine.get_tokenizer()
+        self.max_model_len: int = model.max_model_len
         self._parsers = vllm_chat.Parsers(tool_parser, reasoning_parser, tokenizer, model)
         self._prompt_tokenizer = prompts.PromptTokenizer(tokenizer, model.max_model_len, template)
         prompt = self._own["prompt"] or {}
@@ -144,7 +147,7 @@ class VllmBackend:
             )
             live.submitted = True
         except Exception as error:
-            self._fail(generation.id, error)
+            self._fail(generation.id, error, _with_grammar(generation))
             return
         if generation.id not in self._live and not progress.finished:
             # It was aborted while vLLM was taking it.
@@ -177,12 +180,13 @@ class VllmBackend:
             # vLLM's output loop calls this: an exception there would end the engine.
             self._fail(request_id, error)
 
-    def _fail(self, request_id: str, error: Exception) -> None:
+    def _fail(self, request_id: str, error: Exception, field: str = "sampling_parameters") -> None:
+        """Ends a request with an error; `field` is what vLLM refuses if it does not say it."""
         live = self._live.pop(request_id, None)
         if live is None:
             return
         if not isinstance(error, errors.RequestError):
-            error = _translate(error)
+            error = _translate(error, field)
             if error.code == "engine_failure":
                 log.error("a request failed in the engine: %s", error)
         live.on_error(error)
@@ -349,7 +353,29 @@ def _finite(logprob: float) -> float:
     return logprob if logprob > _LEAST_LOGPROB else _LEAST_LOGPROB
 
 
-def _translate(error: Exception) -> errors.RequestError:
+def _engine_args(arguments: dict[str, Any]) -> Any:
+    """The `AsyncEngineArgs` of vLLM, with configurations made of objects, as vLLM's command line makes them.
+
+    `AsyncEngineArgs` itself does so for some of its configurations only.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    found = dict(arguments)
+    for field in dataclasses.fields(AsyncEngineArgs):
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if dataclasses.is_dataclass(default) and isinstance(found.get(field.name), dict):
+            found[field.name] = type(default)(**found[field.name])
+    return AsyncEngineArgs(**found)
+
+
+def _with_grammar(generation: backend.Generation) -> str:
+    """The field of which vLLM makes a grammar. It is what vLLM refuses without a name: all else has been checked."""
+    if generation.sampling.structured_outputs is not None:
+        return "sampling_parameters.structured_outputs"
+    return "chat_options.tools" if generation.chat.get("tools") else "sampling_parameters"
+
+
+def _translate(error: Exception, field: str) -> errors.RequestError:
     """What a caller is told about an exception of vLLM."""
     import vllm.exceptions
     from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -366,5 +392,7 @@ def _translate(error: Exception) -> errors.RequestError:
         return errors.RequestError("engine_failure", "", f"vLLM failed on this request: {error!r}")
     parameter = getattr(error, "parameter", None)
     known = parameter in sampling.SamplingParameters.model_fields
-    field = f"sampling_parameters.{parameter}" if known else "sampling_parameters"
-    return errors.RequestError("invalid_argument", field, str(error.args[0] if error.args else error))
+    message = _SOURCE.sub("", str(error.args[0] if error.args else error)).strip()
+    return errors.RequestError(
+        "invalid_argument", f"sampling_parameters.{parameter}" if known else field, message
+    )

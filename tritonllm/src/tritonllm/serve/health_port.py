@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
+from tritonllm import addresses
 from tritonllm.serve import threads
 from tritonllm.serve.health import ProbeResult
 
@@ -103,5 +104,10 @@ def _server(
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
         request_queue_size = 64
+
+        def server_bind(self) -> None:
+            if host == addresses.ANY:
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            super().server_bind()
 
     return Server((host, port), Handler)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tritonllm import allow
+from tritonllm import addresses, allow
 from tritonllm.serve import report
 
 STOP_SECONDS = 20.0
@@ -45,7 +45,9 @@ class Options:
     Attributes:
         files: endpoint files, or directories of them; watched while serving, so that `/readyz` follows them.
         weights: root of the weights volume; an absolute path.
-        host: address to listen on; `0.0.0.0` in a pod.
+        host: address to listen on; `::` in a pod, which is every interface and both families of IP.
+        pod_ip: address of the pod. With host `::`, Triton's HTTP and metrics listen on its family, because Triton's HTTP
+            server has one family only; without it, on IPv6.
         http_port: Triton's HTTP.
         grpc_port: Triton's gRPC.
         metrics_port: Triton's metrics.
@@ -63,6 +65,7 @@ class Options:
     files: tuple[Path, ...]
     weights: str
     host: str = "127.0.0.1"
+    pod_ip: str = ""
     http_port: int = 8000
     grpc_port: int = 8001
     metrics_port: int = 8002
@@ -78,9 +81,14 @@ class Options:
     reporter: report.Reporter = field(default_factory=lambda: report.Lines(sys.stderr))
 
     @property
+    def http_host(self) -> str:
+        """The address that Triton's HTTP and metrics listen on."""
+        return "0.0.0.0" if self.host == addresses.ANY and addresses.is_ipv4(self.pod_ip) else self.host
+
+    @property
     def local_host(self) -> str:
         """The address by which the supervisor reaches what listens on `host`."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return {"0.0.0.0": "127.0.0.1", addresses.ANY: "::1"}.get(self.http_host, self.http_host)
 
     def url(self, port: int) -> str:
         """The URL of a port for a client on this machine."""

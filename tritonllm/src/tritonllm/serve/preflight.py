@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tritonllm import allow, api
+from tritonllm import addresses, allow, api
 from tritonllm.serve import api_lock, binaries, memory_limits, stale_runs
 from tritonllm.serve.options import Options
 from tritonllm.weights import endpoints as weights_of
@@ -327,6 +327,8 @@ def _free(host: str, port: int) -> bool:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As tritonserver does: closing connections of a previous server do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if host == addresses.ANY:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         try:
             probe.bind((host, port))
             probe.listen()

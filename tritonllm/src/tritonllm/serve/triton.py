@@ -50,15 +50,20 @@ def arguments(
         "--disable-auto-complete-config",
         f"--backend-config=python,thread-pool-size={THREAD_POOL_SIZE}",
         f"--backend-config=python,shm-region-prefix-name={region_prefix}",
-        f"--http-address={options.host}",
+        f"--http-address={_evhtp(options.http_host)}",
         f"--http-port={options.http_port}",
-        f"--grpc-address={options.host}",
+        f"--grpc-address={f'[{options.host}]' if ':' in options.host else options.host}",
         f"--grpc-port={options.grpc_port}",
         # Without a grace period, so that requests in flight complete on the old connection, however long they take.
         f"--grpc-max-connection-age={round(1000 * CONNECTION_AGE_SECONDS)}",
-        f"--metrics-address={options.host}",
+        f"--metrics-address={_evhtp(options.http_host)}",
         f"--metrics-port={options.metrics_port}",
         f"--allow-gpu-metrics={str(gpu).lower()}",
         "--log-format=ISO8601",
         *lock.arguments(),
     ]
+
+
+def _evhtp(host: str) -> str:
+    """An address as libevhtp, the HTTP server in Triton, takes it."""
+    return f"ipv6:{host}" if ":" in host else host

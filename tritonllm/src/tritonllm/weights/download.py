@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tritonllm.weights import failures, integrity, patience, selection, volume
+from tritonllm.weights import failures, integrity, retry, selection, volume
 
 if TYPE_CHECKING:
     from tritonllm.weights.hub import Hub
@@ -28,7 +28,7 @@ class Fetcher:
         commit: 40 hexadecimal digits.
         files: directory of files that are whole.
         parts: directory of files that are not.
-        patient: decides how often to ask.
+        retries: decides how often to ask.
         count: told of bytes that are there, and of bytes that turned out wrong as a negative number.
     """
 
@@ -40,12 +40,12 @@ class Fetcher:
         *,
         files: Path,
         parts: Path,
-        patient: patience.Patience,
+        retries: retry.Retries,
         count: Callable[[int], None],
     ) -> None:
         self._hub, self._repo, self._commit = hub, repo, commit
         self._files, self._parts = files, parts
-        self._patient, self._count = patient, count
+        self._retries, self._count = retries, count
 
     def fetch(self, file: selection.RemoteFile) -> str:
         """Brings a file here. What an earlier run left is read again before it counts.
@@ -69,9 +69,9 @@ class Fetcher:
             with volume.writing(file.path), part.open("ab", buffering=0) as output:
                 growing = _Growing(file, part, output, self._count)
                 # To read what is there took its time.
-                self._patient.progress()
+                self._retries.progress()
                 if growing.size < file.size:
-                    self._patient.retry(lambda g=growing: self._receive(g))
+                    self._retries.run(lambda g=growing: self._receive(g))
                 os.fsync(output.fileno())
                 if growing.right:
                     part.replace(whole)
@@ -98,9 +98,9 @@ class Fetcher:
                     retry=True,
                 )
             for chunk in content.chunks:
-                self._patient.check()
+                self._retries.check()
                 if growing.add(chunk):
-                    self._patient.progress()
+                    self._retries.progress()
                 if growing.size > file.size:
                     return
         if growing.size < file.size:

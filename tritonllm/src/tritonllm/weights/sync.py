@@ -22,8 +22,8 @@ from tritonllm.weights import (
     layout,
     lock,
     marker,
-    patience,
     progress,
+    retry,
     selection,
     staging,
     volume,
@@ -141,7 +141,7 @@ class _Download:
 
     def __init__(self, cache: layout.Cache, source: Source, options: Options, hub: Hub) -> None:
         self._cache, self._source, self._options, self._hub = cache, source, options, hub
-        self._patient = patience.Patience(options.max_wait_seconds, self._waiting)
+        self._retries = retry.Retries(options.max_wait_seconds, self._waiting)
         self._progress: progress.Progress | None = None
 
     def run(self, *, moving: bool) -> Published:
@@ -183,7 +183,7 @@ class _Download:
 
     def _resolve(self) -> str:
         source = self._source
-        return self._patient.retry(lambda: self._hub.commit(source.repo, source.revision))
+        return self._retries.run(lambda: self._hub.commit(source.repo, source.revision))
 
     def _record(self, commit: str) -> None:
         source = self._source
@@ -205,7 +205,7 @@ class _Download:
             with volume.writing(str(snapshot.lock)):
                 stack.enter_context(lock.exclusive(snapshot.lock, self._turn(snapshot)))
             # The wait for others was no failure of the Hub.
-            self._patient.progress()
+            self._retries.progress()
             yield
 
     def _turn(self, snapshot: layout.Snapshot) -> Callable[[], bool]:
@@ -230,7 +230,7 @@ class _Download:
             staging.inherit(place)
         with progress.Progress(place.repo, place.commit, place.progress, self._options.show) as shown:
             self._progress = shown
-            listed = self._patient.retry(lambda: self._hub.files(place.repo, place.commit))
+            listed = self._retries.run(lambda: self._hub.files(place.repo, place.commit))
             before = marker.of(place, place.directory)
             wanted = self._source.wanted.joined(before.wanted) if before else self._source.wanted
             chosen = selection.select(listed, wanted, place.repo)
@@ -266,7 +266,7 @@ class _Download:
             place.commit,
             files=place.files,
             parts=place.parts,
-            patient=self._patient,
+            retries=self._retries,
             count=shown.add,
         )
 
@@ -282,7 +282,7 @@ class _Download:
                 running = [pool.submit(fetch, file) for file in ordered]
                 return [each.result() for each in futures.as_completed(running)]
             except BaseException:
-                self._patient.cancel()
+                self._retries.cancel()
                 pool.shutdown(cancel_futures=True)
                 raise
 

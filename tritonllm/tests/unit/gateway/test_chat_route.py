@@ -385,7 +385,7 @@ def test_an_endpoint_can_answer_a_blocked_prompt_with_a_refusal(
     client: openai.OpenAI, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = [end("", reason="content_filter", guardrail=[BLOCKED], num_output_tokens=[0])]
-    upstream.refusal = "Refusal"
+    upstream.refusal = "Message"
     answer = client.chat.completions.create(model="chat", messages=HI)
     (choice,) = answer.choices
     assert (choice.message.content, choice.finish_reason) == ("", "content_filter")

@@ -135,6 +135,9 @@ def test_log_probabilities_are_in_openais_form(client: openai.OpenAI, upstream: 
         for chunk in client.completions.create(model="chat", prompt="x", logprobs=2, stream=True)
     ]
     assert [found.text_offset for found in streamed if found is not None] == [[0], [2]]
+    least = client.completions.create(model="chat", prompt="x", logprobs=0).choices[0].logprobs
+    assert least is not None
+    assert least.top_logprobs == [{"Hi": -0.5}, {" you": -0.5}]
 
 
 @pytest.mark.parametrize(

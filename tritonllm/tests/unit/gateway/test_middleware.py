@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,27 @@ def test_the_page_and_probes_need_no_key(path: str, routes: Routes, tmp_path: Pa
 def test_a_key_opens_the_routes(headers: dict[str, str], routes: Routes, tmp_path: Path) -> None:
     with serving(routes, keys=key_file(tmp_path / "keys.json")) as (client, _):
         assert client.post(ASK, json={"model": "other"}, headers=headers).status_code == 200
+
+
+def test_thousands_of_wrong_keys_are_refused_and_disturb_nobody(routes: Routes, tmp_path: Path) -> None:
+    with serving(routes, keys=key_file(tmp_path / "keys.json")) as (client, served):
+
+        def guess(start: int) -> set[int]:
+            with httpx.Client(base_url=served.url, timeout=20, verify=False) as guesser:
+                return {
+                    guesser.post(ASK, json={}, headers={"Authorization": f"Bearer sk-{number}"}).status_code
+                    for number in range(start, start + 500)
+                }
+
+        with futures.ThreadPoolExecutor(4) as pool:
+            guesses = [pool.submit(guess, start) for start in range(0, 2000, 500)]
+            answers = [
+                client.post(ASK, json={"model": "chat"}, headers=bearer("all")).status_code for _ in range(50)
+            ]
+            assert all(each.result() == {401} for each in guesses)
+        assert set(answers) == {200}
+        # Keys that nobody has must not become labels.
+        assert "sk-" not in client.get("/metrics").text
 
 
 def test_a_key_for_one_endpoint_sees_and_asks_only_that(routes: Routes, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_an_endpoint_can_answer_a_blocked_prompt_with_a_refusal(
     client: openai.OpenAI, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = [end("", reason="content_filter", guardrail=[BLOCKED])]
-    upstream.refusal = "Refusal"
+    upstream.refusal = "Message"
     answer = client.responses.create(model="chat", input="Hi")
     (message,) = answer.output
     assert message.type == "message"

@@ -34,7 +34,21 @@ from tritonllm.guardrails import prefixes
         (r"(?:[^a]b)x", "Abx abx", "# abx"),
         (r"(?i:[^a]b)x", "ABx CBx", "ABx #"),
         (r"(?i)[^a]bx", "Abx cBX", "Abx #"),
-        (r"\bx?\b|go", "x go", "# #"),
+        (r"\bx\b|go", "x go", "# #"),
+        (r"\bÜberfall\b", "Ein Überfall! Überfälle, xÜberfall Überfall", "Ein #! Überfälle, xÜberfall #"),
+        (r"\bcafé\b", "café, a café here cafés écafé", "#, a # here cafés écafé"),
+        (r"\bмама\b|\bпапа", "мама папаша мамаша", "# #ша мамаша"),
+        (r"\bfoo\b|\bfab\b", "foo fabé fab éfoo", "# fabé # éfoo"),
+        (r"(?:\bé|x)y\b", "éy xy aéy axyz axy", "# # aéy axyz a#"),
+        (r"\b[\w.+-]+@[\w-]+\b", "to josé@mañana, .x@y; é.j@é", "to #, .#; #"),
+        (r"\Bé", "é aé éé", "é a# é#"),
+        (r"é\B", "é éa éé", "é #a #é"),
+        (r"a\b", "a aé a\u0301 a.", "# aé a\u0301 #."),
+        (r"\d{3}", "١٢٣ 123 ४५६", "# # #"),
+        (r"a\sb", "a\u00a0b a\u3000b a\u2009b ab", "# # # ab"),
+        (r"[^\W\d_]+1", "é1 _1 21", "# _1 21"),
+        (r"\W[\s\S]\D", "é.ab", "é#"),
+        (r"(?i)\bÀ la\b", "à la, À LA; àla", "#, #; àla"),
     ],
 )
 def test_a_pattern_sees_what_is_around_it_however_the_text_is_cut(regex: str, text: str, left: str) -> None:
@@ -130,6 +144,7 @@ def test_what_the_parsers_read_differently_has_no_prefixes_and_is_held_to_the_en
      ("a{,3}", 5), (r"\x{200b}a", 2), ("[]a]{2}", 2), ("(a|b)*c", None), ("x{2,}y*?", None), (".*", None)],
 )  # fmt: skip
 def test_an_ordinary_pattern_has_prefixes_and_a_longest_match(regex: str, longest: int | None) -> None:
+    regex = prefixes.in_all_scripts(regex)
     assert prefixes.derive(regex) is not None
     assert prefixes.longest(regex) == longest
 
@@ -138,3 +153,21 @@ def test_a_pattern_too_large_to_follow_holds_back_its_longest_match() -> None:
     stream = pattern("(?s)b.{100,400}x").stream()
     assert stream.feed("b" * 600) == "b" * 198
     assert stream.finish("x") == "b#"
+
+
+@pytest.mark.parametrize(
+    ("regex", "hint"),
+    [
+        (r"a\b.\b", "elsewhere, write the characters"),
+        (r"\b[^a]", "elsewhere, write the characters"),
+        (r"\b\S+", "elsewhere, write the characters"),
+        (r"^\ba", "elsewhere, write the characters"),
+        (r"[a\W]", r"write `\P{L}` or the characters"),
+    ],
+)
+def test_what_cannot_mean_letters_of_all_scripts_is_refused_with_the_form_to_use(
+    regex: str, hint: str
+) -> None:
+    with pytest.raises(guardrails.PolicyError, match=r"^rule rule: pattern: ") as refused:
+        pattern(regex)
+    assert hint in str(refused.value)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.resources
+import typing
 from collections.abc import Iterator
 
 import pytest
-from policies import profanity
+from policies import masked, profanity, rule
+
+from tritonllm import guardrails
+from tritonllm.rules import words
+from tritonllm.rules.profanity import Language
 
 POLICY = profanity()
 
@@ -125,3 +130,17 @@ def test_nothing_is_found_in_clean_text(text: str) -> None:
 def test_a_long_clean_text_of_all_kinds_stays_clean() -> None:
     text = "\n".join(CLEAN) * 3
     assert POLICY.scan(text).verdicts == []
+
+
+LANGUAGES = typing.get_args(Language)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_entry_of_a_language_is_found(language: str) -> None:
+    policy = guardrails.compile([rule(profanity={"languages": [language]})])
+    assert [entry for entry in words.profanity(language) if "#" not in masked(policy, f"- {entry} -")] == []
+
+
+def test_a_rule_has_the_words_of_its_languages_only() -> None:
+    policy = guardrails.compile([rule(profanity={"languages": ["de", "ru"], "allow": ["nackt"]})])
+    assert masked(policy, "Arschloch, блядь, nackt, shit") == "#, #, nackt, shit"

@@ -83,9 +83,9 @@ def test_the_installed_version_has_every_name(vllm_names: Any) -> None:
     [
         (None, "is missing"),
         ("attribute", "is no function"),
-        ("prompt, request_id, params", "request_id is not at its place"),
+        ("prompt, request_id, params, **kwargs", "request_id is not at its place"),
         ("request_id, prompt", "too many positional arguments"),
-        ("request_id, prompt, params, *, priority", "'priority'"),
+        ("request_id, prompt, params, *, priority, **kwargs", "'priority'"),
     ],
 )
 def test_a_changed_call_is_a_problem(vllm_names: Any, has: str | None, problem: str) -> None:

@@ -17,7 +17,7 @@ import caches
 import pytest
 from caches import GRACE, LATER, NOW, REPO
 
-from tritonllm.weights import collect, inventory, layout, lock, retention, selection, sync
+from tritonllm.weights import gc, inventory, layout, lock, retention, selection, sync
 from tritonllm.weights.retention import Why
 
 HOME = Path("/cache/acme--tiny")
@@ -43,14 +43,14 @@ def cache(tmp_path: Path) -> layout.Cache:
     return layout.Cache(tmp_path / "cache")
 
 
-def gc(
+def collect(
     cache: layout.Cache,
     needed: retention.Needs = retention.Needs(),  # noqa: B008
     grace: datetime.timedelta = GRACE,
     now: datetime.datetime = LATER,
     dry_run: bool = False,
 ) -> list[Why]:
-    collected = collect.gc(cache, needed, grace, now, dry_run=dry_run)
+    collected = gc.collect(cache, needed, grace, now, dry_run=dry_run)
     assert collected.problems == ()
     assert not any(verdict.problem for verdict in collected.verdicts)
     return [verdict.why for verdict in collected.verdicts]
@@ -110,27 +110,27 @@ def test_an_endpoint_whose_commit_nobody_knows_needs_all_of_its_repository(cache
     caches.publish(cache, "a")
     caches.publish(cache, "b")
     caches.publish(cache, "c", repo="acme/other")
-    assert gc(cache, retention.needs(cache, [source()])) == [Why.UNNEEDED, Why.NEEDED, Why.NEEDED]
+    assert collect(cache, retention.needs(cache, [source()])) == [Why.UNNEEDED, Why.NEEDED, Why.NEEDED]
     assert [snapshot.repo for snapshot in cache.published()] == [REPO, REPO]
 
 
 def test_two_dashes_in_a_name_do_not_hide_what_is_needed(cache: layout.Cache) -> None:
     snapshot = caches.publish(cache, repo="acme--x/tiny")
     needed = retention.needs(cache, [sync.Source("acme--x/tiny", snapshot.commit, selection.Wanted())])
-    assert gc(cache, needed) == [Why.NEEDED]
+    assert collect(cache, needed) == [Why.NEEDED]
 
 
 @pytest.mark.parametrize("path", ["link", "acme--tiny", f"acme--tiny/{caches.commit('a')}"])
 def test_what_an_endpoint_serves_by_its_path_is_needed(cache: layout.Cache, path: str) -> None:
     snapshot = caches.publish(cache)
     (cache.root / "link").symlink_to(snapshot.directory)
-    assert gc(cache, retention.needs(cache, [], [cache.root / path])) == [Why.NEEDED]
+    assert collect(cache, retention.needs(cache, [], [cache.root / path])) == [Why.NEEDED]
 
 
 def test_what_nobody_needs_is_gone_from_the_disk_with_what_points_to_it(cache: layout.Cache) -> None:
     gone, kept = caches.publish(cache, "a", revision="old"), caches.publish(cache, "b", revision="main")
     needed = retention.needs(cache, [source()])
-    collected = collect.gc(cache, needed, GRACE, LATER)
+    collected = gc.collect(cache, needed, GRACE, LATER)
     assert [(verdict.why, verdict.goes) for verdict in collected.verdicts] == [
         (Why.UNNEEDED, True),
         (Why.NEEDED, False),
@@ -147,20 +147,20 @@ def test_a_dry_run_says_the_same_and_changes_nothing(cache: layout.Cache) -> Non
     caches.stage(cache, "b", attempt="1")
     (cache.trash / "earlier").mkdir(parents=True)
     before = sorted(cache.root.rglob("*"))
-    said = gc(cache, dry_run=True)
+    said = collect(cache, dry_run=True)
     assert sorted(cache.root.rglob("*")) == before
-    assert gc(cache) == said == [Why.UNNEEDED, Why.UNNEEDED]
+    assert collect(cache) == said == [Why.UNNEEDED, Why.UNNEEDED]
 
 
 def test_what_was_used_lately_stays(cache: layout.Cache) -> None:
     caches.publish(cache)
-    assert gc(cache, now=NOW) == [Why.RECENT]
+    assert collect(cache, now=NOW) == [Why.RECENT]
 
 
 def test_a_last_use_in_the_future_is_no_reason_to_remove(cache: layout.Cache) -> None:
     marked = caches.publish(cache).directory / layout.MARKER
     os.utime(marked, (0, (LATER + GRACE).timestamp()))
-    assert gc(cache) == [Why.RECENT]
+    assert collect(cache) == [Why.RECENT]
 
 
 def test_a_directory_that_is_being_filled_is_as_young_as_its_youngest_file(cache: layout.Cache) -> None:
@@ -168,16 +168,16 @@ def test_a_directory_that_is_being_filled_is_as_young_as_its_youngest_file(cache
     for path in (*directory.iterdir(), directory):
         # As rsync does it.
         os.utime(path, (0, 0))
-    assert gc(cache, now=NOW) == [Why.RECENT]
-    assert gc(cache) == [Why.UNNEEDED]
+    assert collect(cache, now=NOW) == [Why.RECENT]
+    assert collect(cache) == [Why.UNNEEDED]
 
 
 def test_what_another_process_serves_stays(cache: layout.Cache) -> None:
     snapshot = caches.publish(cache)
     with caches.child(caches.SERVING, snapshot.directory):
-        assert gc(cache) == [Why.BUSY]
+        assert collect(cache) == [Why.BUSY]
         assert sync.find(cache, source(commit=snapshot.commit)) is not None
-    assert gc(cache) == [Why.UNNEEDED]
+    assert collect(cache) == [Why.UNNEEDED]
 
 
 def test_a_look_at_the_wrong_moment_does_not_leave_weights_unprotected(cache: layout.Cache) -> None:
@@ -212,30 +212,30 @@ def test_a_trash_that_leads_elsewhere_is_not_emptied(cache: layout.Cache, tmp_pa
     outside = caches.fill(tmp_path / "outside")
     cache.root.mkdir()
     cache.trash.symlink_to(outside)
-    assert gc(cache) == []
+    assert collect(cache) == []
     assert len(list(outside.iterdir())) == 6
 
 
 def test_a_download_of_what_is_complete_by_now_is_swept_although_it_is_needed(cache: layout.Cache) -> None:
     snapshot = caches.publish(cache, revision="main")
     caches.stage(cache, attempt="1")
-    assert gc(cache, retention.needs(cache, [source()])) == [Why.NEEDED, Why.ABANDONED]
+    assert collect(cache, retention.needs(cache, [source()])) == [Why.NEEDED, Why.ABANDONED]
     assert cache.recorded(REPO, "main") == snapshot.commit
     assert list(cache.staged()) == []
 
 
 def test_a_download_that_was_interrupted_waits_for_who_needs_it(cache: layout.Cache) -> None:
     place = caches.stage(cache, attempt="1")
-    assert gc(cache, retention.needs(cache, [source(commit=place.commit)])) == [Why.NEEDED]
+    assert collect(cache, retention.needs(cache, [source(commit=place.commit)])) == [Why.NEEDED]
     assert (place.parts / "model.safetensors").exists()
 
 
 def test_what_another_process_downloads_stays(cache: layout.Cache) -> None:
     place = caches.stage(cache)
     with caches.child(caches.DOWNLOADING, place.lock):
-        assert gc(cache) == [Why.BUSY]
+        assert collect(cache) == [Why.BUSY]
         assert (place.parts / "model.safetensors").exists()
-    assert gc(cache) == [Why.UNNEEDED]
+    assert collect(cache) == [Why.UNNEEDED]
 
 
 def test_a_download_that_says_how_far_it_is_stays_where_there_are_no_locks(cache: layout.Cache) -> None:
@@ -243,8 +243,8 @@ def test_a_download_that_says_how_far_it_is_stays_where_there_are_no_locks(cache
     state = '{"repo": "", "commit": "", "bytes_done": 0, "bytes_total": 0, "bytes_per_second": 0,'
     place.progress.write_text(state + '"files_done": 0, "files_total": 0, "message": "", "beat": 1}')
     os.utime(place.progress, (NOW.timestamp(), NOW.timestamp()))
-    assert gc(cache, grace=datetime.timedelta(0), now=NOW) == [Why.BUSY]
-    assert gc(cache) == [Why.UNNEEDED]
+    assert collect(cache, grace=datetime.timedelta(0), now=NOW) == [Why.BUSY]
+    assert collect(cache) == [Why.UNNEEDED]
     assert list(place.staging.parent.iterdir()) == []
 
 
@@ -260,7 +260,7 @@ def test_what_changes_between_the_look_and_the_deed_stays(
         return why
 
     monkeypatch.setattr(retention, "decide", use_it)
-    assert gc(cache) == [Why.RECENT]
+    assert collect(cache) == [Why.RECENT]
     assert sync.find(cache, source(commit=snapshot.commit)) is not None
 
 
@@ -277,7 +277,7 @@ def test_a_download_that_begins_between_the_look_and_the_deed_goes_on(
             return why
 
         monkeypatch.setattr(retention, "decide", begin)
-        assert gc(cache) == [Why.BUSY]
+        assert collect(cache) == [Why.BUSY]
     assert (place.parts / "model.safetensors").exists()
 
 
@@ -296,7 +296,7 @@ def test_nothing_behind_a_link_is_ever_touched(cache: layout.Cache, tmp_path: Pa
     (outside / caches.commit("d")).mkdir()
     before = sorted(outside.rglob("*"))
     (cache.root / ".trash").symlink_to(outside)
-    assert gc(cache) == [Why.UNNEEDED]
+    assert collect(cache) == [Why.UNNEEDED]
     assert not snapshot.directory.exists()
     assert sorted(outside.rglob("*")) == before
     assert outside.stat().st_mode & 0o777 == 0o555
@@ -313,7 +313,7 @@ def test_what_is_not_ours_stays(cache: layout.Cache) -> None:
         caches.fill(cache.home(REPO) / ".staging" / "notes"),
         caches.fill(cache.root / caches.commit("a")),
     ]
-    assert gc(cache) == []
+    assert collect(cache) == []
     assert all(len(list(other.iterdir())) == 6 for other in others)
 
 
@@ -323,7 +323,7 @@ def test_a_thousand_leftovers_are_swept(cache: layout.Cache) -> None:
         (staging / f"{caches.commit('b')}.{number:032x}.progress.json").touch()
     for number in range(100):
         (staging / f"{caches.commit('c')}.{number:032x}").mkdir()
-    assert len(gc(cache)) == 1101
+    assert len(collect(cache)) == 1101
     assert list(staging.iterdir()) == []
     assert list(cache.trash.iterdir()) == []
 
@@ -331,7 +331,7 @@ def test_a_thousand_leftovers_are_swept(cache: layout.Cache) -> None:
 def test_what_an_interrupted_run_moved_aside_is_unlinked(cache: layout.Cache) -> None:
     caches.fill(cache.trash / "earlier")
     (cache.trash / "file").touch()
-    assert gc(cache) == []
+    assert collect(cache) == []
     assert list(cache.trash.iterdir()) == []
 
 
@@ -340,9 +340,9 @@ def test_two_at_once_do_not_stumble_over_each_other(cache: layout.Cache) -> None
         caches.publish(cache, digit)
         for number in range(20):
             caches.fill(cache.trash / f"{digit}{number}" / "deep")
-    found: list[collect.Collected] = []
+    found: list[gc.Collected] = []
     threads = [
-        threading.Thread(target=lambda: found.append(collect.gc(cache, retention.Needs(), GRACE, LATER)))
+        threading.Thread(target=lambda: found.append(gc.collect(cache, retention.Needs(), GRACE, LATER)))
         for _ in range(4)
     ]
     for thread in threads:
@@ -385,7 +385,7 @@ def test_what_came_read_only_from_an_archive_goes_as_well(users_cache: layout.Ca
         for path in (*deep.iterdir(), deep, deep.parent, snapshot.directory):
             path.chmod(0o500 if path.is_dir() else 0o400)
         deep.chmod(0)
-        assert gc(users_cache) == [Why.UNNEEDED]
+        assert collect(users_cache) == [Why.UNNEEDED]
     assert not snapshot.directory.exists()
     assert list(users_cache.trash.iterdir()) == []
 
@@ -397,7 +397,7 @@ def test_what_can_not_be_removed_is_told_and_the_rest_goes(users_cache: layout.C
         # Its owner can't give the names in it away.
         stuck.lock.parent.mkdir()
         stuck.home.chmod(0o500)
-        collected = collect.gc(users_cache, retention.Needs(), GRACE, LATER)
+        collected = gc.collect(users_cache, retention.Needs(), GRACE, LATER)
         stuck.home.chmod(0o700)
     problem, fine = collected.verdicts
     assert not problem.goes
@@ -410,5 +410,5 @@ def test_what_may_not_be_looked_at_is_left_alone(users_cache: layout.Cache) -> N
     snapshot = caches.publish(users_cache)
     with ordinary_user(users_cache.root):
         snapshot.directory.chmod(0)
-        assert gc(users_cache) == [Why.BUSY]
+        assert collect(users_cache) == [Why.BUSY]
         snapshot.directory.chmod(0o700)

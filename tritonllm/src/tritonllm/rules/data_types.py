@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 import ipaddress
 import json
 from collections.abc import Callable
 
+from stdnum import iban, luhn
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class DataType:
-    """One type of data.
-
-    Attributes:
-        placeholder: what replaces it with `action: Mask`.
-        regex: what to propose, in RE2's syntax.
-        check: whether a proposed text is of the type.
-    """
-
-    placeholder: str
-    regex: str
-    check: Callable[[str], bool] = lambda text: True
+from tritonllm.rules import kinds
 
 
-def is_luhn(text: str) -> bool:
-    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B); other characters are skipped."""
-    digits = [int(char) for char in text if char in "0123456789"]
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+def _if_valid(check: Callable[[str], bool]) -> Callable[[str], int]:
+    """All of a text if a check confirms it."""
+    return lambda text: len(text) if check(text) else 0
 
 
-def is_iban(text: str) -> bool:
-    """Whether the check digits are right (ISO 13616, with MOD 97-10 of ISO 7064); spaces are skipped."""
-    compact = text.replace(" ", "").upper()
-    return int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1
+def is_card(text: str) -> bool:
+    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
+    return luhn.is_valid("".join(filter(str.isdigit, text)))
 
 
 def is_ip(text: str) -> bool:
@@ -64,30 +49,32 @@ def is_jwt(text: str) -> bool:
 
 
 PERSONAL = {
-    "email": DataType(
+    "email": kinds.Data(
         "[EMAIL]",
         r"[\p{L}\p{N}\p{M}._%+'-]{1,64}@(?:[\p{L}\p{N}\p{M}-]{1,63}\.){1,8}[\p{L}\p{M}]{2,63}",
     ),
     # Issuers' first digits and the groups that they are written in.
-    "card": DataType(
+    "card": kinds.Data(
         "[CARD]",
-        r"\b(?:[2-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{4}|3[47]\d{2}[ -]?\d{6}[ -]?\d{5}|[2-6]\d{12,18})\b",
-        is_luhn,
+        r"\b(?:[2-6][0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}|3[47][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{5}|[2-6][0-9]{12,18})\b",
+        _if_valid(is_card),
     ),
     # The longest IBAN has 34 characters (ISO 13616); the shortest in use has 15, of Norway.
-    "iban": DataType(
+    "iban": kinds.Data(
         "[IBAN]",
-        r"\b(?:[A-Za-z]{2}\d{2}(?:[A-Za-z0-9]{11,30}|(?: [A-Za-z0-9]{4}){2,7}(?: [A-Za-z0-9]{1,4})?))\b",
-        is_iban,
+        r"\b(?:[A-Za-z]{2}[0-9]{2}(?:[A-Za-z0-9]{11,30}|(?: [A-Za-z0-9]{4}){2,7}(?: [A-Za-z0-9]{1,4})?))\b",
+        _if_valid(iban.is_valid),
     ),
-    "ssn": DataType("[SSN]", r"\b\d{3}-\d{2}-\d{4}\b", is_ssn),
-    "ip": DataType(
-        "[IP]", r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[0-9A-Fa-f]{1,4}(?:::?[0-9A-Fa-f]{1,4}){2,7}\b", is_ip
+    "ssn": kinds.Data("[SSN]", r"\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b", _if_valid(is_ssn)),
+    "ip": kinds.Data(
+        "[IP]",
+        r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b|\b[0-9A-Fa-f]{1,4}(?:::?[0-9A-Fa-f]{1,4}){2,7}\b",
+        _if_valid(is_ip),
     ),
 }
 
 SECRETS = {
-    "key": DataType(
+    "key": kinds.Data(
         "[SECRET]",
         r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # AWS
         r"|gh[pousr]_[A-Za-z0-9]{36,255}"  # GitHub
@@ -98,13 +85,13 @@ SECRETS = {
         r"|AIza[A-Za-z0-9_-]{35}"  # Google
         r"|sk-[A-Za-z0-9_-]{20,255})",  # OpenAI and others
     ),
-    "jwt": DataType(
+    "jwt": kinds.Data(
         "[SECRET]",
         r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*",
-        is_jwt,
+        _if_valid(is_jwt),
     ),
     # Without its last line it is a secret still.
-    "private-key": DataType(
+    "private-key": kinds.Data(
         "[SECRET]",
         r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----(?:\s*(?:Proc-Type|DEK-Info):[^\n]*)*[A-Za-z0-9+/=\s\\]*"
         r"(?:-----END [A-Z ]{0,32}PRIVATE KEY-----)?",

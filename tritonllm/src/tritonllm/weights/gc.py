@@ -53,7 +53,7 @@ class Collected:
         return sum(verdict.place.size for verdict in self.verdicts if verdict.goes)
 
 
-def gc(
+def collect(
     cache: layout.Cache,
     needed: retention.Needs,
     grace: datetime.timedelta,

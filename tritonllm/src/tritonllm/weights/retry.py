@@ -20,7 +20,7 @@ class Cancelled(Exception):
     """Somebody asked to stop."""
 
 
-class Patience:
+class Retries:
     """Retries for all that is fetched together.
 
     Args:
@@ -37,7 +37,7 @@ class Patience:
         self._cancelled = threading.Event()
 
     def progress(self) -> None:
-        """Something came to this thread: patience starts anew."""
+        """Something arrived for this thread: the wait starts again."""
         self._latest = self._mine.latest = time.monotonic()
 
     def cancel(self) -> None:
@@ -53,14 +53,14 @@ class Patience:
         if self._cancelled.is_set():
             raise Cancelled
 
-    def retry(self, operation: Callable[[], T]) -> T:
+    def run(self, operation: Callable[[], T]) -> T:
         """Does it until it succeeds, or can't.
 
         Args:
             operation: raises `Failure`s; those that say so are retried.
 
         Raises:
-            Failure: one that is final, or that came when patience was over.
+            Failure: one that is final, or that came after the maximum wait.
             Cancelled: somebody asked to stop.
         """
         attempt = 0

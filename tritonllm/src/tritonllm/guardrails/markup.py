@@ -1,0 +1,130 @@
+"""What a chat page shows of a text: markup is removed, and hidden letters are read.
+
+Markdown's emphasis, links and escapes, HTML's tags and entities, table bars, footnotes, tag characters and regional
+letters are *units*. Each is recognized from its own characters and the ones beside it, within a limit, so that a text may
+be cut anywhere: what could still become a unit is kept until it is decided. `markup_view` keeps the offsets.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+LONGEST_TARGET = 512
+"""Maximum length of a link's target; with a longer one it is no link."""
+
+_LONGEST_TAG, _LONGEST_LABEL, _LONGEST_ENTITY = 256, 80, 32
+
+_TAGS = "\U000e0020-\U000e007e"
+_CANCEL_TAG = "\U000e007f"
+_REGIONAL = "\U0001f1e6-\U0001f1ff"
+_RAISED = "\u02b0-\u02b8\u1d2c-\u1d6a\u1d9b-\u1dbf\u2071\u207f\u00aa\u00ba"
+_LETTER = r"[^\W\d_]"
+
+_UNITS = {
+    "footnote": r"\[\^?\d{1,3}\](?!\()|\[\^\w{1,16}\](?!\()",
+    "link": rf"\[(?=[^\[\]\n]{{1,{_LONGEST_LABEL}}}\]\()",
+    "target": rf'\]\([^()\s]{{0,{LONGEST_TARGET}}}(?:[ \t]+"[^"\n]{{0,128}}")?\)',
+    "small": r"<(?:sup|sub)>[^<>\n]{0,16}</(?:sup|sub)>",
+    "block": r"</?(?:br|p|div|li|ul|ol|h[1-6]|hr|table|tr|td|th)(?=[\s/>])[^<>\n]{0,240}>",
+    "tag": rf"</?[A-Za-z][^<>\n]{{0,{_LONGEST_TAG}}}>|<!--[^\n]{{0,{_LONGEST_TAG}}}?-->",
+    "entity": r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});",
+    "escape": r"\\[!-/:-@\[-`{-~]",
+    "emphasis": r"[*~`]|_(?![^\W_])|(?<![^\W_])_",
+    "bar": r"\|",
+    "quote": r"(?<![^\n> ])>",
+    "mark": r"\((?:TM|SM|R|C|tm|sm|r|c)\)",
+    "flag": rf"\U0001f3f4[{_TAGS}]{{3,5}}{_CANCEL_TAG}",
+    "regional": rf"[{_REGIONAL}]{{1,32}}",
+    "hidden": rf"[{_TAGS}]",
+    "raised": rf"(?<={_LETTER})(?<![{_RAISED}])[{_RAISED}]{{1,3}}(?![^\W_])",
+}
+# What reaches the end of a text and may go on to become a unit.
+_UNDECIDED = [
+    rf"\[(?:\^?\w{{0,16}}|[^\[\]\n]{{0,{_LONGEST_LABEL}}}\]?)",
+    rf'\](?:\([^()\s]{{0,{LONGEST_TARGET}}}(?:[ \t]+(?:"[^"\n]{{0,128}}"?)?)?)?',
+    rf"<(?:/?[A-Za-z][^<>\n]{{0,{_LONGEST_TAG}}}|/|!(?:-(?:-[^\n]{{0,{_LONGEST_TAG}}})?)?)?",
+    r"<(?:sup|sub)>[^<>\n]{0,16}(?:</?[supb]{0,3})?",
+    rf"&(?:#[xX]?[0-9A-Fa-f]{{0,7}}|[A-Za-z0-9]{{0,{_LONGEST_ENTITY}}})",
+    r"\\",
+    r"_",
+    r"\([A-Za-z]{0,2}",
+    rf"\U0001f3f4[{_TAGS}]{{0,5}}",
+    rf"[{_REGIONAL}]{{1,31}}",
+    rf"[{_TAGS}]",
+    rf"[{_RAISED}]{{1,3}}",
+]
+
+STARTS = re.compile(rf"[\[\]<&\\*~`_|>(\U0001f3f4{_REGIONAL}{_TAGS}{_RAISED}]")
+"""Every character with which a unit begins."""
+
+_DECIDED = re.compile("|".join(f"(?P<{name}>{regex})" for name, regex in _UNITS.items()))
+_OPEN = re.compile(f"(?P<undecided>(?:{'|'.join(_UNDECIDED)})\\Z)|{_DECIDED.pattern}")
+
+# The flags of countries and regions: all pairs that CLDR lists for emoji (unicode.org/Public/emoji, emoji-sequences.txt).
+_FLAGS = frozenset(
+    re.findall(
+        "..",
+        "acadaeafagaialamaoaqarasatauawaxazbabbbdbebfbgbhbibjblbmbnbobqbrbsbtbvbwbybzcacccdcfcgchcickclcmcncocpcr"
+        "cucvcwcxcyczdedgdjdkdmdodzeaeceeegeheresetEUfifjfkfmfofrgagbgdgegfggghgiglgmgngpgqgrgsgtgugwgyhkhmhnhrht"
+        "huicidieiliminioiqirisitjejmjojpkekgkhkikmknkpkrkwkykzlalblclilklrlsltlulvlymamcmdmemfmgmhmkmlmmmnmompmq"
+        "mrmsmtmumvmwmxmymznancnenfngninlnonpnrnunzompapepfpgphpkplpmpnprpsptpwpyqarerorsruRWsasbscsdsesgshsisjsk"
+        "slsmsnsosrssstsvsxsysztatctdtftgthtjtktltmtntotrtttvtwtzuaugumunusuyuzvavcvevgvivnvuwfwsxkyeytzazmzw".lower(),
+    )
+)
+
+_HIDDEN_NEIGHBOUR = re.compile(f"[{_TAGS}]")
+
+
+def unit(text: str, start: int, *, last: bool) -> tuple[int, str] | None:
+    """The unit that begins at a position.
+
+    Args:
+        text: what has come of the text, with at least one character before `start` if there is one.
+        start: where `STARTS` matches.
+        last: whether nothing follows `text`.
+
+    Returns:
+        Its end, and what is shown of it; the position itself if what follows the text decides; None if none begins.
+    """
+    found = (_DECIDED if last else _OPEN).match(text, start)
+    if found is None:
+        return None
+    if found.lastgroup == "undecided":
+        return start, ""
+    end, said = found.end(), found[0]
+    match found.lastgroup:
+        case "block":
+            return end, "\n"
+        case "bar":
+            return end, " "
+        case "mark":
+            return end, "\u2122"
+        case "flag":
+            return end, "\U0001f3f4"
+        case "entity":
+            shown = html.unescape(said)
+            return None if shown == said else (end, shown)
+        case "escape":
+            return end, said[1]
+        case "regional":
+            return end, _flags(said) or "".join(chr(ord(char) - 0x1F1E6 + ord("a")) for char in said)
+        case "hidden":
+            return end, _revealed(text, start)
+        case _:
+            return end, ""
+
+
+def _flags(letters: str) -> str:
+    """White flags for regional letters that are flags; empty if not all of them are."""
+    codes = "".join(chr(ord(letter) - 0x1F1E6 + ord("a")) for letter in letters)
+    pairs = re.findall("..?", codes)
+    return "\U0001f3f3" * len(pairs) if all(pair in _FLAGS for pair in pairs) else ""
+
+
+def _revealed(text: str, at: int) -> str:
+    """A tag character as the letter that it carries, apart from the visible text beside the hidden one."""
+    letter = chr(ord(text[at]) - 0xE0000)
+    before = "" if at and _HIDDEN_NEIGHBOUR.match(text, at - 1) else " "
+    behind = "" if _HIDDEN_NEIGHBOUR.match(text, at + 1) else " "
+    return before + letter + behind
