@@ -133,14 +133,6 @@ def test_pools_bind_their_rights_to_this_service_account() -> None:
     assert subject["name"] == account["metadata"]["name"]
 
 
-def test_a_pools_network_policy_lets_the_operators_pod_through() -> None:
-    pool = chart.render({"operator": {"enabled": True}, "networkPolicy": {"enabled": True}})
-    peers = [rule["from"][0] for rule in chart.one(pool, "NetworkPolicy")["spec"]["ingress"]]
-    (operator,) = [peer for peer in peers if {"namespaceSelector", "podSelector"} == set(peer)]
-    labels = deployment({})["template"]["metadata"]["labels"]
-    assert operator["podSelector"]["matchLabels"].items() <= labels.items()
-
-
 def test_two_operators_of_one_cluster_do_not_share_a_role() -> None:
     values = yaml.safe_dump(chart.SMALL_OPERATOR)
     found = set()

@@ -135,7 +135,7 @@ def test_extra_objects_are_templates() -> None:
     "change",
     [
         {"labels": {}, "alerts": {"enabled": True}, "dashboard": {"enabled": True}},
-        {"service": {"type": "NodePort"}, "networkPolicy": {"enabled": True}},
+        {"service": {"type": "NodePort"}, "networkPolicy": {"enabled": False}},
         {"podDisruptionBudget": {"enabled": True}},
         {"test": {"prompt": "Hi."}, "apiSecret": {"value": "another"}},
         {"replicas": 2, "weights": {"accessMode": "ReadWriteMany"}},
@@ -327,10 +327,6 @@ def test_the_gateway_is_the_only_port_of_the_service_unless_triton_is_asked_for(
     assert ports({}) == [8080]
     assert ports({"service": {"triton": True}}) == [8080, 8000, 8001, 8002]
     assert ports({"gateway": {"enabled": False}}) == [8000, 8001, 8002]
-    policy = chart.one(chart.render({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"][
-        "ingress"
-    ][0]
-    assert policy["ports"] == [{"port": "openai"}]
 
 
 def test_services_select_the_serving_pods_only() -> None:
@@ -530,71 +526,6 @@ def test_every_service_can_have_both_families_of_addresses() -> None:
     assert "ipFamilyPolicy" not in chart.one(chart.render({}), "Service")["spec"]
 
 
-def test_only_a_pool_that_downloads_may_reach_the_outside() -> None:
-    on = {"networkPolicy": {"enabled": True}}
-    assert len(chart.one(chart.render(on), "NetworkPolicy")["spec"]["egress"]) == 2
-    offline = chart.one(chart.render(on | {"weights": {"sync": {"enabled": False}}}), "NetworkPolicy")
-    assert offline["spec"]["egress"] == []
-    assert "Egress" in offline["spec"]["policyTypes"]
-
-
-def test_the_health_port_is_open_to_the_operator_only() -> None:
-    def opened(values: dict[str, Any]) -> set[str]:
-        policy = chart.one(chart.render({"networkPolicy": {"enabled": True}} | values), "NetworkPolicy")
-        return {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
-
-    assert opened({}) == {"openai", "metrics"}
-    assert opened({"service": {"triton": True}}) == {"openai", "http", "grpc", "metrics"}
-    assert opened(OPERATED) == {"openai", "http", "grpc", "metrics", "health"}
-
-
-def test_helm_test_gets_through_the_network_policy() -> None:
-    documents = chart.render({"networkPolicy": {"enabled": True, "clients": []}})
-    peers = chart.one(documents, "NetworkPolicy")["spec"]["ingress"][0]["from"]
-    selector = peers[0]["podSelector"]["matchLabels"]
-    assert selector.items() <= chart.one(documents, "Pod")["metadata"]["labels"].items()
-
-
-@pytest.mark.parametrize(
-    ("gateway", "expected", "port", "number"),
-    [(True, "/v1", "openai", 8080), (False, "/v2/models", "http", 8000)],
-)
-def test_from_outside_only_models_can_be_reached(
-    gateway: bool, expected: str, port: str, number: int
-) -> None:
-    values = {
-        "gateway": {"enabled": gateway},
-        "ingress": {"enabled": True, "hosts": ["a.example.com"]},
-        "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
-    }
-    documents = chart.render(values)
-    (rule,) = chart.one(documents, "Ingress")["spec"]["rules"]
-    assert [(path["path"], path["backend"]["service"]["port"]) for path in rule["http"]["paths"]] == [
-        (expected, {"name": port})
-    ]
-    (rule,) = chart.one(documents, "HTTPRoute")["spec"]["rules"]
-    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": expected}}]
-    assert rule["backendRefs"][0]["port"] == number
-
-
-def test_an_endpoint_can_be_picked_by_its_load() -> None:
-    picked = {"endpoint": "chat", "endpointPicker": {"name": "chat-picker"}}
-    route = {"enabled": True, "parentRefs": [{"name": "gateway"}], "inferencePool": "chat"}
-    documents = chart.render({"inferencePools": [picked], "httpRoute": route})
-    pool = chart.one(documents, "InferencePool")
-    labels = chart.one(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
-    assert pool["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    assert labels["llm-d.ai/engine-type"] == "tritonllm"
-    assert pool["spec"]["targetPorts"] == [{"number": 8080}]
-    reference = {"name": "chat-picker", "port": {"number": 9002}, "failureMode": "FailOpen"}
-    assert pool["spec"]["endpointPickerRef"] == reference
-    (rule,) = chart.one(documents, "HTTPRoute")["spec"]["rules"]
-    backend = {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "llm-chat"}
-    assert rule["backendRefs"] == [backend]
-    assert backend["name"] == pool["metadata"]["name"]
-    assert "llm-d.ai/engine-type" not in template({})["metadata"]["labels"]
-
-
 # Odds and ends
 
 
@@ -602,6 +533,7 @@ def test_what_is_optional_is_off() -> None:
     assert {kind for kind, _ in names({})} == {
         "ConfigMap",
         "Deployment",
+        "NetworkPolicy",
         "PersistentVolumeClaim",
         "Pod",
         "Secret",

@@ -54,6 +54,8 @@ class Release:
             "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
             # The load asks by all APIs.
             "service": {"triton": True},
+            # Neighbours ask ports that only probes and monitoring reach otherwise.
+            "networkPolicy": {"enabled": False},
         }
         files = [part for file in self.values for part in ("--values", str(file))]
         self._helm(

@@ -4,6 +4,7 @@
 {{ include "triton.checkNames" . }}
 {{ include "triton.checkEndpoints" . }}
 {{ include "triton.checkAllow" . }}
+{{ include "triton.checkNetwork" . }}
 {{ include "triton.checkGpus" . }}
 {{ include "triton.checkWeights" . }}
 {{ include "triton.checkCache" . }}

@@ -304,4 +304,8 @@ def _of_job(job: Resource, found: Sequence[Resource]) -> list[Resource]:
 
 
 def _owned_by(uid: str, job: Resource) -> bool:
-    return any(owner["uid"] == uid for owner in job["metadata"].get("ownerReferences") or ())
+    """Whether the operator has made a Job for a Deployment; the admission policy lets nobody else set the label."""
+    labels = job["metadata"].get("labels") or {}
+    return labels.get(names.MANAGED_BY) == names.FIELD_MANAGER and any(
+        owner["uid"] == uid for owner in job["metadata"].get("ownerReferences") or ()
+    )

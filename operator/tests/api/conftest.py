@@ -25,8 +25,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             ("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
             ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
         ):
-            document = chart.one(chart.operator({}), kind)
-            client.post(f"{_ADMISSION}/{plural}", json=document).raise_for_status()
+            for document in chart.operator({}):
+                if document["kind"] == kind:
+                    client.post(f"{_ADMISSION}/{plural}", json=document).raise_for_status()
         # It takes a moment until the server follows a new policy.
         until(lambda: not asking.create(client, {"guardrails": {"misspelt": 1}}).is_success)
         yield client
