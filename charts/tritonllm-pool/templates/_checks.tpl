@@ -114,6 +114,9 @@
 
 {{- define "triton.checkWeights" -}}
 {{- $weights := .Values.weights }}
+{{- if and $weights.gc.enabled (not $weights.enabled) }}
+- weights.gc.enabled is true, but weights.enabled is false, so there is no volume: remove the one or enable the other.
+{{- end }}
 {{- if not $weights.enabled }}
 {{- range .Values.endpoints }}
 {{- $path := dig "model" "path" "" .spec }}
@@ -136,6 +139,9 @@
 {{- end }}
 {{- if and $weights.sync.tokenSecret.name (not $weights.sync.enabled) }}
 - weights.sync.tokenSecret is set, but weights.sync.enabled is false, so the token is not used: remove the one or enable the other.
+{{- end }}
+{{- if and $weights.gc.enabled (or (eq $weights.type "Ephemeral") (eq $weights.accessMode "ReadWriteOncePod") (include "triton.weightsReadOnly" .)) }}
+- weights.gc.enabled is true, but no other pod can write into the volume (weights.type {{ $weights.type }}, accessMode {{ $weights.accessMode }}): set weights.gc.enabled: false.
 {{- end }}
 {{- if and (ne $weights.type "Ephemeral") (has $weights.accessMode (list "ReadWriteOnce" "ReadWriteOncePod")) }}
 {{- $most := include "triton.mostPods" . | int }}
