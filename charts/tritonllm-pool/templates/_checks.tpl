@@ -114,6 +114,9 @@
 
 {{- define "triton.checkWeights" -}}
 {{- $weights := .Values.weights }}
+{{- if and (include "triton.images" . | fromJsonArray) (semverCompare "<1.33.0-0" .Capabilities.KubeVersion.Version) }}
+- weights.images, or spec.model.image of an endpoint, needs image volumes as in Kubernetes 1.33 or later, and this is {{ .Capabilities.KubeVersion.Version }}: upgrade, or use spec.model.repo.
+{{- end }}
 {{- if and $weights.gc.enabled (not $weights.enabled) }}
 - weights.gc.enabled is true, but weights.enabled is false, so there is no volume: remove the one or enable the other.
 {{- end }}
