@@ -54,7 +54,15 @@ RULES: dict[str, list[Schema]] = {
         ),
     ],
     "Model": [
-        rule("has(self.repo) != has(self.path)", "exactly one of `repo` and `path` is required"),
+        rule(
+            "[has(self.repo), has(self.path), has(self.image)].filter(source, source).size() == 1",
+            "exactly one of `repo`, `path` and `image` is required",
+        ),
+        rule("!has(self.subPath) || has(self.image)", "`subPath` requires `image`"),
+        rule(
+            "!has(self.subPath) || !self.subPath.matches('(^|/)[.][.](/|$)')",
+            "`subPath` must not contain a `..` component",
+        ),
         rule(
             "!has(self.path) || !self.path.matches('(^|/)[.][.](/|$)')",
             "`path` must not contain a `..` component",
@@ -99,7 +107,7 @@ NAMED = [
 ]
 
 # Maximum length of a string that matches a pattern; the API server estimates the cost of rules from it.
-LONGEST = {"^[a-z0-9]": 50, "^[0-9A-Za-z_./-]": 128, "^[0-9A-Za-z._-]": 193}
+LONGEST = {"^[a-z0-9]": 50, "^[0-9A-Za-z_./-]": 128, "^[0-9A-Za-z._-]": 193, r"^[^\s@]": 512, r"^[^/\s]": 255}
 
 
 def structural(field: Schema, definitions: Schema, place: str) -> Schema:

@@ -46,6 +46,19 @@ PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parall
 """Arguments of vLLM whose product is the number of its GPUs."""
 
 
+IMAGES = "/var/lib/tritonllm/images"
+"""Where charts/tritonllm-pool mounts image volumes: each image at its digest."""
+
+
+def image_directory(image: str) -> str:
+    """Where the files of an image are.
+
+    Args:
+        image: its reference, with a digest.
+    """
+    return posixpath.join(IMAGES, image.rpartition(":")[2])
+
+
 class Model(schema.Model):
     """The weights to serve."""
 
@@ -54,6 +67,16 @@ class Model(schema.Model):
     )
     path: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)] | None = pydantic.Field(
         default=None, description="Directory of the weights, absolute or relative to the weights volume."
+    )
+    image: (
+        Annotated[str, pydantic.StringConstraints(pattern=r"^[^\s@]{1,440}@sha256:[0-9a-f]{64}$")] | None
+    ) = pydantic.Field(
+        default=None,
+        description="Image whose files are the weights, with its digest: `registry/name@sha256:…`. The pods of a pool"
+        " mount it as an image volume.",
+    )
+    sub_path: Annotated[str, pydantic.StringConstraints(pattern=r"^[^/\s][^\s]{0,254}$")] | None = (
+        pydantic.Field(default=None, description="Directory of the weights in `image`.")
     )
     revision: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z_./-]{1,128}$")] = (
         pydantic.Field(
@@ -82,8 +105,12 @@ class Model(schema.Model):
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.repo is None) == (self.path is None):
-            raise PydanticCustomError("one_source", "exactly one of `repo` and `path` is required")
+        if sum(source is not None for source in (self.repo, self.path, self.image)) != 1:
+            raise PydanticCustomError("one_source", "exactly one of `repo`, `path` and `image` is required")
+        if self.sub_path is not None and self.image is None:
+            raise PydanticCustomError("no_image", "`subPath` requires `image`")
+        if self.sub_path is not None and ".." in self.sub_path.split("/"):
+            raise PydanticCustomError("sub_path_climbs", "`subPath` must not contain a `..` component")
         if self.path is not None and ".." in self.path.split("/"):
             raise PydanticCustomError("path_climbs", "`path` must not contain a `..` component")
         if ".." in self.revision:
@@ -422,5 +449,7 @@ class LLMEndpoint(schema.Model):
             return None
         if model.path is not None:
             return posixpath.join(weights, model.path)
+        if model.image is not None:
+            return posixpath.join(image_directory(model.image), model.sub_path or "").rstrip("/")
         assert model.repo is not None
         return posixpath.join(weights, model.repo.replace("/", "--"), self.commit or model.revision)

@@ -222,9 +222,11 @@ def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Pat
             lacking = weights_of.missing(layout.Cache(Path(root)), endpoint)
             remedy = f"run `{_sync_command(files, root)}`"
         else:
-            directory = Path(root, model.path or "")
+            directory = Path(endpoint.directory(root) or root)
             lacking = _missing(directory, dummy=endpoint.spec.engine.args.get("load_format") == "dummy")
             remedy = "correct `spec.model.path` or --weights"
+            if model.image is not None:
+                remedy = "correct `spec.model.subPath`; the image is mounted by charts/tritonllm-pool only"
         if lacking:
             problems[endpoint.name] = f"{lacking}; {remedy}"
     return problems
