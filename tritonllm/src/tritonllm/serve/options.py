@@ -54,6 +54,7 @@ class Options:
         api_secret_file: contains the secret that locks the dangerous parts of Triton's API; None leaves them open.
         allow_direct_engine: let clients call the engine models, bypassing the guardrails.
         gateway: of the gateway; None has none.
+        runtime: the vLLM that the endpoints were checked against, as `vllm-VERSION`; None where nobody said.
         logs: where the output of tritonserver and its models goes: `file` keeps it, `stderr` passes it on, as in a pod.
         reporter: receives progress reports.
     """
@@ -70,6 +71,7 @@ class Options:
     api_secret_file: Path | None = None
     allow_direct_engine: bool = False
     gateway: Gateway | None = None
+    runtime: str | None = None
     logs: Literal["file", "stderr"] = "file"
     reporter: report.Reporter = field(default_factory=lambda: report.Lines(sys.stderr))
 
