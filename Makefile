@@ -8,7 +8,11 @@ CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tritonllm
 # Another version or base image for once: `make image DEBIAN_IMAGE=…`; a variable of the environment counts, too.
 version = $(shell sed -n 's/^$(1)=//p' images/versions.env)
 DEBIAN_IMAGE ?= $(call version,DEBIAN_IMAGE)
+TRITON_IMAGE ?= $(call version,TRITON_IMAGE)
+TRITON_VLLM_VERSION ?= $(call version,TRITON_VLLM_VERSION)
 UV_VERSION   ?= $(call version,UV_VERSION)
+labels = --label org.opencontainers.image.version=$$(sed -n 's/^version = "\(.*\)"/\1/p' tritonllm/pyproject.toml) \
+  --label org.opencontainers.image.revision=$$(git describe --always --dirty --exclude='*' --abbrev=40)
 build_args = $(foreach name,$(1),--build-arg $(name)=$($(name)))
 TARGET ?= small
 
@@ -21,10 +25,10 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint golden e2e image bench load clean
+.PHONY: help setup serve test test-container lint golden e2e image image-gpu bench load clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Install everything into .venv (its bin/tritonllm works)
 
@@ -34,12 +38,19 @@ serve: .venv/.ready ## Build the demo model once and serve examples/smollm2.yaml
 
 test: .venv/.ready ## All tests, on the real Triton and vLLM; those of the page where Chromium is installed
 	@tools/helm.sh >/dev/null
-	$(BIN)/pytest -n 2 tritonllm/tests/unit tritonllm/tests/golden tritonllm/tests/property operator/tests/unit charts/tests infra/tests
+	$(BIN)/pytest -n 2 tritonllm/tests/unit tritonllm/tests/golden tritonllm/tests/property operator/tests/unit charts/tests images/tests infra/tests
+	$(MAKE) test-container
 	@tools/kubernetes.sh >/dev/null
 	$(BIN)/pytest operator/tests/api operator/tests/integration
 	$(BIN)/pytest -n 2 tritonllm/tests/browser
 	@$(BIN)/python tools/demo_model.py
 	$(BIN)/pytest tritonllm/tests/integration
+
+# pytest's own plugin of that container's anyio is older than the pytest here.
+test-container: .venv-container/.ready ## What depends on libraries, with the packages of NVIDIA's container
+	.venv-container/bin/python -m pytest -n 2 -p no:anyio -p no:cacheprovider $(addprefix tritonllm/tests/,golden \
+	  unit/render unit/files unit/weights unit/gateway property/test_weights_property.py \
+	  $(addprefix integration/test_weights_,sync.py network.py faults.py))
 
 lint: .venv/.ready ## Format, style, types and layers
 	$(BIN)/ruff format --check .
@@ -54,11 +65,15 @@ golden: .venv/.ready ## Rewrite the golden files after a wanted change of the re
 e2e: .venv/.ready ## Install the chart on a kind cluster: serve, change, scale, fail (docker, kind, kubectl, helm)
 	$(BIN)/pytest e2e
 
-image: ## Build tritonllm:small for pods without GPUs (TARGET=full has vLLM) and tritonllm-operator:latest
-	docker build --target $(TARGET) --tag tritonllm:$(TARGET) $(call build_args,DEBIAN_IMAGE UV_VERSION) \
+image: ## Build tritonllm:small for trials without GPUs (TARGET=full has vLLM) and tritonllm-operator:latest
+	docker build --target $(TARGET) --tag tritonllm:$(TARGET) $(call build_args,DEBIAN_IMAGE) $(labels) \
 	  --file images/triton-cpu/Dockerfile .
-	docker build --tag tritonllm-operator:latest $(call build_args,DEBIAN_IMAGE UV_VERSION) \
+	docker build --tag tritonllm-operator:latest $(call build_args,DEBIAN_IMAGE) $(labels) \
 	  --file images/operator/Dockerfile .
+
+image-gpu: ## Build tritonllm:gpu from NVIDIA's container (25 GB)
+	docker build --tag tritonllm:gpu $(call build_args,TRITON_IMAGE TRITON_VLLM_VERSION) $(labels) \
+	  --file images/triton/Dockerfile .
 
 bench: .venv/.ready ## The serving path beside vLLM's own server, and guardrails beside better_profanity
 	$(BIN)/python bench/guardrails.py
@@ -68,7 +83,7 @@ load: .venv/.ready ## 5,000 mixed requests, 200 at a time: each ends once, nothi
 	$(BIN)/python bench/load.py
 
 clean: ## Remove .venv and what tools left in the checkout; caches outside stay
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-container .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(UV):
 	@echo "Installing uv $(UV_VERSION) into $(CACHE)"
@@ -80,4 +95,14 @@ $(UV):
 .venv/.ready: $(UV) pyproject.toml uv.lock tritonllm/pyproject.toml operator/pyproject.toml
 	@echo "Installing the locked environment into .venv (6 GB; minutes the first time, then from uv's cache)"
 	@$(UV) sync --locked --all-groups --python "$$(command -v $(PYTHON))"
+	@touch $@
+
+# The container's Python, where this machine has it.
+CONTAINER_PYTHON ?= $(firstword $(foreach python,python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python),\
+  $(call usable,$(python))) $(PYTHON))
+
+.venv-container/.ready: $(UV) images/triton/test-requirements.txt tritonllm/pyproject.toml
+	@$(UV) venv --quiet --clear --python "$$(command -v $(CONTAINER_PYTHON))" .venv-container
+	@$(UV) pip sync --quiet --no-config --require-hashes --python .venv-container images/triton/test-requirements.txt
+	@$(UV) pip install --quiet --no-deps --python .venv-container --editable tritonllm
 	@touch $@

@@ -291,7 +291,7 @@ def _default(field: Schema) -> str:
 
 
 def _mistakes() -> Iterator[tuple[str, str]]:
-    minimal = files.parse(MINIMAL, "")[0][0].model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    minimal = files.parse(MINIMAL, "")[0][0].given()
     for path, value in MISTAKES:
         broken = copy.deepcopy(minimal)
         *above, last = path.split(".")

@@ -139,7 +139,6 @@ def test_extra_objects_are_templates() -> None:
         {"podDisruptionBudget": {"enabled": True}},
         {"test": {"prompt": "Hi."}, "apiSecret": {"value": "another"}},
         {"replicas": 2, "weights": {"accessMode": "ReadWriteMany"}},
-        {"apiSecret": {"value": "another"}, "image": {"runtime": "vllm-0.25.1"}},
     ],
 )
 def test_what_is_not_the_pods_does_not_roll_them(change: dict[str, Any]) -> None:
@@ -149,6 +148,15 @@ def test_what_is_not_the_pods_does_not_roll_them(change: dict[str, Any]) -> None
 def test_a_new_release_of_the_chart_alone_does_not_roll_the_pods() -> None:
     labels = template({})["metadata"]["labels"]
     assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(labels)
+
+
+def test_pods_are_told_which_engine_endpoints_are_checked_against() -> None:
+    server = chart.container(chart.pod(chart.render({"image": {"runtime": "vllm-0.25.1"}})), "server")
+    assert "--runtime=vllm-0.25.1" in server["args"]
+
+
+def test_the_entry_point_of_the_image_runs() -> None:
+    assert "command" not in chart.container(chart.pod(chart.render({})), "server")
 
 
 def test_a_changed_endpoint_rolls_the_pods() -> None:
@@ -169,7 +177,7 @@ def test_without_the_operator_the_pods_boot_from_the_charts_own_file() -> None:
     config = chart.one(documents, "ConfigMap", "llm-endpoints-static")
     spec = chart.pod(documents)
     assert {"name": "endpoints", "configMap": {"name": "llm-endpoints-static"}} in spec["volumes"]
-    assert chart.container(spec, "server")["args"][0] == "/etc/tritonllm/endpoints.yaml"
+    assert chart.container(spec, "server")["args"][:2] == ["serve", "/etc/tritonllm/endpoints.yaml"]
     assert "--endpoints=/etc/tritonllm/endpoints.yaml" in chart.container(spec, "weights")["args"]
     assert [each["metadata"]["name"] for each in chart.load_all(config["data"]["endpoints.yaml"])] == [
         "chat",

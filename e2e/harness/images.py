@@ -17,7 +17,7 @@ _SOURCES = (
     *("tritonllm/pyproject.toml", "tritonllm/src", "model_repository"),
 )
 _OPERATOR_SOURCES = (*_SOURCES, "operator/src")
-_RECIPES = ("images/versions.env", ".dockerignore")
+_RECIPES = ("images/versions.env", "images/build-tools.txt", ".dockerignore")
 
 
 def versions() -> dict[str, str]:
@@ -59,7 +59,7 @@ def with_files(base: str, directory: Path) -> str:
 
 
 def _of_sources(name: str, recipe: str, sources: tuple[str, ...], *options: str) -> str:
-    arguments = {name: value for name, value in versions().items() if name in ("DEBIAN_IMAGE", "UV_VERSION")}
+    arguments = {name: value for name, value in versions().items() if name == "DEBIAN_IMAGE"}
     digest = _digest(sorted(arguments.items()), (*sources, *_RECIPES, recipe))
     given = [part for pair in arguments.items() for part in ("--build-arg", "=".join(pair))]
     file = str(ROOT / recipe / "Dockerfile")

@@ -3,14 +3,16 @@
 name: server
 image: {{ include "triton.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
-command: [tritonllm, serve]
+# No command: the entry point of the image for GPUs does something for drivers that are older than its CUDA.
 args:
+  - serve
   - {{ include "triton.endpointsFile" . }}
   {{- if .Values.weights.enabled }}
   - --weights=/weights
   {{- end }}
   - "--host=::"
   - --logs=stderr
+  - --runtime={{ .Values.image.runtime }}
   - --drain-seconds={{ int .Values.drain.seconds }}
   - --load-timeout={{ int .Values.startup.timeoutSeconds }}
   - --api-secret-file=/var/run/secrets/tritonllm/api/key

@@ -48,11 +48,10 @@ def resource(endpoint: api.LLMEndpoint) -> Resource:
         "apiVersion": endpoint.api_version,
         "kind": endpoint.kind,
         "metadata": {"name": endpoint.name},
-        "spec": endpoint.spec.model_dump(mode="json", exclude_defaults=True)
-        | {"guardrails": endpoint.spec.guardrails.model_dump(mode="json", exclude_defaults=True)},
+        "spec": endpoint.spec.given() | {"guardrails": endpoint.spec.guardrails.given()},
     }
     if endpoint.resolved is not None:
-        found["resolved"] = endpoint.resolved.model_dump(mode="json")
+        found["resolved"] = endpoint.resolved.given()
     return found
 
 

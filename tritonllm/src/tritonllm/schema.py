@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
 from pydantic.alias_generators import to_camel
@@ -13,11 +13,13 @@ Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0
 class Model(pydantic.BaseModel):
     """Strict and immutable; camelCase in files, snake_case in Python."""
 
-    model_config = pydantic.ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        alias_generator=to_camel,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, alias_generator=to_camel)
+
+    def given(self) -> dict[str, Any]:
+        """This part as in a file, as JSON, without fields that have their default value.
+
+        So an explicit default does not change a hash, and a new field in a later version does not change the hash of
+        existing specs. The aliases are asked for here: older releases of pydantic don't know a setting for that, and
+        ignore it.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-import httpx2
 import huggingface_hub
 import pytest
 
@@ -34,7 +33,7 @@ def setup() -> Iterator[syncing.Setup]:
 
 @pytest.fixture
 def _short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_TIMEOUT", httpx2.Timeout(0.2))
+    monkeypatch.setattr(hub, "_TIMEOUT", hub.httpx.Timeout(0.2))
 
 
 def right(setup: syncing.Setup) -> bool:

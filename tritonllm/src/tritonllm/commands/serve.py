@@ -115,6 +115,13 @@ def serve(
             show_default="everything",
         ),
     ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="vllm-VERSION",
+            help="Refuse to start if another vLLM is installed; engine arguments are checked against this one's.",
+        ),
+    ] = None,
     logs: Annotated[Logs, typer.Option(help="Where to write the output of tritonserver.")] = Logs.file,
 ) -> None:
     """Serve endpoints on this machine, until Ctrl-C.
@@ -158,6 +165,7 @@ def serve(
             allow_anonymous=allow_anonymous,
             cors_origins=tuple(cors_origin or ()),
         ),
+        runtime=runtime,
         logs=logs.value,
         reporter=reporter(),
     )

@@ -53,9 +53,7 @@ class Key(pydantic.BaseModel):
         concurrent_requests: maximum number of requests in progress; None for no limit.
     """
 
-    model_config = pydantic.ConfigDict(
-        extra="forbid", strict=True, frozen=True, alias_generator=to_camel, validate_by_alias=True
-    )
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, alias_generator=to_camel)
 
     sha256: str
     models: Annotated[list[api.Name], pydantic.Field(min_length=1)] | None = None

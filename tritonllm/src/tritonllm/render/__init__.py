@@ -69,5 +69,5 @@ def engine_arguments(endpoint: api.LLMEndpoint, weights: str) -> dict[str, objec
     if endpoint.spec.engine.type == "vllm" and endpoint.spec.prompt.format == "Chat":
         # For the engine to try the chat template with, when it loads. Not part of its hash: a change is tried by the
         # next engine that loads.
-        arguments["prompt"] = endpoint.spec.prompt.model_dump(mode="json", exclude_defaults=True)
+        arguments["prompt"] = endpoint.spec.prompt.given()
     return arguments | endpoint.spec.engine.args

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pydantic
 from tritonclient.grpc import model_config_pb2
 
 from tritonllm import api, classifier_args, tensors
@@ -34,7 +33,7 @@ def kind(model: ModelConfig) -> str:
 def _engine(endpoint: api.LLMEndpoint) -> ModelConfig:
     spec = endpoint.spec
     hashed = {
-        "model": spec.model and _given(spec.model),
+        "model": spec.model and spec.model.given(),
         "engine": {
             "type": spec.engine.type,
             "args": spec.engine.args | {"max_num_seqs": spec.engine.max_num_seqs},
@@ -54,8 +53,8 @@ def _classifier(endpoint: api.LLMEndpoint) -> ModelConfig:
     spec = endpoint.spec
     args = classifier_args.ClassifierArgs.model_validate(spec.engine.args)
     hashed = {
-        "model": spec.model and _given(spec.model),
-        "engine": {"type": spec.engine.type, "args": _given(args)},
+        "model": spec.model and spec.model.given(),
+        "engine": {"type": spec.engine.type, "args": args.model_dump(mode="json", exclude_defaults=True)},
     }
     model = _model(endpoint.name, "classifier", hashed, {"endpoint": endpoint.name})
     model.max_batch_size = args.max_batch_size
@@ -67,7 +66,7 @@ def _classifier(endpoint: api.LLMEndpoint) -> ModelConfig:
 
 
 def _guardrail(endpoint: api.LLMEndpoint) -> ModelConfig:
-    guardrails = _given(endpoint.spec.guardrails)
+    guardrails = endpoint.spec.guardrails.given()
     parameters = {"endpoint": endpoint.name, "policy": canonical.pack(guardrails)}
     model = _model(endpoint.guardrail_name, "guardrail", guardrails, parameters)
     model.max_batch_size = tensors.GUARDRAIL_MAX_BATCH
@@ -79,11 +78,11 @@ def _guardrail(endpoint: api.LLMEndpoint) -> ModelConfig:
 
 def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
     spec = endpoint.spec
-    guardrails = _given(spec.guardrails)
+    guardrails = spec.guardrails.given()
     settings = {
-        "prompt": _given(spec.prompt),
-        "sampling": _given(spec.sampling),
-        "limits": _given(spec.limits),
+        "prompt": spec.prompt.given(),
+        "sampling": spec.sampling.given(),
+        "limits": spec.limits.given(),
         "capacity": spec.capacity,
         "prompt_characters": spec.prompt_characters,
     }
@@ -98,15 +97,6 @@ def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
     model.instance_group.add(count=spec.limits.pipeline_instances, kind=schema.ModelInstanceGroup.KIND_CPU)
     _tensors(model, tensors.GENERATE_INPUTS, tensors.PIPELINE_OUTPUTS)
     return model
-
-
-def _given(part: pydantic.BaseModel) -> dict[str, Any]:
-    """A part of the spec without fields that have their default value.
-
-    So an explicit default does not change the hash, and a new field in a later version does not change the hash of
-    existing specs.
-    """
-    return part.model_dump(mode="json", exclude_defaults=True)
 
 
 def _model(name: str, kind: str, hashed: dict[str, Any], parameters: dict[str, str]) -> ModelConfig:

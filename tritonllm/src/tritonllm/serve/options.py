@@ -58,6 +58,7 @@ class Options:
         allow_direct_engine: let clients call the engine models, bypassing the guardrails.
         allow: what endpoints can use.
         gateway: of the gateway; None has none.
+        runtime: the vLLM that the endpoints were checked against, as `vllm-VERSION`; None where nobody said.
         logs: where the output of tritonserver and its models goes: `file` keeps it, `stderr` passes it on, as in a pod.
         reporter: receives progress reports.
     """
@@ -77,6 +78,7 @@ class Options:
     # Whoever serves files of their own is author and owner.
     allow: allow.Allow = allow.EVERYTHING
     gateway: Gateway | None = None
+    runtime: str | None = None
     logs: Literal["file", "stderr"] = "file"
     reporter: report.Reporter = field(default_factory=lambda: report.Lines(sys.stderr))
 

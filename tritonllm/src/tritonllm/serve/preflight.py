@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tritonllm import addresses, allow, api
+from tritonllm import addresses, allow, api, versions
 from tritonllm.serve import api_lock, binaries, memory_limits, stale_runs
 from tritonllm.serve.options import Options
 from tritonllm.weights import endpoints as weights_of
@@ -60,6 +60,7 @@ def check(
         *names(endpoints),
         *ports(options.ports(), free=lambda port: _free(options.host, port)),
         *program(binary, libpython=binaries.libpython_directory(), numpy=_version("numpy")),
+        *runtime(options.runtime, installed=versions.installed_version()),
         *shared_memory(
             sum(len(endpoint.models) for endpoint in endpoints),
             free=shutil.disk_usage(stale_runs.SHARED_MEMORY).free,
@@ -166,6 +167,22 @@ def program(binary: binaries.Binary | None, libpython: str | None, numpy: str | 
     if numpy is not None and int(numpy.partition(".")[0]) >= 2:
         problems.append(f"numpy {numpy} crashes the models of Triton 24.10; `pip install 'numpy<2'`")
     return problems
+
+
+def runtime(expected: str | None, installed: str | None) -> list[str]:
+    """Checks that vLLM is the one that whoever started this says it is.
+
+    Args:
+        expected: as `vllm-VERSION`; None where nobody said.
+        installed: version of the installed vLLM, with the label of a build such as NVIDIA's; None without vLLM, where
+            there is nothing that could be taken for another.
+    """
+    found = installed and f"vllm-{installed.partition('+')[0]}"
+    if expected is None or found is None or found == expected:
+        return []
+    return [
+        f"--runtime is {expected} and this has {found}; correct it (Kubernetes: `image.runtime` of the pool)"
+    ]
 
 
 def permissions(endpoints: Iterable[api.LLMEndpoint], allowed: allow.Allow) -> dict[str, str]:

@@ -9,20 +9,29 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import http
+import os
 import re
 import ssl
 import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import huggingface_hub.utils
 from huggingface_hub import constants, errors
-from huggingface_hub.utils import httpx
 
 from tritonllm.weights import failures, layout, selection
+
+# The HTTP library of huggingface_hub's sessions: its 2.x hands on a successor of the httpx that 1.x depends on.
+if TYPE_CHECKING:
+    from huggingface_hub.utils import httpx
+else:
+    try:
+        from huggingface_hub.utils import httpx
+    except ImportError:
+        import httpx
 
 # A connection is there in seconds or not at all; the Hub sends the first byte of a large file within seconds.
 _TIMEOUT = httpx.Timeout(30, connect=10)
@@ -240,6 +249,9 @@ def _name(endpoint: str) -> str:
 
 def _session() -> httpx.Client:
     try:
+        # httpx before 0.28 takes its own certificates instead of a file that is not there.
+        if bundle := os.environ.get("SSL_CERT_FILE"):
+            os.stat(bundle)
         return huggingface_hub.utils.get_session()
     except (OSError, ValueError, ImportError) as error:
         # Without its own words: they may hold the password of a proxy.

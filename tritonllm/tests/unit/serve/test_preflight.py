@@ -159,6 +159,27 @@ def test_what_does_not_fit_into_memory_beside_the_endpoints_before_it_stops_only
     assert "need 4.0 GiB of memory and 3.0 GiB are available after loading the endpoints before it" in problem
 
 
+@pytest.mark.parametrize(
+    ("expected", "installed"),
+    [
+        (None, "0.32.0"),
+        ("vllm-0.24.0", None),
+        ("vllm-0.24.0", "0.24.0"),
+        ("vllm-0.24.0", "0.24.0+092c4842.nv26.7"),
+    ],
+)
+def test_the_vllm_that_endpoints_were_checked_against_is_served(
+    expected: str | None, installed: str | None
+) -> None:
+    assert preflight.runtime(expected, installed) == []
+
+
+def test_another_vllm_than_endpoints_were_checked_against_is_refused() -> None:
+    assert preflight.runtime("vllm-0.24.0", "0.32.0") == [
+        "--runtime is vllm-0.24.0 and this has vllm-0.32.0; correct it (Kubernetes: `image.runtime` of the pool)"
+    ]
+
+
 def test_without_vllm_only_the_endpoints_that_need_it_are_not_served(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
