@@ -17,7 +17,10 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the policy from the model's config."""
         logs.name(args["model_name"])
-        self.policy = screening.EndpointPolicy.load(wire.config_parameters(args)["policy"])
+        parameters = wire.config_parameters(args)
+        self.policy = screening.EndpointPolicy.load(
+            parameters["policy"], int(parameters["prompt_characters"])
+        )
 
     def execute(self, triton_requests: list[Any]) -> list[Any]:
         """Answers a batch; a text that can't be judged fails its own request only."""
