@@ -55,8 +55,8 @@ def _step(states: set[_State], char: str) -> set[_State]:
         for reading in normalization.letters(char):
             for child, kind in node.follow(reading):
                 following.add((child, how | kind))
-                if normalization.GAP in child.children:
-                    following.add((child.children[normalization.GAP], how | kind))
+                if behind := child.next_word():
+                    following.add((behind, how | kind))
     return following
 
 

@@ -30,9 +30,7 @@ def judge() -> Any:
         "policy": {"string_value": canonical.pack({"input": [RULE]})},
         "prompt_characters": {"string_value": "32768"},
     }
-    model.initialize(
-        {"model_name": "chat-guardrail", "model_config": json.dumps({"parameters": parameters})}
-    )
+    model.initialize({"model_name": "chat-guardrail", "model_config": json.dumps({"parameters": parameters})})
 
     def answers(*texts: str) -> list[InferenceResponse]:
         return model.execute([TritonRequest(text) for text in texts])
