@@ -24,7 +24,7 @@ _SPELLINGS = [
     f"{first} {second}{behind}" for first in (" a", " 1", "11") for second in "a1?" for behind in " 1"
 ]
 # After so many walks, some milliseconds, the caller gets what is found.
-_MOST_WALKS = 256
+_MOST_WALKS = 160
 _MARKS = ahocorasick_rs.AhoCorasick(_DISGUISES + _SPELLINGS)
 
 

