@@ -17,7 +17,7 @@ from tritonllm import api, guardrails
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tritonllm" / "tests" / "property"))
 
-import test_guardrails as cases
+import test_guardrails as cases  # pyright: ignore[reportMissingImports]
 
 KINDS = [
     {"pii": {"types": ["email", "card", "iban", "ssn", "ip"]}},
