@@ -1,14 +1,20 @@
 """What guardrails cost: whole texts beside better_profanity, and streamed text by the piece.
 
-python bench/guardrails.py
+python bench/guardrails.py [CHARACTERS]
+
+The last table is about texts of so many characters, by default a million.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import pathlib
 import pydoc_data.topics
 import random
 import re
+import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -103,6 +109,102 @@ def whole_texts() -> None:
         print(f"| {size:,} B | {whole * 1e6:.1f} | {shown[0]} | {shown[1]} |")
 
 
+def policies() -> None:
+    """Prints what policies of many phrases cost: to build, to hold, for a whole text and for a streamed piece."""
+    text = prose(1_000_000)
+    print("| phrases | built in, s | memory, MB | whole, MB/s | 1 token, µs | 4 tokens, µs |")
+    print("|---|---|---|---|---|---|")
+    for count in (100, 10_000, 100_000):
+        rules = [api.Rule.model_validate(rule) for rule in banned(count)]
+        before, started = _resident(), time.process_time()
+        policy = guardrails.compile(rules)
+        built, held = time.process_time() - started, _resident() - before
+        whole = len(text) / seconds(lambda policy=policy: policy.scan(text), 20) / 1e6
+        cells = [
+            f"{seconds(lambda cut=cut, policy=policy: stream(policy, cut), 10) / len(cut) * 1e6:.1f}"
+            for cut in (in_tokens(text[:16_384], tokens) for tokens in (1, 4))
+        ]
+        print(f"| {count:,} | {built:.2f} | {max(0.0, held):.0f} | {whole:.0f} | {' | '.join(cells)} |")
+
+
+def _resident() -> float:
+    """Megabytes of this process in memory."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def others() -> None:
+    """Prints megabytes per second of other filters that are installed, with the list of each; and ours."""
+    text = prose(10_240)
+    ours, theirs = compiled(LANGUAGE), better_profanity.Profanity()
+    checks: dict[str, Callable[[], object]] = {
+        "tritonllm": lambda: ours.scan(text),
+        "better_profanity 0.7.0": lambda: theirs.censor(text),
+    }
+    # They are not in the lock: `uv pip install better-profanity-rs alt-profanity-check` in a copy of the environment.
+    with contextlib.suppress(ImportError):
+        import better_profanity_rs  # pyright: ignore[reportMissingImports]
+
+        checks["better-profanity-rs"] = lambda: better_profanity_rs.profanity.censor(text)
+    with contextlib.suppress(ImportError):
+        import profanity_check  # pyright: ignore[reportMissingImports]
+
+        checks["alt-profanity-check"] = lambda: profanity_check.predict([text])
+    print("| filter | 10 KB of prose, MB/s |")
+    print("|---|---|")
+    for name, check in checks.items():
+        print(f"| {name} | {len(text) / seconds(check, 3) / 1e6:.3g} |")
+
+
+FLOODS = {
+    "prose": "the text is plain ", "one letter": "a", "letters by themselves": "a ", "signs": "@*", "stars": "a*", "emoji": "a🔥", "HTML": "<b>",
+    "links": "[a](http://x", "entities": "&#97;", "hidden letters": "\U000e0061", "zero-width": "s\u200b", "kashida": "ك\u0640",
+    "Cyrillic": "сосо хрен ", "Chinese": "法轮", "digits": "4s", "numbers": "030 901820 ", "what is found": "ass ",
+}  # fmt: skip
+
+
+def worst(size: int) -> None:
+    """Prints the longest step and the time for a long text of nothing but one disguise."""
+    kinds = {
+        "profanity": compiled(LANGUAGE),
+        "substrings": compiled(
+            {
+                "name": "a",
+                "action": "Mask",
+                "banned": {"phrases": ["ass", "aa", "plan b", "falcon"], "match": "Substring"},
+            }
+        ),
+        "pattern": compiled({"name": "a", "action": "Mask", "pattern": {"regex": r"\b[\w.+-]+@[\w.-]+\b"}}),
+        "personal data": compiled(
+            {"name": "a", "action": "Mask", "pii": {"types": ["email", "card", "iban", "ip"]}},
+            {"name": "b", "action": "Mask", "secrets": {}},
+        ),
+    }
+    print(
+        f"| text of {size:,} characters | "
+        + " | ".join(f"{name}: step, ms | µs per character" for name in kinds)
+        + " |"
+    )
+    print("|---|" + "---|---|" * len(kinds))
+    for name, unit in FLOODS.items():
+        cells: list[str] = []
+        for policy in kinds.values():
+            spent = _steps(policy, (unit * (size // len(unit) + 1))[:size])
+            cells += [f"{max(spent) * 1e3:.0f}", f"{sum(spent) / size * 1e6:.1f}"]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def _steps(policy: guardrails.Policy, text: str) -> list[float]:
+    spent: list[float] = []
+    scan = policy.scan_steps(text)
+    while True:
+        started = time.process_time()
+        ended = next(scan, True)
+        spent.append(time.process_time() - started)
+        if ended:
+            return spent
+
+
 def pieces() -> None:
     """Prints microseconds per streamed piece."""
     policies = {
@@ -133,3 +235,9 @@ if __name__ == "__main__":
     whole_texts()
     print("\nMicroseconds per streamed piece:\n")
     pieces()
+    print("\nPolicies of many phrases:\n")
+    policies()
+    print("\nOther filters:\n")
+    others()
+    print("\nThe longest step, and the time for a character, of long texts of one disguise:\n")
+    worst(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)

@@ -57,6 +57,7 @@ _UNDECIDED = [
 
 STARTS = re.compile(rf"[\[\]<&\\*~`_|>(\U0001f3f4{_REGIONAL}{_TAGS}{_RAISED}]")
 """Every character with which a unit begins."""
+_ASCII_STARTS = tuple(chr(code) for code in range(128) if STARTS.match(chr(code)))
 
 _DECIDED = re.compile("|".join(f"(?P<{name}>{regex})" for name, regex in _UNITS.items()))
 _OPEN = re.compile(f"(?P<undecided>(?:{'|'.join(_UNDECIDED)})\\Z)|{_DECIDED.pattern}")
@@ -74,6 +75,13 @@ _FLAGS = frozenset(
 )
 
 _HIDDEN_NEIGHBOUR = re.compile(f"[{_TAGS}]")
+
+
+def may_begin(text: str) -> bool:
+    """Whether a unit may begin in a text."""
+    if text.isascii():
+        return any(sign in text for sign in _ASCII_STARTS)
+    return STARTS.search(text) is not None
 
 
 def unit(text: str, start: int, *, last: bool) -> tuple[int, str] | None:

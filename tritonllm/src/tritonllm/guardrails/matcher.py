@@ -13,6 +13,8 @@ from tritonllm.guardrails import context, normalization, numbers, spelled_out, t
 # held back without end.
 LONGEST_GAP = 32
 LONGEST_INVISIBLE = 32
+# A picture between two words counts as so much of a gap.
+PICTURE = 8
 LONGEST_REPEAT = 32
 # `goood` may be said for `god`, `good` is another word.
 SHORTEST_REPEAT = 3
@@ -35,7 +37,7 @@ def walk(root: trie.Node, text: str, start: int, *, words: bool, last: bool) -> 
         trie.NeedMoreInput: what comes next decides.
     """
     readings = normalization.letters(text[start])
-    if not readings or not any(root.follow(readings[0])):
+    if not readings or not root.follow(readings[0]):
         return {}
     if words and not _may_begin(text, start):
         return {}
@@ -74,7 +76,7 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
             ended = set()
         following: set[_State] = set()
         if is_gap:
-            gap += 1
+            gap += PICTURE if normalization.is_pictograph(char) else 1
             if gap <= LONGEST_GAP:
                 following = _step_gap(states, repeats, text, start)
         else:
@@ -124,11 +126,11 @@ def _step_gap(states: set[_State], repeats: int, text: str, start: int) -> set[_
         if node.gap:
             following.add((node, how, False))
         elif (
-            normalization.GAP in node.children
+            (behind := node.next_word())
             and not (repeated and repeats < SHORTEST_REPEAT)
             and context.is_plausible_word(how, text, start)
         ):
-            following.add((node.children[normalization.GAP], context.PLAUSIBLE_BEFORE if how else 0, False))
+            following.add((behind, context.PLAUSIBLE_BEFORE if how else 0, False))
     return following
 
 

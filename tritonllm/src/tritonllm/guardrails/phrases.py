@@ -23,6 +23,8 @@ _DISGUISES = ["a1", "1a", "?"]
 _SPELLINGS = [
     f"{first} {second}{behind}" for first in (" a", " 1", "11") for second in "a1?" for behind in " 1"
 ]
+# After so many walks, some milliseconds, the caller gets what is found.
+_MOST_WALKS = 160
 _MARKS = ahocorasick_rs.AhoCorasick(_DISGUISES + _SPELLINGS)
 
 
@@ -68,7 +70,7 @@ class Phrases:
         keys = _keys([*(phrase for phrase, _ in normalized), *written], words=words)
         self._following = list(keys.values())
         self._finder = ahocorasick_rs.AhoCorasick(
-            plain_text.REPEATS + list(keys), implementation=ahocorasick_rs.Implementation.DFA
+            plain_text.REPEATS + list(keys), implementation=plain_text.implementation(len(keys))
         )
         # A phrase may begin with what no view tells: itself is looked for, and all that may be written for it.
         odd = "".join(
@@ -84,7 +86,9 @@ class Phrases:
         plain = self._plain_text.search(text, position, last=last)
         starts, end = plain or (self._starts(text, position, last), len(text))
         found: list[spans.Span] = []
-        for start in starts:
+        if len(starts) > _MOST_WALKS:
+            end = starts[_MOST_WALKS]
+        for start in starts[:_MOST_WALKS]:
             try:
                 ends = matcher.walk(self._root, text, start, words=self._words, last=last)
             except trie.NeedMoreInput:

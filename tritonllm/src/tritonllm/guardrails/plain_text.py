@@ -8,7 +8,7 @@ phrase: that is a look-up, however many phrases there are.
 
 from __future__ import annotations
 
-import re
+import bisect
 import string
 from collections.abc import Iterable, Mapping
 
@@ -20,6 +20,24 @@ from tritonllm.guardrails import matcher, plain_view
 REPEATS = [letter * matcher.SHORTEST_REPEAT for letter in string.ascii_lowercase]
 _SPELLED = [f" {first} {second} " for first in string.ascii_lowercase for second in string.ascii_lowercase]
 _PLAIN = {chr(code) for code in range(128) if plain_view.SHAPE[ord(plain_view.VIEW[code])] in "a "}
+
+
+# A DFA is twice as fast as an NFA, and has six times its size.
+_LARGEST_DFA = 5000
+
+
+def implementation(keys: int) -> ahocorasick_rs.Implementation:
+    """The automaton for so many keys."""
+    return (
+        ahocorasick_rs.Implementation.DFA
+        if keys <= _LARGEST_DFA
+        else ahocorasick_rs.Implementation.ContiguousNFA
+    )
+
+
+def is_all(text: str, chars: bytes) -> bool:
+    """Whether a text has no other characters than these of ASCII; ten times as fast as a regular expression."""
+    return text.isascii() and not text.encode().translate(None, chars)
 
 
 class PlainText:
@@ -34,16 +52,13 @@ class PlainText:
 
     def __init__(self, keys: Mapping[str, str], runs: Iterable[str], odd: str, *, words: bool) -> None:
         self._words = words
-        self._plain = re.compile(f"[{re.escape(''.join(sorted(_PLAIN - set(odd))))}]*")
+        self._plain = "".join(sorted(_PLAIN - set(odd))).encode()
         self._following = list(keys.values())
         self._finder = ahocorasick_rs.AhoCorasick(
-            REPEATS + list(keys) + (_SPELLED if words else []),
-            implementation=ahocorasick_rs.Implementation.DFA,
+            REPEATS + list(keys) + (_SPELLED if words else []), implementation=implementation(len(keys))
         )
-        # Every beginning of a first word, also with its last letter twice, as a third one may follow.
-        self._beginnings = {run[:end] for run in runs for end in range(1, len(run) + 1)}
-        self._beginnings |= {beginning + beginning[-1] for beginning in self._beginnings}
-        self._longest = max(map(len, self._beginnings), default=0)
+        self._first_words = sorted(set(runs))
+        self._longest = max(map(len, self._first_words), default=0) + 1
 
     def search(self, text: str, position: int, *, last: bool) -> tuple[list[int], int] | None:
         """Searches a text from a position on; see `spans.Matcher.advance`.
@@ -53,7 +68,7 @@ class PlainText:
             begins at one of them; None if the text is not plain.
         """
         tail = text[position:]
-        if not self._plain.fullmatch(tail):
+        if not is_all(tail, self._plain):
             return None
         view = f" {tail.translate(plain_view.VIEW)} "
         end = len(text)
@@ -69,8 +84,8 @@ class PlainText:
             if self._words and view[start - 3 : start - 2] == " " != view[start - 2] and single not in starts:
                 starts.append(single)
         elif not self._words:
-            return starts, self._live(word, end)
-        elif word in self._beginnings and not (start == 1 and self._inside_word(text, position)):
+            end = self._live(word, end)
+        elif self._begins(word) and not (start == 1 and self._inside_word(text, position)):
             end -= len(word)
         return [start for start in starts if start < end], end
 
@@ -101,9 +116,18 @@ class PlainText:
         """Whether the word at a position has begun before it."""
         return position > 0 and text[position - 1].isascii() and text[position - 1].isalpha()
 
+    def _begins(self, word: str) -> bool:
+        """Whether a first word begins so, also if the last letter is there twice, as a third one may follow."""
+        return self._is_beginning(word) or (word[-1] == word[-2:-1] and self._is_beginning(word[:-1]))
+
+    def _is_beginning(self, word: str) -> bool:
+        words = self._first_words
+        index = bisect.bisect_left(words, word)
+        return index < len(words) and words[index].startswith(word)
+
     def _live(self, word: str, end: int) -> int:
         """The first position in the last word at which a phrase may begin."""
         for start in range(max(0, len(word) - self._longest), len(word)):
-            if word[start:] in self._beginnings:
+            if self._begins(word[start:]):
                 return end - len(word) + start
         return end

@@ -41,7 +41,7 @@ class Shown:
         """
         view = self._view
         if view is None:
-            if not markup.STARTS.search(chunk):
+            if not markup.may_begin(chunk):
                 return [], None
             before = text[: len(text) - len(chunk)]
             view = markup_view.MarkupView(before, offset)

@@ -50,14 +50,11 @@ def walk(root: trie.Node, text: str, start: int, last: bool) -> dict[int, int]:
 
 
 def _step(states: set[_State], char: str) -> set[_State]:
-    following: set[_State] = set()
-    for node, how in states:
-        for reading in normalization.letters(char):
-            for child, kind in node.follow(reading):
-                following.add((child, how | kind))
-                if normalization.GAP in child.children:
-                    following.add((child.children[normalization.GAP], how | kind))
-    return following
+    # A letter such as `ß` stands for several, one after the other.
+    for reading in normalization.letters(char):
+        states = {(child, how | kind) for node, how in states for child, kind in node.follow(reading)}
+    behind = {(word, how) for node, how in states if (word := node.next_word())}
+    return states | behind if normalization.letters(char) else set()
 
 
 def _goes_on(text: str, index: int) -> bool:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import string
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tritonllm import api
-from tritonllm.guardrails import context, shown, spans
+from tritonllm.guardrails import context, plain_text, shown, spans
 
 if TYPE_CHECKING:
     from tritonllm.guardrails.policy import Policy
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # Long texts are judged in blocks of so many characters: one takes milliseconds, also if all of it is disguise.
 BLOCK = 1024
+# Of ASCII letters and what stands between them, a block takes less.
+_PLAIN_BLOCKS = 8
+_PLAIN = (string.ascii_letters + " ,.;:\n").encode()
 # More than this held back is searched again only when it has grown by a quarter, so that a match in progress costs
 # in proportion to its length.
 _LONG_MATCH = 1024
@@ -59,6 +63,7 @@ class Stream:
         # Offsets count from the beginning of the text; `_text` is the part that is still needed.
         self._text = ""
         self._offset = 0
+        self._committed = 0
         self._released = 0
         self._masked = 0
         self._positions = [0] * len(self._matchers)
@@ -92,7 +97,7 @@ class Stream:
                 return
         yield self._advance(end, last=True)
         size = self._offset + len(self._text)
-        while not self.blocked and min(self._positions, default=size) < size:
+        while not self.blocked and self._committed < size:
             yield self._advance("", last=True)
 
     def _advance(self, chunk: str, *, last: bool) -> str:
@@ -119,6 +124,7 @@ class Stream:
                         spans.Span(start + offset, end + offset, rule) for start, end, rule in found
                     ]
             committed = min(committed, position)
+        self._committed = committed
         released = self._release(committed) if self._found else self._take(committed)
         # Committed text is dropped, except for what matchers look back at.
         superfluous = committed - context.LOOKBACK - offset
@@ -165,4 +171,12 @@ def _longest(found: list[spans.Span]) -> list[spans.Span]:
 
 def blocks(text: str) -> list[str]:
     """A text in parts that are judged one after the other; one empty part if it is empty."""
-    return [text[start : start + BLOCK] for start in range(0, len(text), BLOCK)] or [""]
+    parts: list[str] = []
+    start = 0
+    while start < len(text):
+        size = BLOCK
+        if plain_text.is_all(text[start : start + _PLAIN_BLOCKS * BLOCK], _PLAIN):
+            size *= _PLAIN_BLOCKS
+        parts.append(text[start : start + size])
+        start += size
+    return parts or [""]

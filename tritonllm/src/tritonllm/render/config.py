@@ -67,8 +67,14 @@ def _classifier(endpoint: api.LLMEndpoint) -> ModelConfig:
 
 def _guardrail(endpoint: api.LLMEndpoint) -> ModelConfig:
     guardrails = endpoint.spec.guardrails.given()
-    parameters = {"endpoint": endpoint.name, "policy": canonical.pack(guardrails)}
-    model = _model(endpoint.guardrail_name, "guardrail", guardrails, parameters)
+    longest = endpoint.spec.prompt_characters
+    parameters = {
+        "endpoint": endpoint.name,
+        "policy": canonical.pack(guardrails),
+        "prompt_characters": str(longest),
+    }
+    hashed = guardrails | {"prompt_characters": longest}
+    model = _model(endpoint.guardrail_name, "guardrail", hashed, parameters)
     model.max_batch_size = tensors.GUARDRAIL_MAX_BATCH
     model.dynamic_batching.SetInParent()
     model.instance_group.add(count=1, kind=schema.ModelInstanceGroup.KIND_CPU)

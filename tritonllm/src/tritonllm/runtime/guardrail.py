@@ -17,7 +17,10 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the policy from the model's config."""
         logs.name(args["model_name"])
-        self.policy = screening.EndpointPolicy.load(wire.config_parameters(args)["policy"])
+        parameters = wire.config_parameters(args)
+        self.policy = screening.EndpointPolicy.load(
+            parameters["policy"], int(parameters["prompt_characters"])
+        )
         models = sorted({judge.model for found in self.policy.judges.values() for judge in found})
         # Classifiers are asked in an event loop.
         self.events = threads.EventLoop("judges") if models else None

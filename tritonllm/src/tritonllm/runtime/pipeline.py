@@ -52,7 +52,7 @@ class TritonPythonModel:
         logs.name(args["model_name"])
         sys.setswitchinterval(_SWITCH_SECONDS)
         self.settings = settings.Settings.load(parameters["settings"])
-        self.policy = screening.EndpointPolicy.load(parameters["policy"])
+        self.policy = screening.EndpointPolicy.load(parameters["policy"], self.settings.prompt_characters)
         self.meter = metrics.Meter(parameters["endpoint"], metric_names.PIPELINE, _series(self.policy))
         if siblings.is_only_instance():
             # A process that was killed has left its requests in them.

@@ -19,21 +19,31 @@ from tritonllm.runtime import conversations, requests
 log = logging.getLogger(__name__)
 
 LONGEST_CHARACTERS = 1 << 17
-"""Maximum length of a text to check: the slowest one, obfuscated throughout, takes about two seconds."""
+"""Maximum length of a text to check, whatever the context: the slowest one, obfuscated throughout, takes about two seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EndpointPolicy:
-    """An endpoint's guardrails, ready to run; None for a direction without rules, no judges without `classifier` rules."""
+    """An endpoint's guardrails, ready to run; None for a direction without rules, no judges without `classifier` rules.
+
+    Attributes:
+        longest: maximum length of a text to check, in characters.
+    """
 
     rules: api.Guardrails
     input: guardrails.Policy | None
     output: guardrails.Policy | None
     judges: Mapping[str, tuple[judges.Judge, ...]]
+    longest: int = LONGEST_CHARACTERS
 
     @classmethod
-    def load(cls, packed: str) -> EndpointPolicy:
-        """Unpacks and compiles the config parameter `policy`."""
+    def load(cls, packed: str, prompt_characters: int = LONGEST_CHARACTERS) -> EndpointPolicy:
+        """Unpacks and compiles the config parameter `policy`.
+
+        Args:
+            packed: the parameter.
+            prompt_characters: how long a text can be that fits into the endpoint's context.
+        """
         rules = api.Guardrails.model_validate(canonical.unpack(packed))
         return cls(
             rules,
@@ -43,6 +53,7 @@ class EndpointPolicy:
                 "input": judges.compile(rules.input, "input"),
                 "output": judges.compile(rules.output, "output"),
             },
+            min(prompt_characters, LONGEST_CHARACTERS),
         )
 
     def failed(self, direction: str) -> None:
@@ -176,11 +187,11 @@ def check(policy: EndpointPolicy, text: str, direction: str) -> Checked:
     """
     if direction not in ("input", "output"):
         raise errors.RequestError("invalid_argument", "direction", "must be `input` or `output`")
-    if len(text) > LONGEST_CHARACTERS:
+    if len(text) > policy.longest:
         raise errors.RequestError(
             "invalid_argument",
             "text_input",
-            f"has {len(text)} characters; the maximum is {LONGEST_CHARACTERS}; send it in parts",
+            f"has {len(text)} characters; the maximum is {policy.longest}; send it in parts",
         )
     rules = policy.input if direction == "input" else policy.output
     if rules is None:

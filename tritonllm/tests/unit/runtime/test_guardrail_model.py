@@ -26,10 +26,11 @@ class TritonRequest:
 @pytest.fixture
 def judge() -> Any:
     model = guardrail.TritonPythonModel()
-    policy = {"string_value": canonical.pack({"input": [RULE]})}
-    model.initialize(
-        {"model_name": "chat-guardrail", "model_config": json.dumps({"parameters": {"policy": policy}})}
-    )
+    parameters = {
+        "policy": {"string_value": canonical.pack({"input": [RULE]})},
+        "prompt_characters": {"string_value": "32768"},
+    }
+    model.initialize({"model_name": "chat-guardrail", "model_config": json.dumps({"parameters": parameters})})
 
     def answers(*texts: str) -> list[InferenceResponse]:
         return model.execute([TritonRequest(text) for text in texts])
@@ -39,5 +40,5 @@ def judge() -> Any:
 
 def test_megabytes_of_obfuscated_text_are_refused_by_their_size_and_others_are_judged(judge: Any) -> None:
     large, small = judge("@*" * (4 << 20), "a f4lcon")
-    assert "has 8388608 characters; the maximum is 131072" in large.error().message()
+    assert "has 8388608 characters; the maximum is 32768" in large.error().message()
     assert small.output_tensors()[0].as_numpy().tolist() == [[b"a [REDACTED]"]]
