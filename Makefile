@@ -34,7 +34,7 @@ serve: .venv/.ready ## Build the demo model once and serve examples/smollm2.yaml
 
 test: .venv/.ready ## All tests, on the real Triton and vLLM; those of the page where Chromium is installed
 	@tools/helm.sh >/dev/null
-	$(BIN)/pytest -n 2 tritonllm/tests/unit tritonllm/tests/golden tritonllm/tests/property operator/tests/unit charts/tests
+	$(BIN)/pytest -n 2 tritonllm/tests/unit tritonllm/tests/golden tritonllm/tests/property operator/tests/unit charts/tests infra/tests
 	@tools/kubernetes.sh >/dev/null
 	$(BIN)/pytest operator/tests/api operator/tests/integration
 	$(BIN)/pytest -n 2 tritonllm/tests/browser

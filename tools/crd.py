@@ -47,9 +47,22 @@ RULES: dict[str, list[Schema]] = {
             "!has(self.model) || self.engine.type != 'simulated'",
             "`model` is not supported by engine type simulated",
         ),
+        rule(
+            "self.engine.type != 'classifier' || ((!has(self.guardrails.input) || self.guardrails.input.size() == 0)"
+            " && (!has(self.guardrails.output) || self.guardrails.output.size() == 0))",
+            "`guardrails` must be empty with engine type classifier, which generates no text",
+        ),
     ],
     "Model": [
-        rule("has(self.repo) != has(self.path)", "exactly one of `repo` and `path` is required"),
+        rule(
+            "[has(self.repo), has(self.path), has(self.image)].filter(source, source).size() == 1",
+            "exactly one of `repo`, `path` and `image` is required",
+        ),
+        rule("!has(self.subPath) || has(self.image)", "`subPath` requires `image`"),
+        rule(
+            "!has(self.subPath) || !self.subPath.matches('(^|/)[.][.](/|$)')",
+            "`subPath` must not contain a `..` component",
+        ),
         rule(
             "!has(self.path) || !self.path.matches('(^|/)[.][.](/|$)')",
             "`path` must not contain a `..` component",
@@ -75,7 +88,8 @@ RULES: dict[str, list[Schema]] = {
         rule(
             f"[{', '.join(f'has(self.{kind})' for kind in rules.KINDS)}].filter(kind, kind).size() == 1",
             f"exactly one of {rules.in_words()} is required",
-        )
+        ),
+        rule("!has(self.classifier) || self.action != 'Mask'", rules.NOT_MASKABLE),
     ],
 } | {
     f"{name}.{field}": [rule(*checked)] for name, kind in KINDS.items() for field, checked in kind.cel.items()
@@ -93,7 +107,7 @@ NAMED = [
 ]
 
 # Maximum length of a string that matches a pattern; the API server estimates the cost of rules from it.
-LONGEST = {"^[a-z0-9]": 50, "^[0-9A-Za-z_./-]": 128, "^[0-9A-Za-z._-]": 193}
+LONGEST = {"^[a-z0-9]": 50, "^[0-9A-Za-z_./-]": 128, "^[0-9A-Za-z._-]": 193, r"^[^\s@]": 512, r"^[^/\s]": 255}
 
 
 def structural(field: Schema, definitions: Schema, place: str) -> Schema:

@@ -123,6 +123,14 @@ MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("spec.guardrails", {"input": [{"name": "a", "action": "Mask"}]}),
     ("spec.guardrails", {"input": [{"name": "a", "action": "Block", "banned": {"phrases": ["\u200b"]}}]}),
     ("spec.guardrails", {"output": [{"name": "a", "action": "Mask", "pattern": {"regex": "x*"}}]}),
+    (
+        "spec.guardrails",
+        {
+            "input": [
+                {"name": "a", "action": "Mask", "classifier": {"model": "toxicity", "labels": ["toxic"]}}
+            ]
+        },
+    ),
     ("metadata", {"name": "chat-engine"}),
 )
 

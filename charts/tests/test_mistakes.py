@@ -114,6 +114,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         {"gpu": {"count": 4}, "sharedMemory": "8Gi", "resources": {"limits": {"memory": "23.9Gi"}}},
         "resources.limits.memory 23.9Gi is too little for 4 GPUs: set at least 4Gi for each, and sharedMemory 8Gi",
     ),
+    ({"weights": {"type": "Ephemeral", "gc": {"enabled": True}}}, "no other pod can write into the volume"),
+    ({"weights": {"enabled": False, "gc": {"enabled": True}}}, "so there is no volume: remove the one"),
     ({"cache": {"type": "ExistingClaim"}}, "cache.existingClaim is empty: set the name of the claim"),
     ({"cache": {"existingClaim": "mine"}}, "set cache.type: ExistingClaim, or remove the claim"),
     (

@@ -24,7 +24,12 @@ VOLUMES = {
 
 def pods(values: chart.Path) -> list[chart.Document]:
     documents = chart.render(values)
-    return [chart.pod(documents)] + [each["spec"] for each in documents if each["kind"] == "Pod"]
+    jobs = [each["spec"]["jobTemplate"]["spec"] for each in documents if each["kind"] == "CronJob"]
+    return (
+        [chart.pod(documents)]
+        + [each["spec"] for each in documents if each["kind"] == "Pod"]
+        + [each["template"]["spec"] for each in jobs]
+    )
 
 
 def containers(spec: chart.Document) -> list[chart.Document]:

@@ -399,6 +399,33 @@ def test_a_failed_sync_says_why_in_its_termination_message() -> None:
     assert weights["terminationMessagePolicy"] == "File"
 
 
+@pytest.mark.parametrize("operated", [False, True])
+def test_weights_that_no_endpoint_needs_are_removed_on_a_schedule(operated: bool) -> None:
+    values = {
+        "weights": {"gc": {"enabled": True, "schedule": "0 4 * * *", "graceDays": 30}, "subPath": "mine"},
+        "operator": {"enabled": operated},
+    }
+    documents = chart.render(values)
+    job = chart.one(documents, "CronJob")["spec"]
+    assert (job["schedule"], job["concurrencyPolicy"]) == ("0 4 * * *", "Forbid")
+    spec = job["jobTemplate"]["spec"]["template"]["spec"]
+    (each,) = spec["containers"]
+    assert each["command"] == ["tritonllm", "weights", "gc"]
+    assert each["args"] == ["--cache=/weights", "--keep=/etc/tritonllm", "--grace=30"]
+    mounts = {mount["name"]: mount for mount in each["volumeMounts"]}
+    assert mounts["weights"] == {"name": "weights", "mountPath": "/weights", "subPath": "mine"}
+    # The same endpoints as the pods', all revisions of them.
+    volumes = {volume["name"]: volume for volume in chart.pod(documents)["volumes"]}
+    assert {volume["name"]: volume for volume in spec["volumes"]}.items() <= volumes.items()
+    # Where one node only can mount the volume, it is the server's.
+    (term,) = spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    labels = chart.one(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert term["labelSelector"]["matchLabels"].items() <= labels.items()
+    shared = chart.merged(values, {"weights": {"accessMode": "ReadWriteMany"}})
+    spec = chart.one(chart.render(shared), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert "affinity" not in spec
+
+
 def test_a_cache_of_compiled_kernels_can_outlive_the_pod() -> None:
     def cache(values: dict[str, Any]) -> chart.Document:
         (volume,) = [each for each in template(values)["spec"]["volumes"] if each["name"] == "cache"]

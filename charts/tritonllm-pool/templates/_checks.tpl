@@ -115,6 +115,12 @@
 
 {{- define "triton.checkWeights" -}}
 {{- $weights := .Values.weights }}
+{{- if and (include "triton.images" . | fromJsonArray) (semverCompare "<1.33.0-0" .Capabilities.KubeVersion.Version) }}
+- weights.images, or spec.model.image of an endpoint, needs image volumes as in Kubernetes 1.33 or later, and this is {{ .Capabilities.KubeVersion.Version }}: upgrade, or use spec.model.repo.
+{{- end }}
+{{- if and $weights.gc.enabled (not $weights.enabled) }}
+- weights.gc.enabled is true, but weights.enabled is false, so there is no volume: remove the one or enable the other.
+{{- end }}
 {{- if not $weights.enabled }}
 {{- range .Values.endpoints }}
 {{- $path := dig "model" "path" "" .spec }}
@@ -137,6 +143,9 @@
 {{- end }}
 {{- if and $weights.sync.tokenSecret.name (not $weights.sync.enabled) }}
 - weights.sync.tokenSecret is set, but weights.sync.enabled is false, so the token is not used: remove the one or enable the other.
+{{- end }}
+{{- if and $weights.gc.enabled (or (eq $weights.type "Ephemeral") (eq $weights.accessMode "ReadWriteOncePod") (include "triton.weightsReadOnly" .)) }}
+- weights.gc.enabled is true, but no other pod can write into the volume (weights.type {{ $weights.type }}, accessMode {{ $weights.accessMode }}): set weights.gc.enabled: false.
 {{- end }}
 {{- if and (ne $weights.type "Ephemeral") (has $weights.accessMode (list "ReadWriteOnce" "ReadWriteOncePod")) }}
 {{- $most := include "triton.mostPods" . | int }}

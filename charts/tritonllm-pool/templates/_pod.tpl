@@ -66,6 +66,10 @@
     items: [{key: {{ .Values.weights.sync.tokenSecret.key }}, path: token}]
 {{- end }}
 {{- end }}
+{{- range include "triton.images" . | fromJsonArray }}
+- name: {{ include "triton.imageVolume" . }}
+  image: {reference: {{ . }}, pullPolicy: IfNotPresent}
+{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}

@@ -74,6 +74,9 @@ volumeMounts:
   {{- if .Values.weights.enabled }}
   - {name: weights, mountPath: /weights, readOnly: true{{ include "triton.weightsSubPath" . }}}
   {{- end }}
+  {{- range include "triton.images" . | fromJsonArray }}
+  - {name: {{ include "triton.imageVolume" . }}, mountPath: {{ printf "/var/lib/tritonllm/images/%s" (regexFind "[0-9a-f]{64}$" .) }}, readOnly: true}
+  {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

@@ -38,6 +38,19 @@ volumeMounts:
 {{ with .Values.weights.subPath }}, subPath: {{ . | quote }}{{ end }}
 {{- end }}
 
+{{/* The images with weights of the pool, each once, as JSON. */}}
+{{- define "triton.images" -}}
+{{- $images := .Values.weights.images -}}
+{{- range .Values.endpoints -}}
+{{- with dig "model" "image" "" .spec }}{{ $images = append $images . }}{{ end -}}
+{{- end -}}
+{{ $images | uniq | toJson }}
+{{- end }}
+
+{{- define "triton.imageVolume" -}}
+image-{{ regexFind "[0-9a-f]{64}$" . | trunc 16 }}
+{{- end }}
+
 {{/* The volume of the weights, by its kind. */}}
 {{- define "triton.weightsVolume" -}}
 name: weights

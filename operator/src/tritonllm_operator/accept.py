@@ -102,6 +102,12 @@ def _fits(endpoint: api.LLMEndpoint, pool: Pool, others: Mapping[str, api.LLMEnd
             f"spec.limits.requestTimeoutSeconds: {limits.request_timeout_seconds:g} is longer than the"
             f" {pool.drain_seconds:g} s that a pod of the pool gets to end; lower it, or raise the pool's drain.seconds",
         )
+    image = endpoint.spec.model and endpoint.spec.model.image
+    if image and image not in pool.images:
+        return Trouble(
+            "ImageNotMounted",
+            f"spec.model.image: the pods of the pool do not mount {image}; add it to the pool's weights.images",
+        )
     wanted = max(endpoint.spec.engine.gpus, *(index + 1 for index in endpoint.spec.engine.devices), 0)
     if wanted > pool.gpus and (pool.gpus or wanted > 1):
         return Trouble(

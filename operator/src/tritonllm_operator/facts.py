@@ -115,6 +115,7 @@ class Pool:
         vllm_version: of the image; empty where it is not known.
         gpus: of each pod.
         drain_seconds: what a pod's requests get to end.
+        images: whose files its pods mount as image volumes.
         shared_weights: whether another pod can mount the weights beside the running ones.
         downloads: whether its pods have an init container that downloads weights.
         replicas: wanted.
@@ -135,6 +136,7 @@ class Pool:
     vllm_version: str = ""
     gpus: int = 0
     drain_seconds: float | None = None
+    images: frozenset[str] = frozenset()
     shared_weights: bool = False
     downloads: bool = False
     replicas: int = 1
@@ -238,6 +240,7 @@ def pool(deployment: Resource) -> Pool:
         vllm_version=annotations.get(names.RUNTIME, "").removeprefix("vllm-"),
         gpus=int(annotations.get(names.GPUS) or 0),
         drain_seconds=float(drain) if drain else None,
+        images=frozenset(annotations.get(names.IMAGES, "").split()),
         shared_weights=annotations.get(names.WEIGHTS) == "Shared",
         downloads=any(item["name"] == "weights" for item in template["spec"].get("initContainers") or ()),
         replicas=spec.get("replicas", 1),

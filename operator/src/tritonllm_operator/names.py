@@ -22,6 +22,7 @@ DRAIN_SECONDS = f"{api.GROUP}/drain-seconds"
 ALLOW = f"{api.GROUP}/allow"
 GPUS = f"{api.GROUP}/gpus"
 WEIGHTS = f"{api.GROUP}/weights"
+IMAGES = f"{api.GROUP}/images"
 
 # On the template of pods that boot from their chart's own endpoints.
 STATIC = f"{api.GROUP}/endpoints-checksum"

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 GOLDEN = sorted((ROOT / "tritonllm" / "tests" / "golden" / "specs").glob("*.yaml"))
 SIMULATED = {"type": "simulated"}
+IMAGE = f"registry.example.com/models/llama@sha256:{'0' * 64}"
 
 
 def rules(*given: Spec) -> Spec:
@@ -33,6 +34,8 @@ ACCEPTED: list[Spec] = [
     {"guardrails": {"input": [], "output": []}},
     {"model": {"path": "a/..b/c"}},
     {"model": {"path": "/weights/mine"}},
+    {"model": {"image": IMAGE}},
+    {"model": {"image": IMAGE, "subPath": "models/a..b"}},
     {"model": {"repo": "org/na-me.v1_x", "revision": "refs/pr/1"}},
     {"model": {"repo": "o/n", "trustRemoteCode": True, "allowPickle": True}},
     {"engine": SIMULATED},
@@ -90,8 +93,21 @@ NO_REPO = "must not contain `--` or `..`, must not have a part that starts or en
 # A spec, the field, and a part of what is said of it. What both say in the same words comes first, then what the
 # server says in its own.
 SAME_WORDS: list[tuple[Spec, str, str]] = [
-    ({"model": {"repo": "a/b", "path": "c"}}, "spec.model", "exactly one of `repo` and `path` is required"),
-    ({"model": {}}, "spec.model", "exactly one of `repo` and `path` is required"),
+    (
+        {"model": {"repo": "a/b", "path": "c"}},
+        "spec.model",
+        "exactly one of `repo`, `path` and `image` is required",
+    ),
+    ({"model": {}}, "spec.model", "exactly one of `repo`, `path` and `image` is required"),
+    ({"model": {"repo": "a/b", "image": IMAGE}}, "spec.model", "exactly one of `repo`, `path` and `image`"),
+    ({"model": {"image": "registry/llama:8b"}}, "spec.model.image", "must be an image with its digest"),
+    ({"model": {"path": "c", "subPath": "d"}}, "spec.model", "`subPath` requires `image`"),
+    (
+        {"model": {"image": IMAGE, "subPath": "a/../b"}},
+        "spec.model",
+        "`subPath` must not contain a `..` component",
+    ),
+    ({"model": {"image": IMAGE, "subPath": "/a"}}, "spec.model.subPath", "must be a relative path"),
     ({"model": {"path": "../x"}}, "spec.model", "`path` must not contain a `..` component"),
     ({"model": {"path": "a/.."}}, "spec.model", "`path` must not contain a `..` component"),
     ({"model": {"repo": "a/b", "revision": "a..b"}}, "spec.model", "`revision` must not contain `..`"),

@@ -31,6 +31,9 @@ DEFAULT_MAX_NUM_SEQS = 256
 CHARACTERS_PER_TOKEN = 16
 ASSUMED_CONTEXT = 131_072
 
+# Each takes one of the 8 threads that Triton has for a pipeline while it is asked.
+MAX_CLASSIFIERS = 4
+
 Name = schema.Name
 Repo = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z._-]{1,96}/[0-9A-Za-z._-]{1,96}$")]
 # https://github.com/huggingface/huggingface_hub: utils/_validators.py
@@ -43,6 +46,19 @@ PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parall
 """Arguments of vLLM whose product is the number of its GPUs."""
 
 
+IMAGES = "/var/lib/tritonllm/images"
+"""Where charts/tritonllm-pool mounts image volumes: each image at its digest."""
+
+
+def image_directory(image: str) -> str:
+    """Where the files of an image are.
+
+    Args:
+        image: its reference, with a digest.
+    """
+    return posixpath.join(IMAGES, image.rpartition(":")[2])
+
+
 class Model(schema.Model):
     """The weights to serve."""
 
@@ -51,6 +67,16 @@ class Model(schema.Model):
     )
     path: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)] | None = pydantic.Field(
         default=None, description="Directory of the weights, absolute or relative to the weights volume."
+    )
+    image: (
+        Annotated[str, pydantic.StringConstraints(pattern=r"^[^\s@]{1,440}@sha256:[0-9a-f]{64}$")] | None
+    ) = pydantic.Field(
+        default=None,
+        description="Image whose files are the weights, with its digest: `registry/name@sha256:…`. The pods of a pool"
+        " mount it as an image volume.",
+    )
+    sub_path: Annotated[str, pydantic.StringConstraints(pattern=r"^[^/\s][^\s]{0,254}$")] | None = (
+        pydantic.Field(default=None, description="Directory of the weights in `image`.")
     )
     revision: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z_./-]{1,128}$")] = (
         pydantic.Field(
@@ -79,8 +105,12 @@ class Model(schema.Model):
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.repo is None) == (self.path is None):
-            raise PydanticCustomError("one_source", "exactly one of `repo` and `path` is required")
+        if sum(source is not None for source in (self.repo, self.path, self.image)) != 1:
+            raise PydanticCustomError("one_source", "exactly one of `repo`, `path` and `image` is required")
+        if self.sub_path is not None and self.image is None:
+            raise PydanticCustomError("no_image", "`subPath` requires `image`")
+        if self.sub_path is not None and ".." in self.sub_path.split("/"):
+            raise PydanticCustomError("sub_path_climbs", "`subPath` must not contain a `..` component")
         if self.path is not None and ".." in self.path.split("/"):
             raise PydanticCustomError("path_climbs", "`path` must not contain a `..` component")
         if ".." in self.revision:
@@ -91,9 +121,10 @@ class Model(schema.Model):
 class Engine(schema.Model):
     """The engine that generates the text."""
 
-    type: Literal["vllm", "simulated"] = pydantic.Field(
+    type: Literal["vllm", "simulated", "classifier"] = pydantic.Field(
         default="vllm",
-        description="Type of the engine. `simulated` generates random words, without weights or a GPU.",
+        description="Type of the engine. `simulated` generates random words, without weights or a GPU. `classifier`"
+        " generates nothing: it serves a text classifier for the `classifier` rules of other endpoints.",
     )
     args: dict[str, Any] = pydantic.Field(
         default_factory=dict, description="Arguments of the engine, under its own names."
@@ -217,6 +248,17 @@ class Guardrails(schema.Model):
             )
         return rules
 
+    @pydantic.model_validator(mode="after")
+    def _few_classifiers(self) -> Self:
+        asked = sorted({rule.classifier.model for rule in (*self.input, *self.output) if rule.classifier})
+        if len(asked) > MAX_CLASSIFIERS:
+            raise PydanticCustomError(
+                "many_classifiers",
+                "the rules ask {count} classifiers ({names}); the maximum is {maximum}",
+                {"count": len(asked), "names": ", ".join(asked), "maximum": MAX_CLASSIFIERS},
+            )
+        return self
+
 
 class Limits(schema.Model):
     """Limits of the endpoint in each pod."""
@@ -270,6 +312,24 @@ class Spec(schema.Model):
             )
         if self.model is not None and self.engine.type == "simulated":
             raise PydanticCustomError("model_unused", "`model` is not supported by engine type simulated")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _classifiers_generate_nothing(self) -> Self:
+        if self.engine.type == "classifier":
+            default = {
+                "prompt": Prompt(),
+                "sampling": Sampling(),
+                "guardrails": Guardrails(),
+                "limits": Limits(),
+            }
+            given = [f"`{name}`" for name, value in default.items() if getattr(self, name) != value]
+            if given:
+                raise PydanticCustomError(
+                    "classifier_generates",
+                    "{fields} must be empty with engine type classifier, which generates no text",
+                    {"fields": " and ".join(given)},
+                )
         return self
 
     @property
@@ -326,8 +386,29 @@ class LLMEndpoint(schema.Model):
 
     @property
     def name(self) -> str:
-        """Name of the pipeline model."""
+        """Name of the pipeline model; of a classifier, its only model."""
         return self.metadata.name
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it serves a classifier for the rules of other endpoints, and generates no text."""
+        return self.spec.engine.type == "classifier"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of its models, each after those it depends on."""
+        return (self.name,) if self.is_classifier else (self.engine_name, self.guardrail_name, self.name)
+
+    @property
+    def classifiers(self) -> dict[str, str]:
+        """The classifiers that its rules ask, each with the path of a rule that does."""
+        found: dict[str, str] = {}
+        for direction in ("input", "output"):
+            for index, rule in enumerate(getattr(self.spec.guardrails, direction)):
+                if rule.classifier is not None:
+                    path = f"spec.guardrails.{direction}[{index}].classifier.model"
+                    found.setdefault(rule.classifier.model, path)
+        return found
 
     @property
     def guardrail_name(self) -> str:
@@ -336,8 +417,8 @@ class LLMEndpoint(schema.Model):
 
     @property
     def engine_name(self) -> str:
-        """Name of the engine model."""
-        return f"{self.metadata.name}-engine"
+        """Name of the engine model: the one with the weights."""
+        return self.name if self.is_classifier else f"{self.name}-engine"
 
     @property
     def commit(self) -> str | None:
@@ -368,5 +449,7 @@ class LLMEndpoint(schema.Model):
             return None
         if model.path is not None:
             return posixpath.join(weights, model.path)
+        if model.image is not None:
+            return posixpath.join(image_directory(model.image), model.sub_path or "").rstrip("/")
         assert model.repo is not None
         return posixpath.join(weights, model.repo.replace("/", "--"), self.commit or model.revision)

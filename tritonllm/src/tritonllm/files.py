@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,9 +83,46 @@ def load(
                 problems.append(Problem(str(path), "metadata.name", message))
             homes.setdefault(endpoint.name, str(path))
         endpoints += found
+    if not problems:
+        problems = [
+            Problem(homes[name], f"{name}: {path}", message)
+            for name, path, message in unresolved({each.name: each for each in endpoints})
+        ]
     if problems:
         raise Invalid(problems)
     return endpoints
+
+
+def unresolved(endpoints: Mapping[str, api.LLMEndpoint]) -> list[tuple[str, str, str]]:
+    """Finds rules that ask a classifier which is not there; pure.
+
+    Args:
+        endpoints: those of all pools, by name.
+
+    Returns:
+        The name of the endpoint that has such a rule, the path of the field, and what is wrong with it.
+    """
+    problems: list[tuple[str, str, str]] = []
+    for endpoint in endpoints.values():
+        for name, path in endpoint.classifiers.items():
+            asked = endpoints.get(name)
+            if asked is not None and asked.is_classifier and asked.spec.pool == endpoint.spec.pool:
+                continue
+            if asked is None:
+                reason = "there is none"
+            elif not asked.is_classifier:
+                reason = f"its type is {asked.spec.engine.type}"
+            else:
+                reason = f"its pool is {asked.spec.pool}"
+            problems.append(
+                (
+                    endpoint.name,
+                    path,
+                    f"`{name}` must be an endpoint of pool {endpoint.spec.pool} with `engine.type: classifier`, but"
+                    f" {reason}",
+                )
+            )
+    return problems
 
 
 def needed(paths: Iterable[Path | str]) -> frozenset[str]:

@@ -1,8 +1,8 @@
-"""The tensors of an endpoint's three models, for their configurations, the runtime and the clients.
+"""The tensors of an endpoint's models, for their configurations, the runtime and the clients.
 
 The engine's tensors are those of Triton's official vLLM backend (`src/model.py` of
-triton-inference-server/vllm_backend) plus those of conversations; the pipeline adds `guardrail`. No model but the
-guardrail has a batch dimension.
+triton-inference-server/vllm_backend) plus those of conversations; the pipeline adds `guardrail`. Only guardrails and
+classifiers have a batch dimension.
 """
 
 from __future__ import annotations
@@ -64,3 +64,7 @@ GUARDRAIL_OUTPUTS = (
     Tensor("guardrail", "STRING"),
 )
 GUARDRAIL_MAX_BATCH = 64
+
+CLASSIFIER_INPUTS = (Tensor("text", "STRING", optional=False),)
+# One element per label.
+CLASSIFIER_OUTPUTS = (Tensor("label", "STRING", (-1,)), Tensor("score", "FP32", (-1,)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import yaml
 from google.protobuf import json_format
 
 from integration import ask, server
+from tritonllm import client as client_library
 from tritonllm import files
 from tritonllm.render import config
 
@@ -154,6 +157,24 @@ def test_the_rules_can_be_asked_alone(served: server.Served) -> None:
         f"{served.gateway}/v1/moderations", json={"model": "chat", "input": ["the swordfish", "a fish"]}
     ).json()
     assert [result["flagged"] for result in answer["results"]] == [True, False]
+
+
+@pytest.mark.parametrize("prompt", ["a falcon flies", "the swordfish"])
+def test_the_client_library_has_the_same_answers_over_openais_api(served: server.Served, prompt: str) -> None:
+    with (
+        client_library.Client(served.grpc) as triton,
+        client_library.Client(f"{served.gateway}/v1") as openais,
+    ):
+        assert openais.generate("chat", prompt) == triton.generate("chat", prompt)
+        assert openais.check("chat", prompt) == triton.check("chat", prompt)
+
+
+def test_the_command_line_asks_over_openais_api(served: server.Served) -> None:
+    command = [sys.executable, "-m", "tritonllm", "generate", "chat", "a falcon flies"]
+    run = subprocess.run(
+        [*command, "--url", f"{served.gateway}/v1"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (run.returncode, run.stdout) == (0, "a [REDACTED] flies\n"), run.stderr
 
 
 def test_a_client_that_leaves_is_gone_from_the_engine_within_a_second(served: server.Served) -> None:

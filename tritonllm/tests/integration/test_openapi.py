@@ -65,7 +65,7 @@ def test_answers_are_as_described(document: Any, path: str, mode: schemathesis.G
         max_examples=EXAMPLES,
         deadline=None,
         derandomize=True,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much],
     )
     def ask(case: Any) -> None:
         if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):

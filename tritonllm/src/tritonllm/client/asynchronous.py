@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
@@ -20,16 +21,20 @@ class AsyncClient:
     """A client of one server, for any number of concurrent tasks of one event loop.
 
     Args:
-        url: `host:port` or `grpc://host:port` for gRPC (Triton's port 8001), `http://host:port` for HTTP (8000);
-            `grpcs` and `https` for TLS.
+        url: `host:port` or `grpc://host:port` for gRPC (Triton's port 8001), `http://host:port` for HTTP (8000),
+            `http://host:port/v1` for OpenAI's API (the gateway's port 8080); `grpcs` and `https` for TLS.
         timeout: default timeout of a whole request, in seconds.
+        api_key: for OpenAI's API; None for the environment variable `OPENAI_API_KEY`.
 
     Raises:
         InvalidRequest: the URL is invalid.
     """
 
-    def __init__(self, url: str = "localhost:8001", *, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self, url: str = "localhost:8001", *, timeout: float = DEFAULT_TIMEOUT, api_key: str | None = None
+    ) -> None:
         self._scheme, self._address = parse_url(url)
+        self._api_key = os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key
         self._timeout = timeout
         self._transport: exchange.Transport | None = None
         self._under_way: weakref.WeakSet[exchange.Exchange] = weakref.WeakSet()
@@ -141,7 +146,7 @@ class AsyncClient:
         if self._closed:
             raise RuntimeError("the client is closed")
         if self._transport is None:
-            self._transport = transport(self._scheme, self._address)
+            self._transport = transport(self._scheme, self._address, self._api_key)
         return self._transport
 
 
@@ -190,23 +195,31 @@ class AsyncStream:
         await self.aclose()
 
 
-def transport(scheme: str, address: str) -> exchange.Transport:
+def transport(scheme: str, address: str, api_key: str = "") -> exchange.Transport:
     """Connects to a server; call it inside the event loop that the connection is to belong to."""
     # Each takes half a second to import.
     if scheme.startswith("grpc"):
         from tritonllm.client import grpc_transport
 
         return grpc_transport.Transport(address, secure=scheme == "grpcs")
+    if "/" in address:
+        from tritonllm.client import openai_transport
+
+        return openai_transport.Transport(f"{scheme}://{address}", api_key)
     from tritonllm.client import http_transport
 
     return http_transport.Transport(f"{scheme}://{address}")
 
 
 def parse_url(url: str) -> tuple[str, str]:
-    """Splits a URL into scheme and address; the default scheme is grpc."""
+    """Splits a URL into scheme and address, which ends in `/v1` for OpenAI's API; the default scheme is grpc."""
     parts = urlsplit(url if "://" in url else f"grpc://{url}")
-    if parts.scheme not in ("grpc", "grpcs", "http", "https") or not parts.netloc or parts.path.strip("/"):
+    path = parts.path.rstrip("/")
+    openai = parts.scheme.startswith("http") and path.endswith("/v1")
+    if parts.scheme not in ("grpc", "grpcs", "http", "https") or not parts.netloc or (path and not openai):
         raise errors.InvalidRequest(
-            f"must be like localhost:8001 or http://localhost:8000, got {url!r}", field="url"
+            "must be like localhost:8001, http://localhost:8000, or http://localhost:8080/v1 for OpenAI's API,"
+            f" got {url!r}",
+            field="url",
         )
-    return parts.scheme, parts.netloc
+    return parts.scheme, parts.netloc + path

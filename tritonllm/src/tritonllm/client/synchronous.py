@@ -52,16 +52,23 @@ class Client:
     """A client of one server, which any number of threads can share.
 
     Args:
-        url: `host:port` or `grpc://host:port` for gRPC (Triton's port 8001), `http://host:port` for HTTP (8000);
-            `grpcs` and `https` for TLS.
+        url: `host:port` or `grpc://host:port` for gRPC (Triton's port 8001), `http://host:port` for HTTP (8000),
+            `http://host:port/v1` for OpenAI's API (the gateway's port 8080); `grpcs` and `https` for TLS.
         timeout: default timeout of a whole request, in seconds.
+        api_key: for OpenAI's API; None for the environment variable `OPENAI_API_KEY`.
 
     Raises:
         InvalidRequest: the URL is invalid.
     """
 
-    def __init__(self, url: str = "localhost:8001", *, timeout: float = asynchronous.DEFAULT_TIMEOUT) -> None:
-        self._client = asynchronous.AsyncClient(url, timeout=timeout)
+    def __init__(
+        self,
+        url: str = "localhost:8001",
+        *,
+        timeout: float = asynchronous.DEFAULT_TIMEOUT,
+        api_key: str | None = None,
+    ) -> None:
+        self._client = asynchronous.AsyncClient(url, timeout=timeout, api_key=api_key)
 
     def generate(
         self,

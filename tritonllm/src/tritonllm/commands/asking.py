@@ -20,7 +20,7 @@ _DEFAULTS = {Protocol.grpc: "localhost:8001", Protocol.http: "localhost:8000"}
 Url = Annotated[
     str | None,
     typer.Option(
-        help="Address of Triton: `host:port`, or a URL with a scheme (grpc, grpcs, http, https).",
+        help="Address of Triton: `host:port`, or a URL with a scheme (grpc, grpcs, http, https). Or a base URL that ends in /v1 for OpenAI's API, with the key in `OPENAI_API_KEY`.",
         show_default="localhost:8001, or localhost:8000 for http",
     ),
 ]

@@ -236,8 +236,8 @@ def _state(entry: inventory.Entry) -> str:
     return f"{entry.state}, in use" if entry.in_use and entry.state == "complete" else entry.state
 
 
-@app.command()
-def gc(
+@app.command("gc")
+def remove(
     cache: Cache,
     keep: Annotated[
         list[Path],

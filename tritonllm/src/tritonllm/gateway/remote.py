@@ -25,6 +25,8 @@ class RemoteUpstream:
 
     def __init__(self, url: str, names: Sequence[str]) -> None:
         self._address = asynchronous.parse_url(url)
+        if "/" in self._address[1]:
+            raise client.InvalidRequest(f"must be the address of Triton, got {url!r}", field="url")
         # Its guardrail policy is not known here: it is in the configuration of the model, which pools keep closed too.
         self._endpoints = {name: upstream.Endpoint(name, time.time(), "") for name in names}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -96,7 +96,8 @@ def run(options: Options) -> None:
 
 
 def _serve(options: Options) -> None:
-    # A single worker's loop binds the port, and binds `::` to IPv6 only; without a host, to both families.
+    # A single worker's loop binds `::` to IPv6 only; without a host, it binds both families.
+    # workaround: W25
     both = options.host == addresses.ANY and options.workers == 1
     uvicorn.run(
         f"{__name__}:application",

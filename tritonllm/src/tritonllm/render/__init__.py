@@ -22,7 +22,8 @@ Repository = dict[str, dict[str, bytes]]
 
 _SOURCES = importlib.resources.files("tritonllm") / "model_repository"
 _CODE = {
-    kind: (_SOURCES / kind / "1" / "model.py").read_bytes() for kind in ("pipeline", "guardrail", "engine")
+    kind: (_SOURCES / kind / "1" / "model.py").read_bytes()
+    for kind in ("pipeline", "guardrail", "engine", "classifier")
 }
 
 
@@ -34,7 +35,7 @@ def repository(endpoints: Iterable[api.LLMEndpoint], *, weights: str) -> Reposit
         weights: root of the weights volume in the pod, an absolute path.
 
     Returns:
-        Three models per endpoint: its pipeline, guardrail and engine.
+        Three models per endpoint: its pipeline, guardrail and engine; or one, if it is a classifier.
     """
     from tritonllm.render import config
 
@@ -56,8 +57,10 @@ def config_text(model: config.ModelConfig) -> bytes:
 
 
 def engine_arguments(endpoint: api.LLMEndpoint, weights: str) -> dict[str, object]:
-    """The arguments of the engine: `1/model.json`, as in Triton's vLLM backend, and what is for `runtime.vllm_chat`."""
-    arguments: dict[str, object] = {"max_num_seqs": endpoint.spec.engine.max_num_seqs}
+    """`1/model.json`: arguments as in Triton's vLLM backend, and what is for `runtime.vllm_chat`; or those of a classifier."""
+    arguments: dict[str, object] = (
+        {} if endpoint.is_classifier else {"max_num_seqs": endpoint.spec.engine.max_num_seqs}
+    )
     model = endpoint.spec.model
     if model is not None:
         arguments["model"] = endpoint.directory(weights)

@@ -1,4 +1,4 @@
-"""The configurations of an endpoint's three models, built with Triton's protobuf schema."""
+"""The configurations of an endpoint's models, built with Triton's protobuf schema."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 from tritonclient.grpc import model_config_pb2
 
-from tritonllm import api, tensors
+from tritonllm import api, classifier_args, tensors
 from tritonllm.render import canonical
 
 # Its classes are created at import, invisible to type checkers.
@@ -20,12 +20,14 @@ RENDERER = "3"
 
 
 def models(endpoint: api.LLMEndpoint) -> list[ModelConfig]:
-    """The endpoint's models, in loading order: engine, guardrail, pipeline."""
+    """The endpoint's models, in loading order: engine, guardrail, pipeline; or a classifier."""
+    if endpoint.is_classifier:
+        return [_classifier(endpoint)]
     return [_engine(endpoint), _guardrail(endpoint), _pipeline(endpoint)]
 
 
 def kind(model: ModelConfig) -> str:
-    """`engine`, `guardrail` or `pipeline`."""
+    """`engine`, `guardrail`, `pipeline` or `classifier`."""
     return model.parameters["kind"].string_value
 
 
@@ -45,6 +47,22 @@ def _engine(endpoint: api.LLMEndpoint) -> ModelConfig:
     # The engine, not Triton, chooses its devices, because a model can span several GPUs.
     model.instance_group.add(count=1, kind=schema.ModelInstanceGroup.KIND_MODEL)
     _tensors(model, tensors.GENERATE_INPUTS, tensors.ENGINE_OUTPUTS)
+    return model
+
+
+def _classifier(endpoint: api.LLMEndpoint) -> ModelConfig:
+    spec = endpoint.spec
+    args = classifier_args.ClassifierArgs.model_validate(spec.engine.args)
+    hashed = {
+        "model": spec.model and _given(spec.model),
+        "engine": {"type": spec.engine.type, "args": _given(args)},
+    }
+    model = _model(endpoint.name, "classifier", hashed, {"endpoint": endpoint.name})
+    model.max_batch_size = args.max_batch_size
+    # Without a delay: texts that arrive while a batch is computed are the next batch.
+    model.dynamic_batching.SetInParent()
+    model.instance_group.add(count=1, kind=schema.ModelInstanceGroup.KIND_MODEL)
+    _tensors(model, tensors.CLASSIFIER_INPUTS, tensors.CLASSIFIER_OUTPUTS)
     return model
 
 

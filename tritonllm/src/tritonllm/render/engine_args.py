@@ -14,7 +14,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import pydantic
 
-from tritonllm import api, simulated_args, validation_errors
+from tritonllm import api, classifier_args, simulated_args, validation_errors
 
 JsonType = Literal["array", "boolean", "integer", "null", "number", "object", "string"]
 Problem = tuple[str, str]
@@ -119,7 +119,9 @@ def check(engine: api.Engine, model: api.Model | None, version: str | None) -> l
         Problems in the order of the arguments; empty if the engine accepts them.
     """
     if engine.type == "simulated":
-        return _check_simulated(engine.args)
+        return _check_model(engine.args, simulated_args.SimulatedArgs, "the simulated engine")
+    if engine.type == "classifier":
+        return _check_model(engine.args, classifier_args.ClassifierArgs, "a classifier")
     known, _ = table(version)
     found = [(name, _problem(name, value, known, model)) for name, value in engine.args.items()]
     return [(f"spec.engine.args.{name}", message) for name, message in found if message is not None]
@@ -150,10 +152,9 @@ def table(version: str | None) -> tuple[Table, str | None]:
     )
 
 
-def _check_simulated(args: dict[str, Any]) -> list[Problem]:
-    arguments = simulated_args.SimulatedArgs
+def _check_model(args: dict[str, Any], arguments: type[pydantic.BaseModel], engine: str) -> list[Problem]:
     unknown = [name for name in args if name not in arguments.model_fields]
-    found = [(name, _unknown(name, "the simulated engine", list(arguments.model_fields))) for name in unknown]
+    found = [(name, _unknown(name, engine, list(arguments.model_fields))) for name in unknown]
     try:
         arguments.model_validate({name: value for name, value in args.items() if name not in unknown})
     except pydantic.ValidationError as error:

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from tritonllm import schema
 from tritonllm.rules.banned import Banned
+from tritonllm.rules.classifier import Classifier
 from tritonllm.rules.kinds import Kind
 from tritonllm.rules.pattern import Pattern
 from tritonllm.rules.pii import Pii
@@ -29,6 +30,7 @@ class Rule(schema.Model):
     pattern: Pattern | None = None
     pii: Pii | None = None
     secrets: Secrets | None = None
+    classifier: Classifier | None = None
     replacement: Annotated[str, pydantic.StringConstraints(max_length=64)] = pydantic.Field(
         default="[REDACTED]",
         description="Replacement for each match, with `action: Mask`. With `pii` and `secrets`, the default stands for the type: [EMAIL], [CARD], [IBAN], [SSN], [IP], [PHONE], [ID], [SECRET].",
@@ -38,6 +40,8 @@ class Rule(schema.Model):
     def _one_kind(self) -> Rule:
         if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
             raise PydanticCustomError("one_kind", "exactly one of {kinds} is required", {"kinds": in_words()})
+        if self.action == "Mask" and not self.kind.maskable:
+            raise PydanticCustomError("not_maskable", NOT_MASKABLE)
         return self
 
     @property
@@ -52,6 +56,11 @@ class Rule(schema.Model):
 
 
 KINDS = tuple(name for name, field in Rule.model_fields.items() if field.default is None)
+
+
+NOT_MASKABLE = (
+    "`action: Mask` is not supported by `classifier`, which judges a window as a whole; use Block or Flag"
+)
 
 
 def in_words() -> str:

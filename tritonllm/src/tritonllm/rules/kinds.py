@@ -68,9 +68,11 @@ class Kind(schema.Model):
 
     Attributes:
         cel: by field, a CEL expression that a value must satisfy beside its schema, and the message otherwise.
+        maskable: whether it finds characters that can be replaced.
     """
 
     cel: ClassVar[dict[str, tuple[str, str]]] = {}
+    maskable: ClassVar[bool] = True
 
     def searches(self) -> Iterable[Search]:
         """What the guardrails search for; imports what only this kind needs."""

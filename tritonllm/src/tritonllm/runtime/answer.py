@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from tritonllm import guardrails
+from tritonllm.guardrails import judges
 from tritonllm.runtime import backend, requests, screening, tool_calls
 
 
@@ -20,7 +21,9 @@ class Choice:
     """
 
     def __init__(self, policy: screening.EndpointPolicy | None) -> None:
-        self.finish_reason: str | None = None
+        # How it ends, once what judges still have to decide about is decided.
+        self._reason: str | None = None
+        self._cut = False
         self.tokens = 0
         self.tokens_sent = 0
         self.logprobs: list[Any] = []
@@ -30,52 +33,90 @@ class Choice:
         self._text = _Channel(self._policy)
         self._reasoning: _Channel | None = None
         self._calls: tool_calls.ToolCalls | None = None
+        self._judged_calls = tool_calls.JudgedCalls(policy.judges["output"] if policy else ())
         self._call_verdicts: list[guardrails.Verdict] = []
+
+    @property
+    def finish_reason(self) -> str | None:
+        """How it has ended; None while it goes on, or judges still have to decide about its end."""
+        return None if self._undecided and not self._cut else self._reason
 
     def feed(self, text: str) -> None:
         """Takes the next piece of the engine's text."""
-        if self.finish_reason is None:
+        if self._reason is None:
             self._judge(self._text, text, last=False)
 
     def reason(self, text: str) -> None:
         """Takes the next piece of the engine's reasoning."""
-        if self.finish_reason is None and text:
+        if self._reason is None and text:
             if self._reasoning is None:
                 self._reasoning = _Channel(self._policy)
             self._judge(self._reasoning, text, last=False)
 
     def call(self, deltas: list[tool_calls.Delta]) -> None:
         """Takes the next deltas of the engine's tool calls."""
-        if self.finish_reason is None and deltas:
+        if self._reason is None and deltas:
             if self._calls is None:
                 self._calls = tool_calls.ToolCalls(self._judge_call if self._policy else None)
             self._calls.feed(deltas)
+            self._judged_calls.feed(self._calls.take())
 
     def finish(self, reason: str) -> None:
-        """Ends the choice; what was held back as undecided is decided now."""
-        if self.finish_reason is not None:
+        """Ends the choice; what the matchers held back as undecided is decided now."""
+        if self._reason is not None:
             return
         if self._reasoning is not None:
             self._judge(self._reasoning, "", last=True)
-        if self.finish_reason is None:
+        if self._reason is None:
             self._judge(self._text, "", last=True)
-        if self.finish_reason is None and self._calls is not None:
+        if self._reason is None and self._calls is not None:
             self._calls.finish()
-        self.finish_reason = self.finish_reason or reason
+            self._judged_calls.feed(self._calls.take())
+        self._reason = self._reason or reason
+
+    def cut(self, reason: str) -> None:
+        """Ends the choice at once: what judges have not decided about never leaves."""
+        if self.finish_reason is None:
+            self.finish(reason)
+            self._reason = reason if self._undecided else self._reason
+            self._cut = True
+
+    def block(self) -> None:
+        """Ends the choice at once because of a rule, also if it has ended otherwise."""
+        self._reason = "content_filter"
+        self._cut = True
+        self._judged_calls.discard()
+
+    def settle(self) -> None:
+        """Takes note of the verdicts of judges."""
+        if any(part.blocked_by_judge for part in self._parts) or self._judged_calls.blocked:
+            self.block()
+
+    def questions(self, limit: int) -> list[judges.Question]:
+        """The next windows that judges have to decide about, each once."""
+        found: list[judges.Question] = []
+        for part in (*self._parts, self._judged_calls):
+            if len(found) < limit and not self._cut:
+                found += part.questions(limit - len(found))
+        return found
 
     @property
     def pending(self) -> bool:
         """Whether something may leave that has not left yet."""
-        return (
-            self._text.pending
-            or (self._reasoning is not None and self._reasoning.pending)
-            or (self._calls is not None and self._calls.pending)
-        )
+        return any(part.pending for part in self._parts) or self._judged_calls.pending
 
     def verdicts(self) -> list[guardrails.Verdict]:
         """What the rules have found."""
-        reasoning = self._reasoning.verdicts if self._reasoning else []
-        return [*reasoning, *self._text.verdicts, *self._call_verdicts]
+        found = [verdict for part in self._parts for verdict in part.verdicts]
+        return [*found, *self._call_verdicts, *self._judged_calls.verdicts]
+
+    @property
+    def _parts(self) -> list[_Channel]:
+        return [self._reasoning, self._text] if self._reasoning else [self._text]
+
+    @property
+    def _undecided(self) -> bool:
+        return any(part.undecided for part in self._parts) or self._judged_calls.undecided
 
     def take(self) -> str:
         """The text that may leave and has not left yet."""
@@ -87,7 +128,7 @@ class Choice:
 
     def take_calls(self) -> list[tool_calls.Delta]:
         """The deltas of tool calls that may leave and have not left yet."""
-        return self._calls.take() if self._calls else []
+        return self._judged_calls.take()
 
     def _judge(self, channel: _Channel, text: str, *, last: bool) -> None:
         try:
@@ -102,7 +143,7 @@ class Choice:
         """Applies the rules to a text of a tool call, which is whole."""
         assert self._policy is not None
         assert self._policy.output is not None
-        if self.finish_reason is not None:
+        if self._reason is not None:
             return ""
         try:
             result = self._policy.output.scan(text)
@@ -115,7 +156,10 @@ class Choice:
         return result.text
 
     def _block(self) -> None:
-        self.finish_reason = "content_filter"
+        """A matcher has ended the choice; judges still decide about what was before."""
+        self._reason = "content_filter"
+        for part in self._parts:
+            part.end()
         if self._calls is not None:
             self._calls.discard()
 
@@ -126,46 +170,61 @@ class Choice:
 
 
 class _Channel:
-    """A text that grows, and what of it may leave."""
+    """A text that grows, and what of it may leave: first the matchers decide, then the judges."""
 
     def __init__(self, policy: screening.EndpointPolicy | None) -> None:
         self._stream = policy.output.stream() if policy and policy.output else None
         self._judging = self._stream is not None
-        self._ready: list[str] = []
+        self._judged = judges.JudgedText(policy.judges["output"] if policy else ())
 
     @property
     def pending(self) -> bool:
         """Whether something may leave that has not left yet."""
-        return any(self._ready)
+        return self._judged.pending
+
+    @property
+    def undecided(self) -> bool:
+        """Whether judges still have to decide about a part of it."""
+        return self._judged.undecided
 
     @property
     def blocked(self) -> bool:
-        """Whether a rule has ended the text."""
+        """Whether a matcher has ended the text."""
         return self._judging and self._stream is not None and self._stream.blocked
+
+    @property
+    def blocked_by_judge(self) -> bool:
+        """Whether a judge has ended the text."""
+        return self._judged.blocked
 
     @property
     def verdicts(self) -> list[guardrails.Verdict]:
         """What the rules have found."""
-        return self._stream.verdicts if self._stream else []
+        return [*(self._stream.verdicts if self._stream else []), *self._judged.verdicts]
 
     def feed(self, text: str, *, last: bool) -> None:
         """Takes the next piece."""
         if self._judging and self._stream is not None:
-            self._ready.append(self._stream.feed(text) + (self._stream.finish() if last else ""))
-        else:
-            self._ready.append(text)
+            text = self._stream.feed(text) + (self._stream.finish() if last else "")
+        self._judged.feed(text, last=last)
+
+    def end(self) -> None:
+        """Takes note that no text follows, and that what the matchers hold back never leaves."""
+        self._judged.feed("", last=True)
 
     def open(self) -> None:
-        """Lets everything through from now on, as the policy wants it after a failure."""
+        """Lets everything through the matchers from now on, as the policy wants it after a failure."""
         if self._judging and self._stream is not None:
             self._judging = False
-            self._ready.append(self._stream.held)
+            self._judged.feed(self._stream.held)
+
+    def questions(self, limit: int) -> list[judges.Question]:
+        """The next windows that judges have to decide about, each once."""
+        return self._judged.questions(limit)
 
     def take(self) -> str:
         """What may leave and has not left yet."""
-        text = "".join(self._ready)
-        self._ready.clear()
-        return text
+        return self._judged.take()
 
 
 class Answer:
@@ -185,6 +244,8 @@ class Answer:
     ) -> None:
         self.choices = [Choice(policy) for _ in range(n)]
         self.input_tokens = 0
+        self.skipped = 0
+        """Windows that judges failed to decide about, and that the policy let pass."""
         self._screened = screened
 
     @property
@@ -201,7 +262,7 @@ class Answer:
     def failures(self) -> int:
         """Guardrail failures that the policy let pass."""
         screened = self._screened.failures if self._screened else 0
-        return screened + sum(choice.failures for choice in self.choices)
+        return screened + self.skipped + sum(choice.failures for choice in self.choices)
 
     @property
     def output_tokens(self) -> int:
@@ -232,9 +293,26 @@ class Answer:
             choice.feed(text)
 
     def end(self, reason: str) -> None:
-        """Ends every choice that is still open."""
+        """Ends every choice that is still open, at once."""
         for choice in self.choices:
-            choice.finish(reason)
+            choice.cut(reason)
+
+    def block(self) -> None:
+        """Ends every choice because of a rule for the prompt."""
+        for choice in self.choices:
+            choice.block()
+
+    def settle(self) -> None:
+        """Takes note of the verdicts of judges."""
+        for choice in self.choices:
+            choice.settle()
+
+    def questions(self, limit: int) -> list[judges.Question]:
+        """The next windows that judges have to decide about, each once."""
+        found: list[judges.Question] = []
+        for choice in self.choices:
+            found += choice.questions(limit - len(found))
+        return found
 
     def outputs(self, request: requests.Request, *, last: bool) -> dict[str, list[Any]]:
         """The outputs of the next response: what has become ready since the one before.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import itertools
 import logging
 import math
@@ -17,10 +18,12 @@ from collections.abc import Callable
 from concurrent import futures
 
 from tritonllm import api, errors
+from tritonllm.guardrails import judges
 from tritonllm.runtime import (
     admission,
     backend,
     engine_client,
+    judging,
     request_context,
     requests,
     screening,
@@ -86,14 +89,17 @@ class Dispatcher:
         self._screening = futures.ThreadPoolExecutor(2, thread_name_prefix="screening")
         self._cancellation = futures.ThreadPoolExecutor(1, thread_name_prefix="cancellation")
         self._engine: engine_client.EngineClient
+        self._judging: judging.Judging | None = None
 
-    def start(self, leases: engine_client.Leases, owner: str) -> None:
+    def start(self, leases: engine_client.Leases, owner: str, judge: judging.Judging | None = None) -> None:
         """Begins to serve.
 
         Args:
             leases: of the engine.
             owner: identifies this process to the engine.
+            judge: asks the classifiers; None if no rule does.
         """
+        self._judging = judge
         self._engine = engine_client.EngineClient(self._loop, leases, self._on_update, self._on_error, owner)
         self._events.call(self._check_cancellations)
 
@@ -133,10 +139,13 @@ class Dispatcher:
         Once Triton has begun to end a model, it does not answer calls any more, so none could get a lease.
         """
         for context in list(self._live.values()):
-            if context.sender.polled or context.finished or self._engine.has(context.number):
+            if context.sender.polled or context.finished or context.started:
+                continue
+            if self._engine.has(context.number):
                 continue
             del self._live[context.number]
             context.timer.cancel()
+            judging.withdraw(context.asked)
             self._engine.abort(context.number)
             # What follows is given back as well.
             self._queue.leave(context)
@@ -155,6 +164,8 @@ class Dispatcher:
     def close(self) -> None:
         """Ends the loop; call it when every request has had its final response."""
         self._events.result(self._engine.close())
+        if self._judging is not None:
+            self._judging.close()
         self._screening.shutdown()
         self._cancellation.shutdown()
         self._events.close()
@@ -195,10 +206,45 @@ class Dispatcher:
             if context.number not in self._live:
                 return
             context.begin(result)
-            if result.blocked:
-                self._enqueue(context)
-            else:
-                self._engine.submit(context.number, self._compose(result.request))
+            self._judge(context)
+            self._proceed(context)
+        except Exception as error:
+            self._end(context, _problem(error))
+
+    def _proceed(self, context: request_context.RequestContext) -> None:
+        """Submits a request whose prompt may reach the engine; what else is due is sent."""
+        if context.screened is not None and not context.submitted and not context.held_by_judges:
+            context.submitted = True
+            if not context.finished:
+                self._engine.submit(context.number, self._compose(context.screened.request))
+        self._enqueue(context)
+
+    def _judge(self, context: request_context.RequestContext) -> None:
+        """Asks the classifiers about what is new."""
+        if self._judging is None:
+            return
+        for question in context.questions(judging.WINDOWS_AT_ONCE - len(context.asked)):
+            answer = self._judging.ask(question)
+            context.asked.add(answer)
+            judged = functools.partial(self._judged, context, question, self._loop.time())
+            answer.add_done_callback(judged)
+
+    def _judged(
+        self,
+        context: request_context.RequestContext,
+        question: judges.Question,
+        asked: float,
+        answer: asyncio.Future[judging.Scores],
+    ) -> None:
+        context.asked.discard(answer)
+        if answer.cancelled() or context.number not in self._live:
+            return
+        assert self._judging is not None
+        assert self._policy is not None
+        try:
+            context.judged(self._judging.decide(self._policy, question, answer, asked))
+            self._judge(context)
+            self._proceed(context)
         except Exception as error:
             self._end(context, _problem(error))
 
@@ -245,6 +291,7 @@ class Dispatcher:
     def _advance(self, context: request_context.RequestContext) -> None:
         try:
             response = context.advance()
+            self._judge(context)
         except Exception as error:
             response = context.fail(_problem(error))
         if response is None:
@@ -266,6 +313,7 @@ class Dispatcher:
     def _leave(self, context: request_context.RequestContext, response: request_context.Response) -> None:
         del self._live[context.number]
         context.timer.cancel()
+        judging.withdraw(context.asked)
         self._engine.abort(context.number)
         self._on_end(context.summary(response, self._loop.time()))
         following = self._queue.leave(context)

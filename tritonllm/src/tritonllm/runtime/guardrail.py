@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from tritonllm import errors
-from tritonllm.runtime import logs, screening, wire
+from tritonllm.runtime import classifier_calls, judging, logs, screening, threads, wire
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +18,18 @@ class TritonPythonModel:
         """Reads the policy from the model's config."""
         logs.name(args["model_name"])
         self.policy = screening.EndpointPolicy.load(wire.config_parameters(args)["policy"])
+        models = sorted({judge.model for found in self.policy.judges.values() for judge in found})
+        # Classifiers are asked in an event loop.
+        self.events = threads.EventLoop("judges") if models else None
+        if self.events is not None:
+            classifiers = classifier_calls.TritonClassifiers(models)
+            self.judging = judging.Judging(self.events.loop, classifiers, lambda _: None)
+
+    def finalize(self) -> None:
+        """Ends the threads."""
+        if self.events is not None:
+            self.judging.close()
+            self.events.close()
 
     def execute(self, triton_requests: list[Any]) -> list[Any]:
         """Answers a batch; a text that can't be judged fails its own request only."""
@@ -41,6 +53,8 @@ class TritonPythonModel:
             screening.check(self.policy, text, direction)
             for text, direction in zip(texts, directions, strict=True)
         ]
+        if self.events is not None:
+            checked = [self.events.result(self.judging.check(self.policy, each)) for each in checked]
         return wire.batch(
             {
                 "text_output": [each.text for each in checked],

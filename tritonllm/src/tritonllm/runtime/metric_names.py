@@ -30,6 +30,8 @@ INPUT_TOKENS = "tritonllm_input_tokens_total"
 OUTPUT_TOKENS = "tritonllm_output_tokens_total"
 VERDICTS = "tritonllm_verdicts_total"
 GUARDRAIL_FAILURES = "tritonllm_guardrail_failures_total"
+JUDGEMENTS = "tritonllm_judgements_total"
+JUDGEMENT = "tritonllm_judgement_seconds"
 FIRST_TOKEN = "tritonllm_time_to_first_token_seconds"
 INTER_TOKEN = "tritonllm_inter_token_seconds"
 DURATION = "tritonllm_request_seconds"
@@ -51,6 +53,13 @@ PIPELINE = (
     Family(OUTPUT_TOKENS, "COUNTER", "Tokens that the engine generated"),
     Family(VERDICTS, "COUNTER", "Matches of guardrail rules, by rule, action and direction"),
     Family(GUARDRAIL_FAILURES, "COUNTER", "Failures of the guardrail itself"),
+    Family(JUDGEMENTS, "COUNTER", "Windows judged by classifier rules, by rule, direction and outcome"),
+    Family(
+        JUDGEMENT,
+        "HISTOGRAM",
+        "Seconds from a classifier rule's question to its verdict",
+        (*_TOKEN, 2.5, 5, 10, 30, 60),
+    ),
     Family(
         FIRST_TOKEN,
         "HISTOGRAM",

@@ -15,7 +15,9 @@ from tritonllm import errors, finish_reasons
 from tritonllm.ipc import context_length, names
 from tritonllm.render import canonical
 from tritonllm.runtime import (
+    classifier_calls,
     dispatcher,
+    judging,
     leases,
     logs,
     metric_names,
@@ -67,9 +69,16 @@ class TritonPythonModel:
             self._refused,
         )
         owner = leases.owner()
-        self.dispatcher.start(leases.TritonLeases(parameters["engine_model"], owner), owner)
+        models = sorted({judge.model for found in self.policy.judges.values() for judge in found})
+        judge = judging.Judging(events.loop, classifier_calls.TritonClassifiers(models), self._on_judgement)
+        self.dispatcher.start(leases.TritonLeases(parameters["engine_model"], owner), owner, judge)
         self.server = pipeline_server.PipelineServer(
-            events, self.dispatcher, self._parse, self.policy, _description(parameters, self.policy)
+            events,
+            self.dispatcher,
+            self._parse,
+            self.policy,
+            judge,
+            _description(parameters, self.policy),
         )
         events.result(self._listen())
         events.watch()
@@ -117,6 +126,13 @@ class TritonPythonModel:
         self.meter.add(metric_names.RUNNING, running)
         self.meter.add(metric_names.WAITING, waiting)
 
+    def _on_judgement(self, judgement: judging.Judgement) -> None:
+        for rule in judgement.judge.rules:
+            direction = judgement.judge.direction
+            outcome = judgement.problem or ("match" if rule.name in judgement.matching else "pass")
+            self.meter.add(metric_names.JUDGEMENTS, rule=rule.name, direction=direction, outcome=outcome)
+            self.meter.observe(metric_names.JUDGEMENT, judgement.seconds, rule=rule.name, direction=direction)
+
     def _refused(self, error: errors.RequestError) -> None:
         self.meter.add(metric_names.REQUESTS, outcome=error.code)
         self.meter.add(metric_names.REJECTIONS, reason=error.code)
@@ -151,6 +167,12 @@ def _description(parameters: dict[str, str], policy: screening.EndpointPolicy) -
 
 
 def _series(policy: screening.EndpointPolicy) -> dict[str, list[dict[str, str]]]:
+    judged = [
+        {"rule": rule.name, "direction": direction}
+        for direction, found in policy.judges.items()
+        for judge in found
+        for rule in judge.rules
+    ]
     return {
         metric_names.REQUESTS: [{"outcome": outcome} for outcome in OUTCOMES],
         metric_names.REJECTIONS: [{"reason": code} for code in ("invalid_argument", "queue_full")],
@@ -159,4 +181,8 @@ def _series(policy: screening.EndpointPolicy) -> dict[str, list[dict[str, str]]]
             for direction, rules in (("input", policy.rules.input), ("output", policy.rules.output))
             for rule in rules
         ],
+        metric_names.JUDGEMENTS: [
+            labels | {"outcome": outcome} for labels in judged for outcome in judging.OUTCOMES
+        ],
+        metric_names.JUDGEMENT: judged,
     }

@@ -19,7 +19,7 @@ from typing import Any
 
 from tritonllm import errors
 from tritonllm.ipc import channel, listener, names
-from tritonllm.runtime import dispatcher, request_context, requests, screening, threads
+from tritonllm.runtime import dispatcher, judging, request_context, requests, screening, threads
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class PipelineServer(listener.Listener):
         dispatching: answers the requests.
         parse: makes a request, within the endpoint's limits, of input tensors; raises RequestError.
         policy: its rules check texts.
+        judge: asks the classifiers of its rules.
         description: of the endpoint, for gateways; see `gateway.upstream.Endpoint`.
     """
 
@@ -46,12 +47,14 @@ class PipelineServer(listener.Listener):
         dispatching: dispatcher.Dispatcher,
         parse: Parse,
         policy: screening.EndpointPolicy,
+        judge: judging.Judging,
         description: dict[str, Any],
     ) -> None:
         super().__init__(events.loop, names.PIPELINE, lambda _: _Connection(self))
         self.dispatcher = dispatching
         self.parse = parse
         self.policy = policy
+        self.judging = judge
         self.description = description
         self.checking = futures.ThreadPoolExecutor(1, thread_name_prefix="checks")
         self.checks = 0
@@ -90,6 +93,17 @@ class PipelineServer(listener.Listener):
         self._left = self.loop.create_future()
         self.left()
         await asyncio.wait([self._left], timeout=seconds)
+
+    async def check(self, text: str, direction: str) -> screening.Checked:
+        """Applies the rules of one direction to a text that needs no answer.
+
+        Raises:
+            RequestError: `invalid_argument`, `guardrail_failure`.
+        """
+        checked = await self.loop.run_in_executor(
+            self.checking, screening.check, self.policy, text, direction
+        )
+        return await self.judging.check(self.policy, checked)
 
     def left(self) -> None:
         """Takes note that a gateway has closed its connection."""
@@ -196,7 +210,7 @@ class _Connection(listener.Accepted):
             )
             return
         server.checks += 1
-        job = server.loop.run_in_executor(server.checking, screening.check, server.policy, text, direction)
+        job = server.loop.create_task(server.check(text, direction))
         job.add_done_callback(functools.partial(self._checked, number))
 
     def _checked(self, number: int, job: Any) -> None:

@@ -11,7 +11,8 @@ import json
 from typing import Any
 
 from tritonllm import errors
-from tritonllm.runtime import answer, backend, requests, screening
+from tritonllm.guardrails import judges
+from tritonllm.runtime import answer, backend, judged_input, requests, screening
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +55,9 @@ class RequestContext:
         queued: whether it is in the queue of requests that have something to send.
         held: whether its sender is in use elsewhere, so that nothing can be sent now.
         timer: its deadline.
+        asked: the questions to judges that wait for an answer.
+        screened: the request after the matchers of the input rules; None before.
+        submitted: whether the engine has received it, or never will.
 
     Args:
         number: see above.
@@ -67,17 +71,21 @@ class RequestContext:
         "_answer",
         "_ending",
         "_first",
+        "_input",
         "_latest",
         "_outcome",
         "_policy",
         "_update",
         "arrived",
+        "asked",
         "held",
         "number",
         "queued",
         "request",
+        "screened",
         "sender",
         "started",
+        "submitted",
         "timer",
     )
 
@@ -97,7 +105,11 @@ class RequestContext:
         self.queued = False
         self.held = False
         self.timer: Any = None
+        self.asked: set[Any] = set()
+        self.screened: screening.Screened | None = None
+        self.submitted = False
         self._policy = policy
+        self._input = judged_input.JudgedInput([], ())
         self._answer = answer.Answer(request.sampling.n or 1)
         self._update: backend.Update | None = None
         self._ending: str | errors.RequestError | None = None
@@ -117,12 +129,34 @@ class RequestContext:
 
     def begin(self, screened: screening.Screened) -> None:
         """Applies the outcome of the input rules; from now on the output rules judge the answer."""
-        self._answer = answer.Answer(self.request.sampling.n or 1, self._policy, screened)
         asked = screened.request
+        self.screened = screened
+        if self._policy is not None and not screened.blocked:
+            texts = judged_input.texts(asked) if self._policy.judges["input"] else []
+            self._input = judged_input.JudgedInput(texts, self._policy.judges["input"])
+        self._answer = answer.Answer(self.request.sampling.n or 1, self._policy, screened)
         if screened.blocked:
             self.end("content_filter")
         elif asked.echo and asked.text is not None:
             self._answer.feed(asked.text)
+
+    @property
+    def held_by_judges(self) -> bool:
+        """Whether the engine must not receive the prompt yet."""
+        return self._input.held
+
+    def questions(self, limit: int) -> list[judges.Question]:
+        """The next windows of the prompt and the answer that judges have to decide about, each once."""
+        found = self._input.questions(limit)
+        return found + self._answer.questions(limit - len(found))
+
+    def judged(self, decided: bool) -> None:
+        """Takes note that a question was answered; or not decided, and the policy lets the window pass."""
+        if not decided:
+            self._answer.skipped += 1
+        if self._input.blocked:
+            self.end("content_filter")
+        self._answer.settle()
 
     def update(self, update: backend.Update, now: float) -> None:
         """Takes an update from the engine; it waits for `advance`, merged with what waits already."""
@@ -148,7 +182,9 @@ class RequestContext:
         try:
             if update is not None:
                 self._answer.update(update)
-            if self._answer.finished:
+            if self._input.blocked:
+                self._answer.block()
+            if self._answer.finished and not self._input.undecided:
                 # What the engine or a rule has finished stays finished, whatever else would have ended it.
                 return self._finish()
             if isinstance(self._ending, errors.RequestError):
@@ -158,9 +194,9 @@ class RequestContext:
                 return self._finish(self._ending)
         except errors.RequestError as error:
             return self.fail(error)
-        if update is None or not self.request.stream:
+        if not self.request.stream:
             return None
-        if not self._answer.pending and not self.request.wants("logprobs"):
+        if not self._answer.pending and (update is None or not self.request.wants("logprobs")):
             return None
         return Response(self._answer.outputs(self.request, last=False))
 
@@ -183,12 +219,15 @@ class RequestContext:
             input_tokens=self._answer.input_tokens,
             output_tokens=tokens,
             guardrail_failures=self._answer.failures,
-            verdicts=self._answer.verdicts(),
+            verdicts=self._verdicts(),
         )
 
     def _finish(self, outcome: str = "") -> Response:
         outputs = self._answer.outputs(self.request, last=True)
         if self._policy is not None:
-            outputs["guardrail"] = [json.dumps(self._answer.verdicts())]
+            outputs["guardrail"] = [json.dumps(self._verdicts())]
         self._outcome = outcome or outputs["finish_reason"][0]
         return Response(outputs, final=True)
+
+    def _verdicts(self) -> list[dict[str, Any]]:
+        return self._input.verdicts() + self._answer.verdicts()

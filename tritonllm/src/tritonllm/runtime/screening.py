@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tritonllm import api, errors, guardrails
+from tritonllm.guardrails import judges
 from tritonllm.render import canonical
 from tritonllm.runtime import conversations, requests
 
@@ -23,11 +24,12 @@ LONGEST_CHARACTERS = 1 << 17
 
 @dataclasses.dataclass(frozen=True)
 class EndpointPolicy:
-    """An endpoint's guardrails, ready to run; None for a direction without rules."""
+    """An endpoint's guardrails, ready to run; None for a direction without rules, no judges without `classifier` rules."""
 
     rules: api.Guardrails
     input: guardrails.Policy | None
     output: guardrails.Policy | None
+    judges: Mapping[str, tuple[judges.Judge, ...]]
 
     @classmethod
     def load(cls, packed: str) -> EndpointPolicy:
@@ -37,6 +39,10 @@ class EndpointPolicy:
             rules,
             guardrails.compile(rules.input) if rules.input else None,
             guardrails.compile(rules.output) if rules.output else None,
+            {
+                "input": judges.compile(rules.input, "input"),
+                "output": judges.compile(rules.output, "output"),
+            },
         )
 
     def failed(self, direction: str) -> None:
@@ -46,9 +52,27 @@ class EndpointPolicy:
             RequestError: the policy is to fail closed.
         """
         log.exception("the %s guardrail failed", direction)
+        self._withhold(direction, "")
+
+    def unjudged(self, judge: judges.Judge, reason: BaseException) -> None:
+        """Handles a window that could not be judged.
+
+        Args:
+            judge: who was to decide.
+            reason: why.
+
+        Raises:
+            RequestError: the policy is to fail closed.
+        """
+        names = ", ".join(rule.name for rule in judge.rules)
+        text = str(reason) or repr(reason)
+        log.error("the %s guardrail failed: %s: %s", judge.direction, names, text)
+        self._withhold(judge.direction, f" ({names}: {text})")
+
+    def _withhold(self, direction: str, reason: str) -> None:
         if self.rules.failure_policy == "Closed":
             raise errors.RequestError(
-                "guardrail_failure", "", f"the {direction} guardrail failed, so this text is withheld"
+                "guardrail_failure", "", f"the {direction} guardrail failed{reason}, so this text is withheld"
             ) from None
 
 
@@ -129,16 +153,23 @@ class Checked:
     Attributes:
         text: with masked spans where rules say so; empty if it is blocked.
         blocked: whether a rule blocks it.
-        guardrail: JSON of what was found, in the clients' form.
+        verdicts: what was found.
+        direction: whose rules they were.
     """
 
     text: str
     blocked: bool
-    guardrail: str
+    verdicts: list[guardrails.Verdict]
+    direction: str
+
+    @property
+    def guardrail(self) -> str:
+        """JSON of what was found, in the clients' form."""
+        return json.dumps(guardrails.summarize(self.verdicts, self.direction))
 
 
 def check(policy: EndpointPolicy, text: str, direction: str) -> Checked:
-    """Applies the rules of one direction to a text that needs no answer.
+    """Applies the rules of one direction to a text that needs no answer, without judges; see `judging.check`.
 
     Raises:
         RequestError: `invalid_argument`.
@@ -153,10 +184,9 @@ def check(policy: EndpointPolicy, text: str, direction: str) -> Checked:
         )
     rules = policy.input if direction == "input" else policy.output
     if rules is None:
-        return Checked(text, False, "[]")
+        return Checked(text, False, [], direction)
     result = rules.scan(text)
-    verdicts = json.dumps(guardrails.summarize(result.verdicts, direction))
-    return Checked("" if result.blocked else result.text, result.blocked, verdicts)
+    return Checked("" if result.blocked else result.text, result.blocked, result.verdicts, direction)
 
 
 def _scan(rules: guardrails.Policy, text: str, ended: Callable[[], bool]) -> guardrails.Result:

@@ -7,9 +7,10 @@ rules; without rules it is streamed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from tritonllm.guardrails import judges, stream
 from tritonllm.runtime import conversations
 
 Delta = dict[str, Any]
@@ -74,3 +75,76 @@ class ToolCalls:
             function["name"] = self._judge(function["name"])
             function["arguments"] = conversations.map_arguments(function["arguments"], self._judge)
             self._ready.append(call)
+
+
+class JudgedCalls:
+    """What of the tool calls may leave after the judges; without judges, everything at once.
+
+    Args:
+        direction: the judges.
+    """
+
+    def __init__(self, direction: Sequence[judges.Judge]) -> None:
+        self._judges = direction
+        self._calls: list[tuple[Delta, judges.JudgedText]] = []
+        # All of them, for their verdicts.
+        self._texts: list[judges.JudgedText] = []
+
+    def feed(self, deltas: list[Delta]) -> None:
+        """Takes deltas; with judges each is a complete call, because there are output rules."""
+        for delta in deltas:
+            text = judges.JudgedText(self._judges)
+            if self._judges:
+                text.feed(_text(delta), last=True)
+                self._texts.append(text)
+            self._calls.append((delta, text))
+
+    @property
+    def pending(self) -> bool:
+        """Whether something may leave that has not left yet."""
+        return bool(self._calls) and not self._calls[0][1].held
+
+    @property
+    def undecided(self) -> bool:
+        """Whether judges still have to decide about a call."""
+        return any(text.undecided for text in self._texts)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a judge has ended the choice."""
+        return any(text.blocked for text in self._texts)
+
+    @property
+    def verdicts(self) -> list[stream.Verdict]:
+        """What the rules have found."""
+        return [verdict for text in self._texts for verdict in text.verdicts]
+
+    def questions(self, limit: int) -> list[judges.Question]:
+        """The next windows that judges have to decide about, each once."""
+        found: list[judges.Question] = []
+        for text in self._texts:
+            found += text.questions(limit - len(found))
+        return found
+
+    def discard(self) -> None:
+        """Drops what has not left, because a rule has blocked the choice."""
+        self._calls.clear()
+
+    def take(self) -> list[Delta]:
+        """What may leave and has not left yet, in the order of the calls."""
+        found: list[Delta] = []
+        while self.pending:
+            found.append(self._calls.pop(0)[0])
+        return found
+
+
+def _text(call: Delta) -> str:
+    """A call as a classifier reads it: the name and every string of the arguments."""
+    parts = [call["function"]["name"]]
+
+    def note(text: str) -> str:
+        parts.append(text)
+        return text
+
+    conversations.map_arguments(call["function"]["arguments"], note)
+    return "\n".join(parts)

@@ -131,7 +131,7 @@ class ControlApi:
         self._fetch_path(f"/v2/repository/models/{model}/unload", {}, seconds)
 
     def ask_guardrail(self, model: str, seconds: float) -> None:
-        """Sends a harmless text to a guardrail model.
+        """Sends an empty text to a guardrail model, about which it need not ask a classifier.
 
         Args:
             model: its name.
@@ -141,7 +141,7 @@ class ControlApi:
             Refused: the model answered with an error.
             Unreachable: no answer.
         """
-        tensor = {"name": "text_input", "datatype": "BYTES", "shape": [1, 1], "data": ["ok"]}
+        tensor = {"name": "text_input", "datatype": "BYTES", "shape": [1, 1], "data": [""]}
         self._fetch_path(f"/v2/models/{model}/infer", {"inputs": [tensor]}, seconds)
 
     def ask_pipeline(self, model: str, seconds: float) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tritonllm import api, files
-from tritonllm.serve import loader
 
 
 def required_models(
@@ -22,7 +21,7 @@ def required_models(
         endpoints: the present contents of the files.
     """
     loaded = frozenset(started)
-    present = {endpoint.name: tuple(sorted(loader.order(endpoint))) for endpoint in endpoints}
+    present = {endpoint.name: tuple(sorted(endpoint.models)) for endpoint in endpoints}
     return {name: models for name, models in sorted(present.items()) if loaded.issuperset(models)}
 
 

@@ -1,4 +1,4 @@
-"""Loads the models of the endpoints, one after another."""
+"""Loads the models of the endpoints, one after another, and classifiers before the endpoints whose rules ask them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,6 @@ class LoadHung(Exception):
         self.model = model
 
 
-def order(endpoint: api.LLMEndpoint) -> tuple[str, str, str]:
-    """The endpoint's models, each after those it depends on."""
-    return endpoint.engine_name, endpoint.guardrail_name, endpoint.name
-
-
 def load_all(
     endpoints: Sequence[api.LLMEndpoint],
     control: control_api.ControlApi,
@@ -41,12 +36,12 @@ def load_all(
     log: log_tail.LogTail,
     timeout: float,
 ) -> tuple[list[str], list[str]]:
-    """Loads endpoint by endpoint; one that fails does not stop the others.
+    """Loads endpoint by endpoint; one that fails does not stop the others, except those whose rules ask it.
 
     Never two engines at a time: an engine measures the free memory of its GPU as it starts.
 
     Args:
-        endpoints: what to load, in this order.
+        endpoints: what to load, in this order, but classifiers first.
         control: API of the server.
         states: updated for every model.
         reporter: informed about every model.
@@ -62,8 +57,14 @@ def load_all(
     """
     ready: list[str] = []
     failed: list[str] = []
-    for endpoint in endpoints:
-        reason = _load_endpoint(endpoint, control, states, reporter, log, timeout)
+    for endpoint in sorted(endpoints, key=lambda each: not each.is_classifier):
+        missing = [name for name in endpoint.classifiers if name not in ready]
+        if missing:
+            reason = _lacks(missing[0])
+            fail(endpoint, endpoint.engine_name, reason, states)
+            reporter.problem(f"{endpoint.name} is not served: {reason}")
+        else:
+            reason = _load_endpoint(endpoint, control, states, reporter, log, timeout)
         (failed if reason else ready).append(endpoint.name)
     return ready, failed
 
@@ -77,7 +78,7 @@ def _load_endpoint(
     timeout: float,
 ) -> str:
     """Returns why it failed; empty on success."""
-    for model in order(endpoint):
+    for model in endpoint.models:
         started, position = time.monotonic(), log.position()
         states.set(model, Phase.LOADING)
         try:
@@ -105,10 +106,14 @@ def fail(endpoint: api.LLMEndpoint, model: str, reason: str, states: ModelStates
         reason: why.
         states: of the server.
     """
-    models = order(endpoint)
+    models = endpoint.models
     states.set(model, Phase.FAILED, reason)
     for dependent in models[models.index(model) + 1 :]:
-        states.set(dependent, Phase.FAILED, f"it needs {model}, which could not be loaded")
+        states.set(dependent, Phase.FAILED, _lacks(model))
+
+
+def _lacks(model: str) -> str:
+    return f"it needs {model}, which could not be loaded"
 
 
 def overdue(timeout: float, lines: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ _ANSWER_SECONDS = 3.0
 
 
 class ModelProbes:
-    """The questions for the models of one tritonserver. Engines are not asked: a request would cost GPU time."""
+    """The questions for the models of one tritonserver. Engines and classifiers are not asked: a request would cost GPU time."""
 
     def __init__(self, control: control_api.ControlApi, endpoints: Sequence[api.LLMEndpoint]) -> None:
         """Starts without a failure.
@@ -25,6 +25,8 @@ class ModelProbes:
         """
         self._questions: dict[str, Callable[[], None]] = {}
         for endpoint in endpoints:
+            if endpoint.is_classifier:
+                continue
             guardrail, pipeline = endpoint.guardrail_name, endpoint.name
             self._questions[guardrail] = functools.partial(control.ask_guardrail, guardrail, _ANSWER_SECONDS)
             self._questions[pipeline] = functools.partial(control.ask_pipeline, pipeline, _ANSWER_SECONDS)

@@ -83,6 +83,7 @@ class Options:
     @property
     def http_host(self) -> str:
         """The address that Triton's HTTP and metrics listen on."""
+        # workaround: W26
         return "0.0.0.0" if self.host == addresses.ANY and addresses.is_ipv4(self.pod_ip) else self.host
 
     @property

@@ -60,7 +60,10 @@ def check(
         *names(endpoints),
         *ports(options.ports(), free=lambda port: _free(options.host, port)),
         *program(binary, libpython=binaries.libpython_directory(), numpy=_version("numpy")),
-        *shared_memory(3 * len(endpoints), free=shutil.disk_usage(stale_runs.SHARED_MEMORY).free),
+        *shared_memory(
+            sum(len(endpoint.models) for endpoint in endpoints),
+            free=shutil.disk_usage(stale_runs.SHARED_MEMORY).free,
+        ),
         *repository(Path(tempfile.gettempdir())),
         *python_backend(Path("/tmp")),
         *api_secret(options.api_secret_file),
@@ -86,6 +89,10 @@ def unservable(options: Options, endpoints: Sequence[api.LLMEndpoint], *, gpu: b
         weights(endpoints, options.weights, options.files),
         permissions(endpoints, options.allow),
         vllm(with_vllm, installed=importlib.util.find_spec("vllm") is not None),
+        transformers(
+            [endpoint for endpoint in endpoints if endpoint.is_classifier],
+            installed=importlib.util.find_spec("transformers") is not None,
+        ),
     ]
     if not gpu:
         whole = [endpoint for endpoint in with_vllm if not any(endpoint.name in found for found in checks)]
@@ -187,6 +194,17 @@ def vllm(endpoints: Iterable[api.LLMEndpoint], installed: bool) -> dict[str, str
     return {} if installed else {endpoint.name: problem for endpoint in endpoints}
 
 
+def transformers(endpoints: Iterable[api.LLMEndpoint], installed: bool) -> dict[str, str]:
+    """Checks that transformers is installed.
+
+    Args:
+        endpoints: those with `engine.type: classifier`.
+        installed: whether transformers can be imported.
+    """
+    problem = "transformers is not installed; `pip install transformers torch`"
+    return {} if installed else {endpoint.name: problem for endpoint in endpoints}
+
+
 def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Path]) -> dict[str, str]:
     """Checks that the weights of each endpoint are complete; those under `spec.model.path` must at least look like a model.
 
@@ -204,9 +222,11 @@ def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Pat
             lacking = weights_of.missing(layout.Cache(Path(root)), endpoint)
             remedy = f"run `{_sync_command(files, root)}`"
         else:
-            directory = Path(root, model.path or "")
+            directory = Path(endpoint.directory(root) or root)
             lacking = _missing(directory, dummy=endpoint.spec.engine.args.get("load_format") == "dummy")
             remedy = "correct `spec.model.path` or --weights"
+            if model.image is not None:
+                remedy = "correct `spec.model.subPath`; the image is mounted by charts/tritonllm-pool only"
         if lacking:
             problems[endpoint.name] = f"{lacking}; {remedy}"
     return problems

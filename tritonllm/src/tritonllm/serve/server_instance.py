@@ -73,7 +73,7 @@ class ServerInstance:
             lock,
         )
         self.models = ModelStates(
-            (model for endpoint in endpoints for model in loader.order(endpoint)), server.log.position
+            (model for endpoint in endpoints for model in endpoint.models), server.log.position
         )
         self.started = False
         self.restart_reason: str | None = None
@@ -110,7 +110,7 @@ class ServerInstance:
         statuses = self.models.statuses()
         lines = []
         for endpoint in self._endpoints:
-            failed = [model for model in loader.order(endpoint) if statuses[model].phase is Phase.FAILED]
+            failed = [model for model in endpoint.models if statuses[model].phase is Phase.FAILED]
             lines += [f"{model}: {statuses[model].reason}" for model in failed[:1]]
         return lines
 
@@ -168,7 +168,7 @@ class ServerInstance:
         }
         if found := self.loading.hung(workers, now):
             model, reason = found
-            endpoint = next(each for each in self._endpoints if model in loader.order(each))
+            endpoint = next(each for each in self._endpoints if model in each.models)
             loader.fail(endpoint, model, reason, self.models)
             self.hung = loader.LoadHung(endpoint.name, model, reason)
 

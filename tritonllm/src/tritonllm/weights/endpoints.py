@@ -125,6 +125,8 @@ def _nothing(endpoint: api.LLMEndpoint) -> str:
     model = endpoint.spec.model
     if model is None:
         return f"the {endpoint.spec.engine.type} engine needs no weights"
+    if model.image is not None:
+        return f"its weights are in the image {model.image}, so there is nothing to download"
     return f"its weights are at spec.model.path {model.path}, so there is nothing to download"
 
 

@@ -179,7 +179,7 @@ def test_a_value_that_contains_itself_is_refused() -> None:
         (
             "guardrails: {output: [{name: a, action: Block, profanity: }]}",
             "guardrails.output[0]",
-            "exactly one of `banned`, `profanity`, `pattern`, `pii` and `secrets` is required; `profanity` is empty: "
+            "exactly one of `banned`, `profanity`, `pattern`, `pii`, `secrets` and `classifier` is required; `profanity` is empty: "
             "write `profanity: {}`",
         ),
         (

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tritonllm import guardrails, rules
+from tritonllm.guardrails import judges
 
 DOCUMENTS = Path(__file__).parents[4] / "docs" / "api.md"
 SMALLEST = {
@@ -15,6 +16,7 @@ SMALLEST = {
     "pattern": {"regex": "a+"},
     "pii": {"types": ["email"]},
     "secrets": {},
+    "classifier": {"model": "toxicity", "labels": ["toxic"]},
 }
 
 
@@ -24,8 +26,18 @@ def test_every_kind_is_a_field_of_a_rule() -> None:
 
 
 @pytest.mark.parametrize("name", rules.KINDS)
-def test_every_kind_compiles_to_searches_and_is_documented(name: str) -> None:
-    rule = rules.Rule.model_validate({"name": "a", "action": "Mask", name: SMALLEST[name]})
+def test_every_kind_compiles_to_a_matcher_or_a_judge_and_is_documented(name: str) -> None:
+    rule = rules.Rule.model_validate({"name": "a", "action": "Block", name: SMALLEST[name]})
     assert type(rule.kind).__name__.lower() == name.lower()
-    assert guardrails.compile([rule]).matchers
+    assert guardrails.compile([rule]).matchers or judges.compile([rule], "input")
     assert f"`{name}`" in DOCUMENTS.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", rules.KINDS)
+def test_a_kind_that_finds_no_characters_can_not_mask_any(name: str) -> None:
+    rule = {"name": "a", "action": "Mask", name: SMALLEST[name]}
+    if getattr(rules, name.capitalize()).maskable:
+        rules.Rule.model_validate(rule)
+    else:
+        with pytest.raises(ValueError, match=f"not supported by `{name}`"):
+            rules.Rule.model_validate(rule)

@@ -20,6 +20,7 @@ from tritonllm.runtime import (
     backend,
     dispatcher,
     engine_server,
+    judging,
     request_context,
     requests,
     screening,
@@ -115,6 +116,42 @@ class Leases:
         """Nothing to end."""
 
 
+class Classifiers:
+    """Every classifier of a pipeline: finds insults, once the test lets it answer.
+
+    Attributes:
+        calls: the texts of each call that waits for an answer, with its model and how to answer.
+        all: the texts of every call, in order.
+        slow: whether calls wait for `release`.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[str], Callable[[object], None]]] = []
+        self.all: list[list[str]] = []
+        self.slow = False
+        self.answer: object = None
+
+    def call(self, model: str, texts: Any, answer: Callable[[object], None]) -> None:
+        self.all.append(list(texts))
+        self.calls.append((model, list(texts), answer))
+        if not self.slow:
+            self.release()
+
+    def release(self) -> None:
+        """Answers the calls that wait."""
+        calls, self.calls = self.calls, []
+        for _, texts, answer in calls:
+            answer(self.answer or [_scores(text) for text in texts])
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def _scores(text: str) -> dict[str, float]:
+    bad = 0.9 if "vermin" in text else 0.1
+    return {"insult": bad, "fine": 1 - bad}
+
+
 class Pipeline:
     """The dispatcher with all that it talks to.
 
@@ -124,6 +161,8 @@ class Pipeline:
         refusals: errors of requests that were refused.
         running: requests that run, as the metric says.
         waiting: requests that wait, as the metric says.
+        classifiers: those that its rules ask.
+        judgements: how questions to them ended.
     """
 
     def __init__(self, loop: virtual_time.VirtualLoop, limits: api.Limits, policy: dict[str, Any]) -> None:
@@ -142,7 +181,10 @@ class Pipeline:
             self.summaries.append,
             self.refusals.append,
         )
-        self.dispatcher.start(self.leases, "owner")
+        self.classifiers = Classifiers()
+        self.judgements: list[judging.Judgement] = []
+        judge = judging.Judging(loop, self.classifiers, self.judgements.append)
+        self.dispatcher.start(self.leases, "owner", judge)
         self.load()
 
     @property

@@ -36,7 +36,7 @@ def load(*names: str, **errors: Exception) -> tuple[Triton, ModelStates, tuple[l
     log = log_tail.LogTail()
     triton = Triton(log, **errors)
     endpoints = [endpoint(name) for name in names]
-    states = ModelStates(model for each in endpoints for model in loader.order(each))
+    states = ModelStates(model for each in endpoints for model in each.models)
     result = loader.load_all(endpoints, triton, states, Reports(), log, 60)  # pyright: ignore[reportArgumentType]
     return triton, states, result
 
@@ -68,7 +68,7 @@ def test_a_model_that_does_not_load_in_time_ends_loading_and_fails_with_the_dead
     log.append("ValueError: of another model, before")
     triton = Triton(log, slow_engine=control_api.TimedOut("Deadline Exceeded"))
     endpoints = [endpoint("slow"), endpoint("chat")]
-    states = ModelStates(model for each in endpoints for model in loader.order(each))
+    states = ModelStates(model for each in endpoints for model in each.models)
     with pytest.raises(loader.LoadHung) as error:
         loader.load_all(endpoints, triton, states, Reports(), log, 60)  # pyright: ignore[reportArgumentType]
     assert (error.value.endpoint, error.value.model) == ("slow", "slow-engine")
