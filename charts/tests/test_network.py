@@ -102,9 +102,12 @@ def test_a_pool_that_downloads_reaches_dns_and_public_addresses_and_another_one_
 
 def test_jobs_that_download_are_under_a_policy_of_their_own_that_lets_nobody_in() -> None:
     found = policy(OPERATED, "llm-weights")
-    assert found["podSelector"]["matchLabels"] == {
-        "tritonllm.io/pool": "llm",
-        "app.kubernetes.io/component": "weights",
+    assert found["podSelector"]["matchLabels"] == {"tritonllm.io/pool": "llm"}
+    (component,) = found["podSelector"]["matchExpressions"]
+    assert component == {
+        "key": "app.kubernetes.io/component",
+        "operator": "In",
+        "values": ["weights", "weights-gc"],
     }
     assert found["ingress"] == []
     assert not [

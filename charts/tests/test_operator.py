@@ -75,15 +75,22 @@ def test_with_namespaces_it_has_rights_in_these_alone() -> None:
 def test_its_own_chart_lets_it_write_nothing_but_status_and_events_and_read_no_secret(
     values: dict[str, Any],
 ) -> None:
-    # Those for users are bound to nobody.
-    of_users = (f"{OWN_ROLE}-view", f"{OWN_ROLE}-edit")
-    documents = [each for each in chart.operator(values) if each["metadata"]["name"] not in of_users]
-    roles = [each for each in documents if "rules" in each]
+    documents = chart.operator(values)
+    bound = {each["roleRef"]["name"] for each in documents if "roleRef" in each}
+    roles = [each for each in documents if "rules" in each and each["metadata"]["name"] in bound]
     assert roles
     for role in roles:
         for (_, resource), verbs in rights(role).items():
             assert verbs <= READS or resource in ("llmendpoints/status", "events"), resource
             assert resource not in ("secrets", "*")
+
+
+def test_no_role_for_users_makes_its_owner_an_operator() -> None:
+    # The admission policies take who may write the status of endpoints for one.
+    for role in (
+        each for each in chart.operator({}) if each["metadata"]["name"].endswith(("-view", "-edit"))
+    ):
+        assert not {resource for _, resource in rights(role)} - {"llmendpoints"}
 
 
 @pytest.mark.parametrize("path", chart.OF_POOL, ids=lambda path: path.stem)

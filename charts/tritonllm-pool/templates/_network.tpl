@@ -13,11 +13,10 @@
 
 {{/* What a download needs: DNS and the Hub, which by default is any public address. */}}
 {{- define "triton.egressToHub" -}}
-{{- $hub := .Values.networkPolicy.hub -}}
 - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
 - to:
-    {{- if $hub.peers }}
-    {{- toYaml $hub.peers | nindent 4 }}
+    {{- if .Values.networkPolicy.hub.peers }}
+    {{- toYaml .Values.networkPolicy.hub.peers | nindent 4 }}
     {{- else }}
     # Not the cluster, nor the metadata service of a cloud.
     - ipBlock:
@@ -28,7 +27,7 @@
         except: ["fc00::/7", "fe80::/10"]
     {{- end }}
   ports:
-    {{- range $hub.ports }}
+    {{- range .Values.networkPolicy.hub.ports }}
     - port: {{ int . }}
     {{- end }}
 {{- end }}
