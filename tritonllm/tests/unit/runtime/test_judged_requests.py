@@ -150,7 +150,9 @@ def test_what_a_matcher_cuts_off_is_judged_before_it_leaves(serve: Serve) -> Non
     with serve(output=[blocked, rule()]) as pipeline:
         good, bad = pipeline.ask(), pipeline.ask()
         pipeline.run()
-        for submitted, text in zip(pipeline.live, ("look, a falcon flies", "vermin, a falcon flies"), strict=True):
+        for submitted, text in zip(
+            pipeline.live, ("look, a falcon flies", "vermin, a falcon flies"), strict=True
+        ):
             submitted.token(text)
         pipeline.run()
         assert outcome(good) == ("look, a ", "content_filter")
