@@ -45,7 +45,7 @@ class TritonClassifiers:
         self._ask: Call = _exec
         self._workers = {model: _worker(model) for model in models}
         self._numbers = itertools.count()
-        # Whoever takes a call out answers it.
+        # A call is answered by the thread that takes it out.
         self._open: dict[int, tuple[str, Sequence[str], Callable[[object], None]]] = {}
 
     def call(self, model: str, texts: Sequence[str], answer: Callable[[object], None]) -> None:
