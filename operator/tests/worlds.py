@@ -59,11 +59,13 @@ def files_of(**of_revision: Sequence[Mapping[str, Any]]) -> facts.Files:
 
 def held(*endpoints: Mapping[str, Any]) -> dict[str, facts.ModelState]:
     """What a pod's Triton tells when all is loaded."""
-    kinds = ("engine", "guardrail", "pipeline")
+    kinds = {True: ("classifier",), False: ("engine", "guardrail", "pipeline")}
     return {
         model: facts.ModelState(facts.READY, digest, kind)
-        for item in endpoints
-        for (model, digest), kind in zip(revisions.hashes(endpoint(item)).items(), kinds, strict=True)
+        for each in map(endpoint, endpoints)
+        for (model, digest), kind in zip(
+            revisions.hashes(each).items(), kinds[each.is_classifier], strict=True
+        )
     }
 
 

@@ -95,12 +95,17 @@ class InferenceRequest:
     call: Callable[[InferenceRequest], Any]
 
     def __init__(
-        self, model_name: str, inputs: Any, requested_output_names: Any, parameters: dict[str, Any]
+        self,
+        model_name: str,
+        inputs: Any,
+        requested_output_names: Any,
+        parameters: dict[str, Any] | None = None,
     ) -> None:
-        self.model_name, self.inputs, self.parameters = model_name, inputs, parameters
+        self.model_name, self.inputs, self.parameters = model_name, inputs, parameters or {}
 
-    def exec(self, decoupled: bool) -> Any:
-        assert decoupled
+    def exec(self, decoupled: bool = False) -> Any:
+        # The only calls of several responses are leases.
+        assert decoupled == bool(self.parameters)
         return type(self).call(self)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from tritonllm import allow, api, files
@@ -60,10 +60,20 @@ def judge(world: World, running: revisions.Endpoints) -> list[Judged]:
                 taken[judged.name] = running[judged.name]
         else:
             taken[judged.name] = judged.endpoint
+    refusals |= _lacking(taken, refusals)
     return [
         Judged(item.resource, None, refusals[item.name], item.rehearsal) if item.name in refusals else item
         for item in valid
     ]
+
+
+def _lacking(taken: Mapping[str, api.LLMEndpoint], refused: Container[str]) -> dict[str, Trouble]:
+    """Endpoints with rules that ask a classifier which the pool does not have."""
+    return {
+        name: Trouble("ClassifierNotFound", f"{path}: {message}")
+        for name, path, message in files.unresolved(taken)
+        if name not in refused
+    }
 
 
 def _valid(resource: Resource, pool: Pool | None, name: str) -> Judged:
@@ -140,7 +150,8 @@ def _fits(endpoint: api.LLMEndpoint, pool: Pool, others: Mapping[str, api.LLMEnd
 
 
 def _memory(endpoint: api.LLMEndpoint, pool: Pool) -> float:
-    if endpoint.spec.engine.type == "simulated":
+    # A classifier takes what it needs, which is little beside an engine.
+    if endpoint.spec.engine.type != "vllm":
         return 0.0
     known, _ = engine_args.table(pool.vllm_version or None)
     default = known["arguments"].get("gpu_memory_utilization", {}).get("default", 0.9)

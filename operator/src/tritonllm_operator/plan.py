@@ -121,6 +121,10 @@ def decide(world: World) -> Plan:
         endpoint = item.endpoint if item.endpoint and not item.rehearsal else running.get(item.name)
         if endpoint is not None:
             wanted[item.name] = revisions.with_commit(endpoint, running.get(item.name))
+    for name in {name for endpoint in wanted.values() for name in endpoint.classifiers} - wanted.keys():
+        # Deleted, while a rule asks it: it goes when the rule does.
+        if name in running:
+            wanted[name] = running[name]
     kept = {revision: revisions.shared(endpoints, wanted) for revision, endpoints in kept.items()}
     running = kept.get(pool.revision, {})
     if (former or pool.revision not in kept) and _too_early(world, pool, handed_over=bool(former)):
@@ -251,7 +255,7 @@ def _steps(
         hashes = revisions.hashes(endpoint)
         if not _is(pod.models.get(endpoint.engine_name), facts.READY):
             continue
-        for model in (endpoint.guardrail_name, endpoint.name):
+        for model in endpoint.models[1:]:
             state = pod.models.get(model)
             if _is(state, facts.LOADING, facts.UNLOADING):
                 continue
@@ -271,7 +275,7 @@ def _leftovers(pod: Pod, wanted: Mapping[str, api.LLMEndpoint]) -> list[Load | U
     for model, state in ours.items():
         endpoint = model if state.kind == "pipeline" else model.removesuffix(f"-{state.kind}")
         ending = _is(pod.models.get(endpoint), facts.READY, facts.LOADING, facts.UNLOADING)
-        if endpoint not in wanted and (state.kind == "pipeline" or not ending):
+        if endpoint not in wanted and (state.kind in ("pipeline", "classifier") or not ending):
             found.append(Unload(pod.name, model))
     return found
 
@@ -305,8 +309,8 @@ def _decision(
     word = "only shown, nothing is done" if item.rehearsal else ""
     if running is None:
         return Decision(message=word or "the pool's pods will start with it")
-    if revisions.new_engines({item.name: endpoint}, running):
-        why = _why(endpoint, running.get(item.name))
+    if revisions.new_engines({item.name: endpoint}, running) or endpoint.classifiers.keys() - running.keys():
+        why = _why(endpoint, running)
         return Decision("Roll", tuple(hashes), "; ".join(filter(None, (why, word))), pool.roll_is_downtime)
     before = revisions.hashes(running[item.name])
     changed = [model for model in hashes if hashes[model] != before[model]]
@@ -317,9 +321,12 @@ def _decision(
     return Decision(message=word)
 
 
-def _why(endpoint: api.LLMEndpoint, before: api.LLMEndpoint | None) -> str:
+def _why(endpoint: api.LLMEndpoint, running: Mapping[str, api.LLMEndpoint]) -> str:
+    before = running.get(endpoint.name)
     if before is None:
         return "its engine is new"
+    if new := sorted(endpoint.classifiers.keys() - running.keys()):
+        return f"its rules ask {', '.join(new)}, which is new"
     changed = revisions.engine_hash(endpoint) != revisions.engine_hash(before)
     return "its engine is changed" if changed else "maxConcurrentRequests is more than the pods started for"
 

@@ -121,9 +121,13 @@ def in_place(running: Endpoints, wanted: Endpoints) -> dict[str, api.LLMEndpoint
 
     Returns:
         The endpoints that are still wanted, each with its old engine and weights and everything else as wanted. New
-        endpoints are for a revision of their own.
+        endpoints are for a revision of their own, and so are rules that ask a new classifier.
     """
-    return {name: _in_place(old, wanted[name]) for name, old in running.items() if name in wanted}
+    return {
+        name: old if wanted[name].classifiers.keys() - running.keys() else _in_place(old, wanted[name])
+        for name, old in running.items()
+        if name in wanted
+    }
 
 
 def _in_place(old: api.LLMEndpoint, new: api.LLMEndpoint) -> api.LLMEndpoint:

@@ -139,7 +139,7 @@ class Engine(schema.Model):
     @property
     def gpus(self) -> int:
         """Number of GPUs that the engine uses where there are any: one for each rank of tensor, pipeline and data."""
-        if self.type == "simulated":
+        if self.type != "vllm":
             return 0
         sizes = [self.args.get(name, 1) for name in PARALLEL_SIZES]
         return math.prod(size for size in sizes if isinstance(size, int))

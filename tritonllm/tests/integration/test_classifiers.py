@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+import yaml
+from google.protobuf import json_format
 
 import classifiers
 from integration import ask, server
+from tritonllm import files
+from tritonllm.render import config
 from tritonllm.runtime import metric_names
 
 HEAD = "apiVersion: tritonllm.io/v1alpha1\nkind: LLMEndpoint\n"
@@ -33,11 +38,13 @@ def _rule(action: str = "Block", **classifier: Any) -> dict[str, Any]:
     return {"name": "no-insults", "action": action, "classifier": asks}
 
 
+SLOWLY = {"inter_token_seconds": 0.02}
 # The endpoints whose rules ask come first: the order of the files is not that of the loads.
 ENDPOINTS = [
     _endpoint("asks", {"input": [_rule()]}),
     _endpoint("holds", {"output": [_rule()]}),
     _endpoint("observes", {"output": [_rule(mode="Observe")]}, inter_token_seconds=0.05),
+    _endpoint("long", {"output": [_rule()]}, **SLOWLY),
     _endpoint("flags", {"input": [_rule("Flag")], "output": [_rule("Flag")]}),
     _endpoint("mistaken", {"input": [_rule(labels=["rude"])]}),
     HEAD
@@ -65,6 +72,26 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Served]:
 def _streamed(served: server.Served, model: str, text: str) -> tuple[str, dict[str, Any]]:
     events = list(ask.stream(served, model, text_input=text, max_tokens=2000))
     return "".join(event.get("text_output", "") for event in events), events[-1]
+
+
+def _chat(served: server.Served, model: str, text: str) -> tuple[str, str]:
+    """Streams through the gateway; the text, and how it ended."""
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "stream": True,
+        "max_tokens": 2000,
+    }
+    said, ended = "", ""
+    with httpx.stream("POST", f"{served.gateway}/v1/chat/completions", json=body, timeout=60) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                chunk = json.loads(line.removeprefix("data: "))
+                assert "error" not in chunk, chunk
+                for choice in chunk["choices"]:
+                    said += choice["delta"].get("content") or ""
+                    ended = choice["finish_reason"] or ended
+    return said, ended
 
 
 def _inferred(served: server.Served, model: str, tensor: str, texts: tuple[str, ...], output: str) -> Any:
@@ -189,6 +216,30 @@ def test_judgements_are_counted_by_rule_and_outcome(served: server.Served) -> No
             10,
         )
     assert ask.metric(served, f"{metric_names.JUDGEMENT}_count", endpoint="asks", rule="no-insults")
+
+
+def test_a_policy_that_is_edited_under_judged_streams_breaks_none_of_them(served: server.Served) -> None:
+    masked = {"name": "bird", "action": "Mask", "banned": {"phrases": ["sparrow"]}}
+    edited, problems = files.resource(
+        yaml.safe_load(_endpoint("long", {"output": [_rule(), masked]}, **SLOWLY))
+    )
+    assert edited is not None, problems
+    [pipeline] = [model for model in config.models(edited) if model.name == "long"]
+    body = {"parameters": {"config": json_format.MessageToJson(pipeline)}}
+    good, bad = GOOD * 30, GOOD * 25 + BAD + GOOD * 4
+    with futures.ThreadPoolExecutor(2) as pool:
+        streams = [pool.submit(_chat, served, "long", text) for text in (good, bad)]
+        running = "tritonllm_engine_requests_running"
+        server.until(lambda: ask.metric(served, running, endpoint="long") == 2, 20)
+        loaded = httpx.post(f"{served.http}/v2/repository/models/long/load", json=body, timeout=60)
+        assert loaded.status_code == 200, loaded.text
+        assert ask.metric(served, running, endpoint="long") == 2
+        assert _chat(served, "long", "a sparrow") == ("a [REDACTED]", "stop")
+        whole, cut = (stream.result() for stream in streams)
+    assert whole == (good, "stop")
+    assert cut[1] == "content_filter"
+    assert bad.startswith(cut[0])
+    assert BAD not in cut[0]
 
 
 def test_an_endpoint_is_not_loaded_if_its_classifier_can_not_be(tmp_path: Path) -> None:

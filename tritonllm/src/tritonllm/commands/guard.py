@@ -63,6 +63,11 @@ def guard(
         )
     rules = getattr(files.load_policy(policy), direction.value)
     compiled = guardrails.compile(rules)
+    if unapplied := [rule.name for rule in rules if rule.classifier is not None]:
+        typer.echo(
+            f"not applied, because they ask a classifier, which needs a server: {', '.join(unapplied)}",
+            err=True,
+        )
     if jsonl:
         raise typer.Exit(_records(compiled, sys.stdin.buffer))
     raise typer.Exit(_text(compiled, sys.stdin.buffer, chunk))

@@ -50,12 +50,14 @@ class Windows:
 
     def feed(self, text: str) -> list[Window]:
         """Takes more of the text; returns the windows that are complete."""
-        self._text += text
+        text = self._text + text
         found: list[Window] = []
-        while len(self._text) >= self._size:
-            found += self._cut(self._text[: self._size], last=False)
-            self._text = self._text[self._step :]
+        at = 0
+        while len(text) - at >= self._size:
+            found += self._cut(text[at : at + self._size], last=False)
+            at += self._step
             self.start += self._step
+        self._text = text[at:]
         return found
 
     def finish(self) -> list[Window]:

@@ -10,3 +10,6 @@ PIPELINE: Final = "pipeline"
 
 GATEWAY_PROCESSES: Final = "TRITONLLM_GATEWAY_PROCESSES"
 """Environment variable: how many processes the gateway beside tritonserver has."""
+
+TRITON: Final = "TRITONLLM_TRITON_URL"
+"""Environment variable: URL of tritonserver's HTTP port."""

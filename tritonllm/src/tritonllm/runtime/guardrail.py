@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -49,6 +50,9 @@ class TritonPythonModel:
                 errors.RequestError("guardrail_failure", "", f"the guardrail failed: {error!r}")
             )
 
+    async def _ask(self, checked: list[screening.Checked]) -> list[screening.Checked]:
+        return await asyncio.gather(*(self.judging.check(self.policy, each) for each in checked))
+
     def _judge(self, columns: dict[str, list[str]]) -> Any:
         texts = columns["text_input"]
         directions = columns.get("direction") or ["input"] * len(texts)
@@ -57,7 +61,7 @@ class TritonPythonModel:
             for text, direction in zip(texts, directions, strict=True)
         ]
         if self.events is not None:
-            checked = [self.events.result(self.judging.check(self.policy, each)) for each in checked]
+            checked = self.events.result(self._ask(checked))
         return wire.batch(
             {
                 "text_output": [each.text for each in checked],

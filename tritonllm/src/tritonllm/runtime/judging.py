@@ -19,6 +19,9 @@ from tritonllm.runtime import screening
 Scores = Mapping[str, float]
 """The score of each label."""
 
+Answers = list[dict[str, float]]
+"""The scores of each text of a call."""
+
 OUTCOMES = ("pass", "match", "failure", "timeout")
 """How a rule can come out of a question."""
 
@@ -36,8 +39,12 @@ class Classifiers(Protocol):
         Args:
             model: its name.
             texts: at most `TEXTS_PER_CALL`.
-            answer: called once, from any thread, with the `Scores` of each text, or with an exception.
+            answer: called once, from any thread, with `Answers`, or with an exception.
         """
+        ...
+
+    def leave(self) -> None:
+        """Takes note that Triton has begun to end this model, and answers no calls of it any more."""
         ...
 
     def close(self) -> None:
@@ -163,6 +170,10 @@ class Judging:
             blocked=text.blocked,
             verdicts=[*checked.verdicts, *text.verdicts],
         )
+
+    def leave(self) -> None:
+        """Takes note that Triton has begun to end this model; what is asked from now on is for its last requests."""
+        self._classifiers.leave()
 
     def close(self) -> None:
         """Ends the threads of the calls."""

@@ -70,7 +70,9 @@ class TritonPythonModel:
         )
         owner = leases.owner()
         models = sorted({judge.model for found in self.policy.judges.values() for judge in found})
-        judge = judging.Judging(events.loop, classifier_calls.TritonClassifiers(models), self._on_judgement)
+        self.judging = judge = judging.Judging(
+            events.loop, classifier_calls.TritonClassifiers(models), self._on_judgement
+        )
         self.dispatcher.start(leases.TritonLeases(parameters["engine_model"], owner), owner, judge)
         self.server = pipeline_server.PipelineServer(
             events,
@@ -99,6 +101,7 @@ class TritonPythonModel:
         await self.server.wait_for_gateways(gateways, _GATEWAY_SECONDS)
 
     async def _close(self) -> None:
+        self.judging.leave()
         await self.server.drain(self.settings.limits.request_timeout_seconds + _LAST_SECONDS)
         self.server.close()
 

@@ -20,6 +20,7 @@ class Serving:
         health: URL of the probes.
         endpoints: names of the endpoints that are ready.
         failed: names of the endpoints that could not be loaded.
+        classifiers: names of the endpoints that generate no text.
     """
 
     http: str
@@ -29,12 +30,15 @@ class Serving:
     endpoints: tuple[str, ...]
     failed: tuple[str, ...]
     gateway: str | None = None
+    classifiers: frozenset[str] = frozenset()
 
     def examples(self) -> list[str]:
-        """Lines that show how to send a request to the first endpoint."""
-        name = self.endpoints[0]
+        """Lines that show how to send a request to the first endpoint that generates text."""
+        name = next((name for name in self.endpoints if name not in self.classifiers), None)
+        if name is None:
+            return []
         if self.gateway is None:
-            return [f"Try: {self._triton_request()}"]
+            return [f"Try: {self._triton_request(name)}"]
         body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "{_QUESTION}"}}]}}'
         return [
             f"OpenAI API: {self.gateway}/v1",
@@ -48,9 +52,9 @@ class Serving:
             f'[{{"role": "user", "content": "{_QUESTION}"}}]).choices[0].message.content)',
         ]
 
-    def _triton_request(self) -> str:
+    def _triton_request(self, name: str) -> str:
         body = '{"text_input": "What is the capital of France?"}'
-        return f"curl -s {self.http}/v2/models/{self.endpoints[0]}/generate -d '{body}'"
+        return f"curl -s {self.http}/v2/models/{name}/generate -d '{body}'"
 
 
 class Reporter(Protocol):

@@ -256,6 +256,7 @@ class ServerInstance:
                 health=options.url(options.health_port),
                 gateway=options.url(options.gateway.port) if options.gateway else None,
                 endpoints=tuple(ready),
+                classifiers=frozenset(each.name for each in self._endpoints if each.is_classifier),
                 failed=(*self._unservable, *failed),
             )
         )

@@ -108,6 +108,7 @@ class _Supervisor:
         self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: run_lock.region_prefix}
         self._environment[listener.DIRECTORY] = str(run_lock.directory.absolute())
         self._environment[run_token.VARIABLE] = secrets.token_urlsafe(32)
+        self._environment[names.TRITON] = options.url(options.http_port)
         if options.gateway is not None:
             self._environment[names.GATEWAY_PROCESSES] = str(options.gateway.workers)
         if options.allow_direct_engine:

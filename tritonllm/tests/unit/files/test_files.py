@@ -92,6 +92,65 @@ def test_every_problem_of_every_file_is_told(tmp_path: Path) -> None:
     ]
 
 
+ASKING = """spec:
+  pool: llm
+  engine: {type: simulated}
+  guardrails: {output: [{name: a, action: Flag, classifier: {model: judge, labels: [x]}}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("judge", "reason"),
+    [
+        ("", "there is none"),
+        ("{pool: llm, engine: {type: simulated}, guardrails: {}}", "its type is simulated"),
+        (
+            "{pool: other, engine: {type: classifier}, model: {path: a}, guardrails: {}}",
+            "its pool is other",
+        ),
+    ],
+)
+def test_a_rule_that_asks_what_is_no_classifier_of_its_pool_is_refused(
+    tmp_path: Path, judge: str, reason: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(endpoint(spec=ASKING))
+    if judge:
+        (tmp_path / "b.yaml").write_text(endpoint("judge", spec=f"spec: {judge}\n"))
+    with pytest.raises(files.Invalid) as caught:
+        files.load([tmp_path])
+    (problem,) = caught.value.problems
+    assert problem.file == str(tmp_path / "a.yaml")
+    assert problem.path == "chat: spec.guardrails.output[0].classifier.model"
+    assert problem.message.endswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("prompt: {format: Chat}", "prompt"),
+        ("limits: {maxQueuedRequests: 1}", "limits"),
+        ("guardrails: {input: [{name: a, profanity: {}, action: Flag}]}", "guardrails"),
+    ],
+)
+def test_a_classifier_takes_nothing_that_is_for_generated_text(field: str, name: str) -> None:
+    fields = {"pool": "llm", "engine": "{type: classifier}", "model": "{path: a}", "guardrails": "{}"}
+    key, _, value = field.partition(": ")
+    spec = ", ".join(f"{key}: {value}" for key, value in (fields | {key: value}).items())
+    found = problems(endpoint(spec=f"spec: {{{spec}}}\n"))
+    assert f"`{name}` must be empty with engine type classifier" in str(found)
+
+
+def test_a_policy_asks_a_few_classifiers_at_most() -> None:
+    rules = ", ".join(
+        f"{{name: r{number}, action: Flag, classifier: {{model: m{number}, labels: [x]}}}}"
+        for number in range(5)
+    )
+    spec = f"spec: {{pool: llm, engine: {{type: simulated}}, guardrails: {{input: [{rules}]}}}}\n"
+    assert "the rules ask 5 classifiers (m0, m1, m2, m3, m4); the maximum is 4" in str(
+        problems(endpoint(spec=spec))
+    )
+
+
 def test_two_files_may_not_use_one_name(tmp_path: Path) -> None:
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text(endpoint())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
@@ -65,6 +66,14 @@ def test_a_text_without_spaces_is_covered_to_its_last_character() -> None:
 
 def test_space_is_not_judged() -> None:
     assert windows.Windows(128).feed(" \n" * 500) == []
+
+
+def test_the_time_to_cut_a_text_grows_with_its_length_and_not_faster() -> None:
+    text = "the river is blue " * 200_000
+    began = time.process_time()
+    assert len(windows.Windows(128).feed(text)) == len(text) // 64 - 1
+    # Copying the rest of the text for each window would take a minute.
+    assert time.process_time() - began < 5
 
 
 def judged(text: str, chance: random.Random, *some: rules.Rule) -> tuple[str, judges.JudgedText]:

@@ -143,6 +143,9 @@ class Classifiers:
         for _, texts, answer in calls:
             answer(self.answer or [_scores(text) for text in texts])
 
+    def leave(self) -> None:
+        """Nothing to do."""
+
     def close(self) -> None:
         """Nothing to end."""
 

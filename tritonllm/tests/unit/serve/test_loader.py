@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fake_reports import Reports
@@ -11,7 +13,12 @@ from tritonllm.serve.model_states import ModelStates, Phase
 
 
 def endpoint(name: str) -> api.LLMEndpoint:
-    spec = {"pool": "llm", "engine": {"type": "simulated"}, "guardrails": {}}
+    spec: dict[str, Any] = {"pool": "llm", "engine": {"type": "simulated"}, "guardrails": {}}
+    if name == "toxicity":
+        spec |= {"engine": {"type": "classifier"}, "model": {"path": "toxicity"}}
+    if name == "asking":
+        classifier = {"model": "toxicity", "labels": ["toxic"]}
+        spec["guardrails"] = {"input": [{"name": "toxic", "action": "Block", "classifier": classifier}]}
     return api.LLMEndpoint.model_validate(
         {"apiVersion": api.API_VERSION, "kind": api.KIND, "metadata": {"name": name}, "spec": spec}
     )
@@ -55,6 +62,20 @@ def test_an_endpoint_that_fails_does_not_stop_the_next() -> None:
     statuses = states.statuses()
     assert statuses["bad-engine"].reason == "no room"
     assert statuses["bad"].reason == "it needs bad-engine, which could not be loaded"
+
+
+def test_a_classifier_is_loaded_before_the_endpoint_whose_rules_ask_it() -> None:
+    triton, _, result = load("asking", "toxicity")
+    assert triton.loaded == ["toxicity", "asking-engine", "asking-guardrail", "asking"]
+    assert result == (["toxicity", "asking"], [])
+
+
+def test_an_endpoint_whose_classifier_fails_is_not_loaded_and_others_are() -> None:
+    triton, states, result = load("asking", "chat", "toxicity", toxicity=control_api.Refused("no weights"))
+    assert "asking" not in triton.loaded
+    assert result == (["chat"], ["toxicity", "asking"])
+    reason = "it needs toxicity, which could not be loaded"
+    assert states.statuses()["asking-engine"].reason == reason
 
 
 def test_only_models_that_depend_on_the_failed_one_fail_with_it() -> None:
