@@ -147,6 +147,27 @@ def test_structured_outputs_of_the_simulated_engine_fit_their_schema(served: ser
     assert json.loads(answer.choices[0].message.content or "") == {"city": "Rome", "warm": True}
 
 
+@pytest.mark.parametrize(
+    "schema", [{"type": "integer", "maximum": "x"}, {"properties": 5}, {"$ref": 5, "minItems": {}}]
+)
+def test_a_schema_that_is_none_is_the_callers_mistake_and_harms_nobody_else(
+    served: server.Served, schema: object
+) -> None:
+    with futures.ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(said, served, STORY, max_tokens=100, extra_body={"ignore_eos": True})
+        server.until(lambda: running_at_the_engine(served) == 1, 10)
+        answer = httpx.post(
+            f"{served.gateway}/v1/chat/completions",
+            json={
+                "model": "chat",
+                "messages": [{"role": "user", "content": "a fish"}],
+                "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+            },
+        )
+        assert stream.result()[1] == "length"
+    assert answer.status_code in (200, 400)
+
+
 def test_models_have_the_context_length_of_their_engine(served: server.Served) -> None:
     listed = client(served).models.list().data
     assert {(each.model_extra or {})["max_model_len"] for each in listed} == {4096}

@@ -14,7 +14,7 @@ import typer.main
 
 from tritonllm import cli, errors, finish_reasons, serve
 from tritonllm.client import errors as client_errors
-from tritonllm.gateway import bodies, connections, keys, sse
+from tritonllm.gateway import bodies, connections, keys, reading, sse
 from tritonllm.gateway import metrics as gateway_metrics
 from tritonllm.guardrails import matcher
 from tritonllm.runtime import dispatcher, engine, engine_client, metric_names, threads
@@ -185,6 +185,7 @@ SENTENCES = (
     ("operations", f"in at most {report.MOST_BYTES} bytes"),
     ("gateway", f"read again within {keys.RELOAD_SECONDS:.0f} s"),
     ("gateway", f"| body | {bodies.MAX_BYTES >> 20} MiB |"),
+    ("gateway", f"parts and their fields | {reading.MAX_VALUES:,} |"),
     ("gateway", f"a body arrives | {bodies.TIMEOUT_SECONDS:.0f} s |"),
     ("gateway", f"first line and headers | {connections.HEADER_BYTES >> 10} KiB |"),
     ("gateway", f"the headers arrive | {connections.HEADER_SECONDS:.0f} s |"),

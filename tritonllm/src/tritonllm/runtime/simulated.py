@@ -121,15 +121,16 @@ class SimulatedBackend:
         wanted = generation.sampling
         try:
             structured = _structured(wanted, prompt)
+            called = _called(generation.chat, prompt)
+            arguments = _arguments(called, prompt) if called else ""
             input_tokens = self._count_input(generation, field)
         except errors.RequestError as error:
             on_error(error)
             return
         most = min(wanted.max_tokens or sampling.DEFAULT_MAX_TOKENS, self._args.max_model_len - input_tokens)
-        called = _called(generation.chat, prompt)
         reason = "stop" if isinstance(generation.chat.get("tool_choice"), dict) else "tool_calls"
         choices = [
-            _ToolCall(called, prompt, most, wanted, reason)
+            _ToolCall(called["name"], arguments, most, wanted, reason)
             if called
             else _Tokens(structured or self._text(wanted, prompt, choice), most, wanted)
             for choice in range(wanted.n or 1)
@@ -255,7 +256,29 @@ def _structured(wanted: sampling.SamplingParameters, prompt: str) -> str | None:
         )
     if isinstance(schema, str):
         schema = conversations.parse_json(field, schema)
-    return json.dumps(simulated_values.value(schema, prompt))
+    return _invented(schema, prompt, field)
+
+
+def _invented(schema: Any, prompt: str, field: str) -> str:
+    """JSON that fits a schema.
+
+    Raises:
+        RequestError: `invalid_argument`: it is no schema, or one that needs too much.
+    """
+    try:
+        return json.dumps(simulated_values.value(schema, prompt), ensure_ascii=False)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise conversations.invalid(
+            field, f"has a JSON schema that the simulated engine can't follow: {error}"
+        ) from None
+
+
+def _arguments(function: dict[str, Any], prompt: str) -> str:
+    """The arguments of a call, as JSON; of a function without a schema, the prompt."""
+    schema = function.get("parameters") or {}
+    if "properties" not in schema:
+        return json.dumps({"text": prompt}, ensure_ascii=False)
+    return _invented(schema, prompt, "chat_options.tools")
 
 
 def _called(chat: dict[str, Any], prompt: str) -> dict[str, Any] | None:
@@ -311,25 +334,18 @@ class _Tokens:
 
 
 class _ToolCall(_Tokens):
-    """A call of a function with arguments made of the prompt, as a sequence of tokens.
+    """A call of a function, its arguments as a sequence of tokens.
 
     Its finish reason is `stop` if it is the call of a function that was asked for by name, as with vLLM.
     """
 
     def __init__(
-        self,
-        function: dict[str, Any],
-        prompt: str,
-        most: int,
-        wanted: sampling.SamplingParameters,
-        reason: str,
+        self, name: str, arguments: str, most: int, wanted: sampling.SamplingParameters, reason: str
     ) -> None:
-        schema = function.get("parameters") or {}
-        arguments = simulated_values.value(schema, prompt) if "properties" in schema else {"text": prompt}
-        super().__init__(json.dumps(arguments, ensure_ascii=False), most, wanted)
+        super().__init__(arguments, most, wanted)
         self._reason = reason
         start = {"index": 0, "id": f"call_{secrets.token_hex(8)}", "type": "function"}
-        self._deltas = [start | {"function": {"name": function["name"], "arguments": ""}}]
+        self._deltas = [start | {"function": {"name": name, "arguments": ""}}]
 
     def take_calls(self) -> list[dict[str, Any]]:
         """See `_Tokens`."""

@@ -183,6 +183,27 @@ def test_a_conversation_of_a_thousand_messages_is_answered(url: str, upstream: S
     assert json.loads(upstream.asked[-1]["messages"]) == messages
 
 
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"messages": [1] * 60_000},
+        {"messages": CHAT["messages"] * 20_000},
+        {f"key{number}": 1 for number in range(60_000)},
+        {"stop": [[[[1]]]] * 20_000},
+    ],
+    ids=["wrong", "messages", "keys", "nested"],
+)
+def test_a_body_of_too_many_values_is_refused_before_they_are_validated(url: str, many: Any) -> None:
+    answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT | many)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_a_long_text_with_many_commas_is_answered(url: str) -> None:
+    long = {"role": "user", "content": "one, two, " * 60_000}
+    assert httpx.post(f"{url}/v1/chat/completions", json=CHAT | {"messages": [long]}).status_code == 200
+
+
 def test_a_thousand_wrong_messages_are_described_briefly(url: str) -> None:
     messages = [{"role": "king", "content": 5, "new": 1} for _ in range(1000)]
     answer = httpx.post(f"{url}/v1/chat/completions", json={"model": "chat", "messages": messages})

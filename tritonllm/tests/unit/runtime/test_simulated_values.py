@@ -53,3 +53,9 @@ def test_values_are_made_of_the_text() -> None:
     schema = {"properties": {"city": {"type": "string"}, "days": {"type": "integer", "maximum": 7}}}
     assert simulated_values.value(schema, "Rome, 3 days") == {"city": "Rome, 3 days", "days": 3}
     assert simulated_values.value(schema, "Rome, 30 days")["days"] == 7
+
+
+def test_a_schema_that_needs_too_many_values_is_refused_at_once() -> None:
+    wide = {"type": "object", "properties": {f"p{number}": {"$ref": "#"} for number in range(50)}}
+    with pytest.raises(ValueError, match="more than 10000 values"):
+        simulated_values.value(wide | {"required": list(wide["properties"])}, "text")  # type: ignore[call-overload]
