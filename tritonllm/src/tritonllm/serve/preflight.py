@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tritonllm import addresses, allow, api, versions
-from tritonllm.serve import api_lock, binaries, memory_limits, stale_runs
+from tritonllm.render import engine_args
+from tritonllm.serve import api_lock, binaries, gpus, memory_limits, stale_runs
 from tritonllm.serve.options import Options
 from tritonllm.weights import endpoints as weights_of
 from tritonllm.weights import layout
@@ -43,7 +44,12 @@ class PreflightError(Exception):
 
 
 def check(
-    options: Options, endpoints: Sequence[api.LLMEndpoint], binary: binaries.Binary | None, *, gpu: bool
+    options: Options,
+    endpoints: Sequence[api.LLMEndpoint],
+    binary: binaries.Binary | None,
+    *,
+    gpu: bool,
+    machine: gpus.Machine | None = None,
 ) -> None:
     """Runs all checks.
 
@@ -52,6 +58,7 @@ def check(
         endpoints: to serve, pinned to the commits in the cache.
         binary: the tritonserver that was found.
         gpu: whether this machine has an NVIDIA GPU.
+        machine: its GPUs before anything started; None where they can't be asked.
 
     Raises:
         PreflightError: nothing could be served.
@@ -69,18 +76,25 @@ def check(
         *python_backend(Path("/tmp")),
         *api_secret(options.api_secret_file),
     ]
-    single = unservable(options, endpoints, gpu=gpu)
+    single = unservable(options, endpoints, gpu=gpu, machine=machine)
     if problems or (endpoints and len(single) == len(endpoints)):
         raise PreflightError([*problems, *(f"{name}: {problem}" for name, problem in single.items())])
 
 
-def unservable(options: Options, endpoints: Sequence[api.LLMEndpoint], *, gpu: bool) -> Mapping[str, str]:
+def unservable(
+    options: Options,
+    endpoints: Sequence[api.LLMEndpoint],
+    *,
+    gpu: bool,
+    machine: gpus.Machine | None = None,
+) -> Mapping[str, str]:
     """Finds the endpoints that can't be served at present.
 
     Args:
         options: of `serve`.
         endpoints: to serve, pinned to the commits in the cache.
         gpu: whether this machine has an NVIDIA GPU.
+        machine: its GPUs before anything started; None where they can't be asked.
 
     Returns:
         The problems of each such endpoint, by name.
@@ -95,9 +109,11 @@ def unservable(options: Options, endpoints: Sequence[api.LLMEndpoint], *, gpu: b
             installed=importlib.util.find_spec("transformers") is not None,
         ),
     ]
+    whole = [endpoint for endpoint in with_vllm if not any(endpoint.name in found for found in checks)]
     if not gpu:
-        whole = [endpoint for endpoint in with_vllm if not any(endpoint.name in found for found in checks)]
         checks.append(memory(whole, options.weights, available=memory_limits.available()))
+    elif machine is not None:
+        checks.append(gpus.problems(whole, options.weights, machine, utilization=_utilization()))
     return {
         endpoint.name: "; ".join(problems)
         for endpoint in endpoints
@@ -357,6 +373,12 @@ def api_secret(file: Path | None) -> list[str]:
     except api_lock.Unusable as error:
         return [str(error)]
     return []
+
+
+def _utilization() -> float:
+    """The installed vLLM's default for `gpu_memory_utilization`."""
+    known, _ = engine_args.table(versions.installed_version())
+    return float(known["arguments"]["gpu_memory_utilization"].get("default", 0.9))
 
 
 def _free(host: str, port: int) -> bool:

@@ -22,6 +22,7 @@ from tritonllm.serve import (
     control_api,
     desired,
     gateway,
+    gpus,
     health,
     health_port,
     preflight,
@@ -67,7 +68,9 @@ def run(options: Options) -> int:
         endpoints = files.load(options.files)
         binary = binaries.find()
         gpu = Path("/dev/nvidiactl").exists()
-        preflight.check(options, _pinned(options, endpoints), binary, gpu=gpu)
+        # Once: later, what engines of this server have not given back yet would count as taken.
+        machine = gpus.read() if gpu else None
+        preflight.check(options, _pinned(options, endpoints), binary, gpu=gpu, machine=machine)
         assert binary is not None
         processes.become_subreaper()
         with (
@@ -75,7 +78,9 @@ def run(options: Options) -> int:
             _log(options, run_lock) as log,
             processes.Reaper(run_lock.name, run_lock.directory) as reaper,
         ):
-            return _Supervisor(options, endpoints, binary, run_lock, log, signals, reaper, gpu=gpu).run()
+            return _Supervisor(
+                options, endpoints, binary, run_lock, log, signals, reaper, gpu=gpu, machine=machine
+            ).run()
 
 
 class _Supervisor:
@@ -92,6 +97,7 @@ class _Supervisor:
         reaper: processes.Reaper,
         *,
         gpu: bool,
+        machine: gpus.Machine | None,
     ) -> None:
         self._options = options
         self._report = options.reporter
@@ -102,6 +108,7 @@ class _Supervisor:
         self._signals = signals
         self._reaper = reaper
         self._gpu = gpu
+        self._machine = machine
         self._lock = api_lock.read(options.api_secret_file)
         self._files = desired.EndpointFiles(options.files, files.load, endpoints, options.reporter.problem)
         self._repository = (run_lock.directory / "repository").absolute()
@@ -160,7 +167,8 @@ class _Supervisor:
         """Starts tritonserver and begins to load its models; returns what went wrong, if anything."""
         endpoints = _pinned(self._options, self._files.endpoints())
         # Checked at each start, as weights come and go.
-        unservable = {**preflight.unservable(self._options, endpoints, gpu=self._gpu), **self._hung}
+        found = preflight.unservable(self._options, endpoints, gpu=self._gpu, machine=self._machine)
+        unservable = {**found, **self._hung}
         for name, problem in unservable.items():
             self._report.problem(f"{name} is not served: {problem}")
         self._in_use.close()

@@ -1,0 +1,263 @@
+"""Finds what a GPU would refuse an engine for, before the engine takes minutes to find it out. Used by preflight.
+
+`read` asks NVML; `problems` decides from what it said. vLLM's own checks come much later and end in a stack trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pynvml
+
+from tritonllm import api
+
+_GIB = 1 << 30
+# https://docs.nvidia.com/deploy/cuda-compatibility: the oldest driver for any minor version of a CUDA.
+_OLDEST_DRIVER = {12: 525, 13: 580}
+# https://docs.nvidia.com/cuda/cuda-toolkit-release-notes: CUDA 13 ended what is older than Turing. vLLM's own limit is 7.0.
+_OLDEST_CAPABILITY = {12: (7, 0), 13: (7, 5)}
+_BFLOAT16 = (8, 0)
+# With these, weights take another size in the GPU's memory than their files have.
+_RESIZED_BY = ("quantization", "cpu_offload_gb")
+# With these, an engine takes other GPUs than the first ones of this machine.
+_PLACED_BY = ("device_ids", "nnodes", "data_parallel_size_local")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that this process may use; with MIG, an instance of one.
+
+    Attributes:
+        name: the product's.
+        capability: compute capability, major and minor.
+        total: bytes of memory; 0 where it is the machine's own and NVML tells none.
+        free: bytes that no process has taken.
+    """
+
+    name: str
+    capability: tuple[int, int]
+    total: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The GPUs of this machine or container, as they were before anything started.
+
+    Attributes:
+        driver: version of NVIDIA's driver, such as `580.95.05`.
+        driver_cuda: major version of the newest CUDA that the driver runs.
+        needed_cuda: major version of the CUDA that is installed; None where nothing says which.
+        gpus: in CUDA's order.
+    """
+
+    driver: str
+    driver_cuda: int
+    needed_cuda: int | None
+    gpus: tuple[Gpu, ...]
+
+
+def read() -> Machine | None:
+    """Asks NVML; None without a driver or a GPU, and where NVML can't be asked."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        found = _visible([_gpu(handle) for handle in _handles()], os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return Machine(
+            driver=pynvml.nvmlSystemGetDriverVersion(),
+            driver_cuda=pynvml.nvmlSystemGetCudaDriverVersion_v2() // 1000,
+            needed_cuda=_needed_cuda(os.environ),
+            gpus=tuple(found),
+        )
+    except pynvml.NVMLError:
+        # What can't be known here is no reason to refuse: the engine finds out for itself.
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def problems(
+    endpoints: Iterable[api.LLMEndpoint], root: str, machine: Machine, *, utilization: float
+) -> dict[str, str]:
+    """Checks engines against the GPUs.
+
+    Args:
+        endpoints: those with `engine.type: vllm`, in loading order.
+        root: root of the weights volume.
+        machine: the GPUs.
+        utilization: vLLM's default for `gpu_memory_utilization`.
+
+    Returns:
+        What is wrong and what to do, by the endpoint's name.
+    """
+    found: dict[str, str] = {}
+    left = [gpu.free for gpu in machine.gpus]
+    for endpoint in endpoints:
+        args = endpoint.spec.engine.args
+        if any(args.get(name) for name in _PLACED_BY):
+            continue
+        share = float(args.get("gpu_memory_utilization", utilization))
+        used = machine.gpus[: world_size(args)]
+        problem = (
+            _driver(machine)
+            or _count(args, machine)
+            or _capability(args, machine)
+            or _weights(endpoint, root, used, share)
+            or _free(used, left, share)
+        )
+        if problem:
+            found[endpoint.name] = problem
+            continue
+        for index, gpu in enumerate(used):
+            left[index] -= int(gpu.total * share)
+    return found
+
+
+def world_size(args: Mapping[str, Any]) -> int:
+    """How many GPUs an engine takes, by vLLM's arguments."""
+    return math.prod(_sizes(args).values())
+
+
+def _sizes(args: Mapping[str, Any]) -> dict[str, int]:
+    dimensions = ("tensor", "pipeline", "prefill_context", "data")
+    given = {f"{name}_parallel_size": args.get(f"{name}_parallel_size", 1) for name in dimensions}
+    # The last two are rare, and said only where they count.
+    return {name: size for name, size in given.items() if size > 1 or name.startswith(("tensor", "pipeline"))}
+
+
+def _driver(machine: Machine) -> str | None:
+    needed = machine.needed_cuda
+    if needed is None or machine.driver_cuda >= needed:
+        return None
+    oldest = f"to {_OLDEST_DRIVER[needed]} or later" if needed in _OLDEST_DRIVER else ""
+    return (
+        f"the NVIDIA driver {machine.driver} runs CUDA {machine.driver_cuda} and this needs CUDA {needed}; update the"
+        f" driver of the node {oldest}".rstrip()
+    )
+
+
+def _count(args: Mapping[str, Any], machine: Machine) -> str | None:
+    needed, there = world_size(args), len(machine.gpus)
+    if needed <= there:
+        return None
+    product = " × ".join(f"{name} {size}" for name, size in _sizes(args).items())
+    return f"{product} needs {needed} GPUs and {there} can be used; lower them, or give it more (`gpu.count` of a pool)"
+
+
+def _capability(args: Mapping[str, Any], machine: Machine) -> str | None:
+    oldest = _OLDEST_CAPABILITY.get(machine.needed_cuda or 0, min(_OLDEST_CAPABILITY.values()))
+    for gpu in machine.gpus:
+        has = "{}.{}".format(*gpu.capability)
+        if gpu.capability < oldest:
+            needed = "{}.{}".format(*oldest)
+            return f"{gpu.name} has compute capability {has} and vLLM needs {needed}; use a newer GPU"
+        if args.get("dtype") == "bfloat16" and gpu.capability < _BFLOAT16:
+            return f"{gpu.name} has compute capability {has} and bfloat16 needs 8.0; use `engine.args.dtype: float16`"
+    return None
+
+
+def _weights(endpoint: api.LLMEndpoint, root: str, used: tuple[Gpu, ...], share: float) -> str | None:
+    args = endpoint.spec.engine.args
+    directory = endpoint.directory(root)
+    if directory is None or args.get("load_format") == "dummy" or any(args.get(name) for name in _RESIZED_BY):
+        return None
+    # Each rank of data parallelism has all weights, on as many GPUs as the other sizes say.
+    needed = _bytes(Path(directory)) * args.get("data_parallel_size", 1) / world_size(args)
+    smallest = min((gpu.total for gpu in used), default=0)
+    if not smallest or needed < smallest * share:
+        return None
+    return (
+        f"the weights need {needed / _GIB:.1f} GiB on each GPU, and gpu_memory_utilization {share:g} of {smallest / _GIB:.1f}"
+        f" GiB is {smallest * share / _GIB:.1f}; raise tensor_parallel_size or gpu_memory_utilization, or choose a smaller"
+        " model"
+    )
+
+
+def _free(used: tuple[Gpu, ...], left: list[int], share: float) -> str | None:
+    for index, gpu in enumerate(used):
+        wanted = gpu.total * share
+        # What vLLM compares when it starts.
+        if wanted > left[index]:
+            return (
+                f"GPU {index} ({gpu.name}) has {max(0, left[index]) / _GIB:.1f} of {gpu.total / _GIB:.1f} GiB free and"
+                f" gpu_memory_utilization {share:g} wants {wanted / _GIB:.1f}; lower it, or end what else uses the GPU"
+            )
+    return None
+
+
+def _bytes(directory: Path) -> float:
+    """What the weights of a directory take in memory: float32 is loaded with half of its size."""
+    size = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+    config: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        config = json.loads((directory / "config.json").read_text())
+    return size / 2 if "float32" in (config.get("torch_dtype"), config.get("dtype")) else size
+
+
+def _handles() -> list[Any]:
+    """The devices that CUDA has: a GPU, or the instances that it is divided into."""
+    handles: list[Any] = []
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        instances: list[Any] = []
+        with contextlib.suppress(pynvml.NVMLError):
+            if pynvml.nvmlDeviceGetMigMode(handle)[0]:
+                for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+                    with contextlib.suppress(pynvml.NVMLError):
+                        instances.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number))
+        handles += instances or [handle]
+    return handles
+
+
+def _gpu(handle: Any) -> tuple[str, Gpu]:
+    total = free = 0
+    with contextlib.suppress(pynvml.NVMLError):
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        total, free = int(memory.total), int(memory.free)
+    whole = handle
+    with contextlib.suppress(pynvml.NVMLError):
+        whole = pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+    capability = pynvml.nvmlDeviceGetCudaComputeCapability(whole)
+    gpu = Gpu(pynvml.nvmlDeviceGetName(handle), (capability[0], capability[1]), total, free)
+    return pynvml.nvmlDeviceGetUUID(handle), gpu
+
+
+def _visible(found: list[tuple[str, Gpu]], variable: str | None) -> list[Gpu]:
+    """Those that CUDA_VISIBLE_DEVICES leaves: indices or beginnings of UUIDs; what follows an invalid one does not count."""
+    if variable is None:
+        return [gpu for _, gpu in found]
+    chosen: list[Gpu] = []
+    for each in variable.split(","):
+        name = each.strip()
+        if name.isdecimal():
+            matching = [gpu for _, gpu in found[int(name) :][:1]]
+        else:
+            matching = [gpu for uuid, gpu in found if name and uuid.startswith(name)]
+        if len(matching) != 1:
+            break
+        chosen += matching
+    return chosen
+
+
+def _needed_cuda(environment: Mapping[str, str]) -> int | None:
+    """Major version of the CUDA that the engine is built for, unless the driver's own does not matter."""
+    # Where an older driver works with the libraries of a newer one: https://docs.nvidia.com/deploy/cuda-compatibility
+    if "/compat" in environment.get("LD_LIBRARY_PATH", ""):
+        return None
+    # NVIDIA's containers say it; elsewhere it is a package beside PyTorch.
+    versions = [environment.get("CUDA_VERSION", "")]
+    for name in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(importlib.metadata.version(name))
+    major = next(filter(None, versions), "").partition(".")[0]
+    return int(major) if major.isdecimal() else None
