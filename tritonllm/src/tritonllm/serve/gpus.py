@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ _GIB = 1 << 30
 _OLDEST_DRIVER = {12: 525, 13: 580}
 # https://docs.nvidia.com/cuda/cuda-toolkit-release-notes: CUDA 13 ended what is older than Turing. vLLM's own limit is 7.0.
 _OLDEST_CAPABILITY = {12: (7, 0), 13: (7, 5)}
-_BFLOAT16 = (8, 0)
+_BFLOAT16_CAPABILITY = (8, 0)
 # With these, weights take another size in the GPU's memory than their files have.
 _RESIZED_BY = ("quantization", "cpu_offload_gb")
-# With these, an engine takes other GPUs than the first ones of this machine.
-_PLACED_BY = ("device_ids", "nnodes", "data_parallel_size_local")
+# With these, an engine runs on other machines as well.
+_DISTRIBUTED_BY = ("nnodes", "data_parallel_size_local")
 
 
 @dataclass(frozen=True)
@@ -103,36 +102,26 @@ def problems(
     found: dict[str, str] = {}
     left = [gpu.free for gpu in machine.gpus]
     for endpoint in endpoints:
-        args = endpoint.spec.engine.args
-        if any(args.get(name) for name in _PLACED_BY):
+        engine = endpoint.spec.engine
+        args = engine.args
+        if any(args.get(name) for name in _DISTRIBUTED_BY):
             continue
         share = float(args.get("gpu_memory_utilization", utilization))
-        used = machine.gpus[: world_size(args)]
+        problem = _driver(machine) or _count(engine, machine)
+        used = {} if problem else {index: machine.gpus[index] for index in engine.devices}
         problem = (
-            _driver(machine)
-            or _count(args, machine)
-            or _capability(args, machine)
-            or _weights(endpoint, root, used, share)
+            problem
+            or _old(machine, used.values())
+            or _bfloat16(args, used.values())
+            or _weights(endpoint, root, used.values(), share)
             or _free(used, left, share)
         )
         if problem:
             found[endpoint.name] = problem
             continue
-        for index, gpu in enumerate(used):
+        for index, gpu in used.items():
             left[index] -= int(gpu.total * share)
     return found
-
-
-def world_size(args: Mapping[str, Any]) -> int:
-    """How many GPUs an engine takes, by vLLM's arguments."""
-    return math.prod(_sizes(args).values())
-
-
-def _sizes(args: Mapping[str, Any]) -> dict[str, int]:
-    dimensions = ("tensor", "pipeline", "prefill_context", "data")
-    given = {f"{name}_parallel_size": args.get(f"{name}_parallel_size", 1) for name in dimensions}
-    # The last two are rare, and said only where they count.
-    return {name: size for name, size in given.items() if size > 1 or name.startswith(("tensor", "pipeline"))}
 
 
 def _driver(machine: Machine) -> str | None:
@@ -146,33 +135,48 @@ def _driver(machine: Machine) -> str | None:
     )
 
 
-def _count(args: Mapping[str, Any], machine: Machine) -> str | None:
-    needed, there = world_size(args), len(machine.gpus)
-    if needed <= there:
+def _count(engine: api.Engine, machine: Machine) -> str | None:
+    there = len(machine.gpus)
+    if max(engine.devices, default=0) < there:
         return None
-    product = " × ".join(f"{name} {size}" for name, size in _sizes(args).items())
-    return f"{product} needs {needed} GPUs and {there} can be used; lower them, or give it more (`gpu.count` of a pool)"
+    if there and "device_ids" in engine.args:
+        return f"`engine.args.device_ids` has {max(engine.devices)}, and the GPUs that can be used are counted from 0 to {there - 1}"
+    sizes = " × ".join(f"{name} {engine.args[name]}" for name in api.PARALLEL_SIZES if name in engine.args)
+    return (
+        f"{sizes or 'the engine'} needs {engine.gpus} GPUs and {there} can be used; lower the parallel sizes, or give it"
+        " more (`gpu.count` of a pool)"
+    )
 
 
-def _capability(args: Mapping[str, Any], machine: Machine) -> str | None:
+def _old(machine: Machine, used: Iterable[Gpu]) -> str | None:
     oldest = _OLDEST_CAPABILITY.get(machine.needed_cuda or 0, min(_OLDEST_CAPABILITY.values()))
-    for gpu in machine.gpus:
-        has = "{}.{}".format(*gpu.capability)
+    for gpu in used:
         if gpu.capability < oldest:
-            needed = "{}.{}".format(*oldest)
-            return f"{gpu.name} has compute capability {has} and vLLM needs {needed}; use a newer GPU"
-        if args.get("dtype") == "bfloat16" and gpu.capability < _BFLOAT16:
-            return f"{gpu.name} has compute capability {has} and bfloat16 needs 8.0; use `engine.args.dtype: float16`"
+            return f"{gpu.name} has compute capability {_text(gpu.capability)} and vLLM needs {_text(oldest)}; use a newer GPU"
     return None
 
 
-def _weights(endpoint: api.LLMEndpoint, root: str, used: tuple[Gpu, ...], share: float) -> str | None:
+def _bfloat16(args: Mapping[str, Any], used: Iterable[Gpu]) -> str | None:
+    for gpu in used:
+        if args.get("dtype") == "bfloat16" and gpu.capability < _BFLOAT16_CAPABILITY:
+            return (
+                f"{gpu.name} has compute capability {_text(gpu.capability)} and bfloat16 needs {_text(_BFLOAT16_CAPABILITY)};"
+                " use `engine.args.dtype: float16`"
+            )
+    return None
+
+
+def _text(capability: tuple[int, int]) -> str:
+    return "{}.{}".format(*capability)
+
+
+def _weights(endpoint: api.LLMEndpoint, root: str, used: Iterable[Gpu], share: float) -> str | None:
     args = endpoint.spec.engine.args
     directory = endpoint.directory(root)
     if directory is None or args.get("load_format") == "dummy" or any(args.get(name) for name in _RESIZED_BY):
         return None
     # Each rank of data parallelism has all weights, on as many GPUs as the other sizes say.
-    needed = _bytes(Path(directory)) * args.get("data_parallel_size", 1) / world_size(args)
+    needed = _bytes(Path(directory)) * args.get("data_parallel_size", 1) / endpoint.spec.engine.gpus
     smallest = min((gpu.total for gpu in used), default=0)
     if not smallest or needed < smallest * share:
         return None
@@ -183,8 +187,8 @@ def _weights(endpoint: api.LLMEndpoint, root: str, used: tuple[Gpu, ...], share:
     )
 
 
-def _free(used: tuple[Gpu, ...], left: list[int], share: float) -> str | None:
-    for index, gpu in enumerate(used):
+def _free(used: Mapping[int, Gpu], left: list[int], share: float) -> str | None:
+    for index, gpu in used.items():
         wanted = gpu.total * share
         # What vLLM compares when it starts.
         if wanted > left[index]:

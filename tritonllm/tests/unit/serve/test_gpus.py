@@ -58,10 +58,9 @@ def test_a_driver_that_is_new_enough_or_can_not_be_judged_is_no_problem(needed: 
 @pytest.mark.parametrize(
     ("args", "needed"),
     [
-        ({"tensor_parallel_size": 2}, "tensor_parallel_size 2 × pipeline_parallel_size 1 needs 2 GPUs"),
+        ({"tensor_parallel_size": 2}, "tensor_parallel_size 2 needs 2 GPUs"),
         ({"pipeline_parallel_size": 2, "tensor_parallel_size": 2}, "pipeline_parallel_size 2 needs 4 GPUs"),
-        ({"data_parallel_size": 3}, "× data_parallel_size 3 needs 3 GPUs"),
-        ({"prefill_context_parallel_size": 2}, "× prefill_context_parallel_size 2 needs 2 GPUs"),
+        ({"data_parallel_size": 3}, "data_parallel_size 3 needs 3 GPUs"),
     ],
 )
 def test_too_few_gpus_are_counted(args: dict[str, int], needed: str) -> None:
@@ -71,7 +70,7 @@ def test_too_few_gpus_are_counted(args: dict[str, int], needed: str) -> None:
 
 
 def test_no_gpu_that_may_be_used_is_too_few() -> None:
-    assert "needs 1 GPUs and 0 can be used" in (problem(endpoint(), machine()) or "")
+    assert "the engine needs 1 GPUs and 0 can be used" in (problem(endpoint(), machine()) or "")
 
 
 def test_a_gpu_that_is_too_old_is_named() -> None:
@@ -140,8 +139,22 @@ def test_memory_that_nvml_does_not_tell_is_not_judged(model: str) -> None:
     assert problem(endpoint(model), machine(replace(H100, total=0, free=0))) is None
 
 
-def test_an_engine_with_devices_of_its_own_choice_is_left_to_itself() -> None:
-    assert problem(endpoint(device_ids=[1], tensor_parallel_size=2), machine(H100)) is None
+def test_an_engine_takes_the_devices_that_are_chosen_for_it() -> None:
+    there = machine(replace(H100, free=0), H100)
+    assert problem(endpoint(device_ids=[1]), there) is None
+    assert "GPU 0 (NVIDIA H100) has 0.0 of 80.0 GiB free" in (problem(endpoint(), there) or "")
+    assert problem(endpoint(device_ids=[2]), there) == (
+        "`engine.args.device_ids` has 2, and the GPUs that can be used are counted from 0 to 1"
+    )
+
+
+def test_engines_on_gpus_of_their_own_do_not_share_memory() -> None:
+    given = [endpoint(name=name, device_ids=[index]) for index, name in enumerate("ab")]
+    assert gpus.problems(given, "/", machine(H100, H100), utilization=0.9) == {}
+
+
+def test_an_engine_on_several_machines_is_left_to_itself() -> None:
+    assert problem(endpoint(nnodes=2, tensor_parallel_size=2), machine(H100)) is None
 
 
 @pytest.mark.parametrize(
