@@ -58,7 +58,7 @@ class Options:
         allow_direct_engine: let clients call the engine models, bypassing the guardrails.
         allow: what endpoints can use.
         gateway: of the gateway; None has none.
-        runtime: the vLLM that the endpoints were checked against, as `vllm-VERSION`; None where nobody said.
+        runtime: the vLLM that the endpoints were checked against, as `vllm-VERSION`; None where none was given.
         logs: where the output of tritonserver and its models goes: `file` keeps it, `stderr` passes it on, as in a pod.
         reporter: receives progress reports.
     """

@@ -186,10 +186,10 @@ def program(binary: binaries.Binary | None, libpython: str | None, numpy: str | 
 
 
 def runtime(expected: str | None, installed: str | None) -> list[str]:
-    """Checks that vLLM is the one that whoever started this says it is.
+    """Checks that vLLM is the version that `--runtime` names.
 
     Args:
-        expected: as `vllm-VERSION`; None where nobody said.
+        expected: as `vllm-VERSION`; None where none was given.
         installed: version of the installed vLLM, with the label of a build such as NVIDIA's; None without vLLM, where
             there is nothing that could be taken for another.
     """
