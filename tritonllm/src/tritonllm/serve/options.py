@@ -75,7 +75,7 @@ class Options:
     load_timeout: float = LOAD_TIMEOUT
     api_secret_file: Path | None = None
     allow_direct_engine: bool = False
-    # Whoever serves files of their own is author and owner.
+    # A user who serves their own files is author and owner.
     allow: allow.Allow = allow.EVERYTHING
     gateway: Gateway | None = None
     runtime: str | None = None

@@ -41,6 +41,7 @@ class Pod:
             pipeline.dispatcher,
             lambda inputs: requests.parse(inputs, {}),
             pipeline.dispatcher._policy,  # type: ignore[arg-type]
+            pipeline.judging,
             description,
         )
         self.run(server.start())

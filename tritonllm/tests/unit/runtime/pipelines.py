@@ -186,8 +186,8 @@ class Pipeline:
         )
         self.classifiers = Classifiers()
         self.judgements: list[judging.Judgement] = []
-        judge = judging.Judging(loop, self.classifiers, self.judgements.append)
-        self.dispatcher.start(self.leases, "owner", judge)
+        self.judging = judging.Judging(loop, self.classifiers, self.judgements.append)
+        self.dispatcher.start(self.leases, "owner", self.judging)
         self.load()
 
     @property

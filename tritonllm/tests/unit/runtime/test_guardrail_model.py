@@ -63,9 +63,8 @@ def test_a_text_that_matchers_let_through_is_judged_by_the_classifier_and_a_fail
     monkeypatch.setattr(InferenceRequest, "call", call, raising=False)
     model = guardrail.TritonPythonModel()
     policy = {"string_value": canonical.pack({"input": [RULE, ASKING]})}
-    model.initialize(
-        {"model_name": "chat-guardrail", "model_config": json.dumps({"parameters": {"policy": policy}})}
-    )
+    parameters = {"policy": policy, "prompt_characters": {"string_value": "32768"}}
+    model.initialize({"model_name": "chat-guardrail", "model_config": json.dumps({"parameters": parameters})})
     texts = ("a falcon", "you vermin", "fail", "")
     good, bad, failed, empty = model.execute([TritonRequest(text) for text in texts])
     model.finalize()
