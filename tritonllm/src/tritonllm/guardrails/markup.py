@@ -57,7 +57,7 @@ _UNDECIDED = [
 
 STARTS = re.compile(rf"[\[\]<&\\*~`_|>(\U0001f3f4{_REGIONAL}{_TAGS}{_RAISED}]")
 """Every character with which a unit begins."""
-_ASCII_STARTS = tuple(chr(code) for code in range(128) if STARTS.match(chr(code)))
+_ASCII_STARTS = bytes(code for code in range(128) if STARTS.match(chr(code)))
 
 _DECIDED = re.compile("|".join(f"(?P<{name}>{regex})" for name, regex in _UNITS.items()))
 _OPEN = re.compile(f"(?P<undecided>(?:{'|'.join(_UNDECIDED)})\\Z)|{_DECIDED.pattern}")
@@ -80,7 +80,8 @@ _HIDDEN_NEIGHBOUR = re.compile(f"[{_TAGS}]")
 def may_begin(text: str) -> bool:
     """Whether a unit may begin in a text."""
     if text.isascii():
-        return any(sign in text for sign in _ASCII_STARTS)
+        # Faster than the expression for the short pieces of a stream.
+        return len(text.encode().translate(None, _ASCII_STARTS)) < len(text)
     return STARTS.search(text) is not None
 
 

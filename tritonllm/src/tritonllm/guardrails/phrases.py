@@ -23,8 +23,6 @@ _DISGUISES = ["a1", "1a", "?"]
 _SPELLINGS = [
     f"{first} {second}{behind}" for first in (" a", " 1", "11") for second in "a1?" for behind in " 1"
 ]
-# After so many walks, some milliseconds, the caller gets what is found.
-_MOST_WALKS = 160
 _MARKS = ahocorasick_rs.AhoCorasick(_DISGUISES + _SPELLINGS)
 
 
@@ -86,9 +84,9 @@ class Phrases:
         plain = self._plain_text.search(text, position, last=last)
         starts, end = plain or (self._starts(text, position, last), len(text))
         found: list[spans.Span] = []
-        if len(starts) > _MOST_WALKS:
-            end = starts[_MOST_WALKS]
-        for start in starts[:_MOST_WALKS]:
+        if len(starts) > spans.LONGEST_STEP:
+            end = starts[spans.LONGEST_STEP]
+        for start in starts[: spans.LONGEST_STEP]:
             try:
                 ends = matcher.walk(self._root, text, start, words=self._words, last=last)
             except trie.NeedMoreInput:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 
+LONGEST_STEP = 160
+"""How much a matcher does in one step, some milliseconds: it walks from so many positions. If there is more to do, it has
+advanced by at least so many code points."""
+
+
 class Span(NamedTuple):
     """A match of the rule with this number, from `start` up to `end` (exclusive)."""
 
@@ -36,6 +41,12 @@ class Matcher(Protocol):
 
         Returns:
             The matches that begin at or after `position` and before the new committed offset, and that
-            offset. It can be lower than the text would allow, to be called again, if there is much to do.
+            offset. It can be lower than the text would allow, to be called again, if there is much to do; see
+            `LONGEST_STEP`.
         """
         ...
+
+
+def is_behind(before: int, position: int, size: int) -> bool:
+    """Whether a matcher that has advanced from one offset to another may have more to do with a text of this length."""
+    return position < size and position - before >= LONGEST_STEP

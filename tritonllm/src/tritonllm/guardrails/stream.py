@@ -69,6 +69,8 @@ class Stream:
         self._positions = [0] * len(self._matchers)
         # How long the text must be for the next search of each matcher.
         self._due = [0] * len(self._matchers)
+        # Whether a matcher has more to do with the text that is here.
+        self._is_behind = False
         self._found: list[spans.Span] = []
         self._read_as_shown = [index for index, matcher in enumerate(self._matchers) if matcher.reads_markup]
         self._shown = shown.Shown([self._matchers[index] for index in self._read_as_shown])
@@ -80,9 +82,9 @@ class Stream:
 
     def feed(self, chunk: str) -> str:
         """Takes more of the text; returns what can be released."""
-        if len(chunk) <= BLOCK:
+        if len(chunk) <= spans.LONGEST_STEP:
             return self._advance(chunk, last=False)
-        return "".join([self._advance(block, last=False) for block in blocks(chunk)])
+        return "".join(self._steps(blocks(chunk)))
 
     def finish(self, chunk: str = "") -> str:
         """Takes the end of the text; returns the rest."""
@@ -91,33 +93,45 @@ class Stream:
     def finish_steps(self, chunk: str) -> Iterator[str]:
         """Takes the end of the text, and releases the rest in steps that take some milliseconds each."""
         *before, end = blocks(chunk)
-        for block in before:
-            yield self._advance(block, last=False)
-            if self.blocked:
-                return
-        yield self._advance(end, last=True)
+        yield from self._steps(before)
+        if not self.blocked:
+            yield self._advance(end, last=True)
         size = self._offset + len(self._text)
         while not self.blocked and self._committed < size:
             yield self._advance("", last=True)
 
+    def _steps(self, parts: Sequence[str]) -> Iterator[str]:
+        """Takes parts of the text, each after all has been done with the one before: what waits is searched again."""
+        for part in parts:
+            yield self._advance(part, last=False)
+            while self._is_behind:
+                yield self._advance("", last=False)
+            if self.blocked:
+                return
+
     def _advance(self, chunk: str, *, last: bool) -> str:
+        self._is_behind = False
         if self.blocked:
             return ""
         text = self._text = self._text + chunk
         offset = self._offset
         size = committed = offset + len(text)
-        if self._read_as_shown:
+        if self._read_as_shown and self._shown.begins(chunk):
             before = [self._positions[index] for index in self._read_as_shown]
-            found, known = self._shown.advance(text, chunk, offset, before, last=last)
+            found, known, self._is_behind = self._shown.advance(text, chunk, offset, before, last=last)
             self._found += found
             committed = size if known is None else known
         for index, matcher in enumerate(self._matchers):
             position = self._positions[index]
             if last or size >= self._due[index]:
-                found, position = matcher.advance(text, position - offset, last=last)
+                before_it = position - offset
+                found, position = matcher.advance(text, before_it, last=last)
+                is_behind = spans.is_behind(before_it, position, len(text))
                 position += offset
                 self._positions[index] = position
-                if size - position > _LONG_MATCH:
+                if is_behind:
+                    self._is_behind = True
+                elif size - position > _LONG_MATCH:
                     self._due[index] = size + (size - position) // 4
                 if found:
                     self._found += [

@@ -211,5 +211,5 @@ def test_a_piece_of_prose_costs_a_few_microseconds_however_much_came_before() ->
         for word in words[start : start + 500]:
             stream.feed(word)
         spent.append((time.process_time() - started) / 500)
-    assert statistics.median(spent) < allowed(7)
+    assert statistics.median(spent) < allowed(10)
     assert statistics.median(spent[-5:]) < 2 * statistics.median(spent[:5])
