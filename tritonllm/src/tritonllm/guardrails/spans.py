@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-
 LONGEST_STEP = 160
 """How much a matcher does in one step, some milliseconds: it walks from so many positions. If there is more to do, it has
 advanced by at least so many code points."""
