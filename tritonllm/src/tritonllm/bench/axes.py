@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -44,23 +45,20 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def grid(axes: Mapping[str, Sequence[Any] | None]) -> list[workload.Point]:
-    """All combinations of the axes, the last axis varies fastest.
+def grid(axes: Mapping[str, Sequence[Any]]) -> list[workload.Point]:
+    """All combinations of the axes; the first varies fastest.
 
     Args:
-        axes: values by attribute of `workload.Point`; None leaves the attribute at its default.
+        axes: values by attribute of `workload.Point`.
 
     Raises:
         failures.InvalidBenchmark: there are too many.
     """
-    given = {name: values for name, values in axes.items() if values is not None}
-    count = 1
-    for values in given.values():
-        count *= len(values)
-    _few(count, "the grid")
+    _few(math.prod(len(values) for values in axes.values()), "the grid")
+    names = [*axes][::-1]
     return [
-        workload.Point(**dict(zip(given, values, strict=True)))
-        for values in itertools.product(*given.values())
+        workload.Point(**dict(zip(names, values, strict=True)))
+        for values in itertools.product(*(axes[name] for name in names))
     ]
 
 

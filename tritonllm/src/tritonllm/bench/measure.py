@@ -104,7 +104,12 @@ def measure(
         )
     after = _counts(server)
     did = None if before is None or after is None else verdicts.between(before, after)
-    result = results.parse(point.described(), _summary(output / results.SUMMARY), records, did)
+    summary = _summary(output / results.SUMMARY)
+    result = results.parse(point.described(), summary, records, did, stopped=stopped)
+    if result.succeeded and summary is None and not stopped:
+        raise failures.BenchmarkFailed(
+            f"AIPerf has no summary; is the disk full? Its log is {log}:{processes.last_lines(log)}"
+        )
     folders.write_result(folder, result)
     folders.write(folder / "result.csv", tables.to_csv([result]))
     return result

@@ -133,6 +133,8 @@ def parse(
     summary: Mapping[str, Any] | None,
     records: Iterable[Mapping[str, Any]],
     verdicts: tuple[Verdict, ...] | None,
+    *,
+    stopped: bool = False,
 ) -> Result:
     """The result of AIPerf's files.
 
@@ -141,6 +143,7 @@ def parse(
         summary: the content of `SUMMARY`; None if there is none.
         records: the lines of `RECORDS`.
         verdicts: what rules did.
+        stopped: whether it was ended early.
     """
     summary = summary or {}
     counted = [each for each in records if each["metadata"]["benchmark_phase"] == "profiling"]
@@ -156,7 +159,7 @@ def parse(
         succeeded=len(counted) - len(failed),
         failed=len(failed),
         seconds=summary["benchmark_duration"]["avg"] if "benchmark_duration" in summary else None,
-        complete=not summary.get("was_cancelled", not summary),
+        complete=not stopped and not summary.get("was_cancelled", False),
         errors=_by_kind(failed),
         verdicts=verdicts,
     )

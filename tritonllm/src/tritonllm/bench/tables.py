@@ -39,17 +39,17 @@ def to_csv(found: Iterable[results.Result]) -> str:
 
 def summary(result: results.Result) -> str:
     """The table of one measurement, with its failed requests and what the rules did."""
-    rows = [["", *results.STATISTICS]]
+    cells = [["", *results.STATISTICS]]
     for metric in results.DISTRIBUTIONS:
         if metric.tag in result.distributions:
             statistics = result.distributions[metric.tag]
-            rows.append([metric.title, *(_number(statistics[name]) for name in results.STATISTICS)])
+            cells.append([metric.title, *(_number(statistics[name]) for name in results.STATISTICS)])
     for metric in results.RATES:
         if metric.tag in result.rates:
-            rows.append([metric.title, _number(result.rates[metric.tag])])
+            cells.append([metric.title, _number(result.rates[metric.tag])])
     seconds = "" if result.seconds is None else f" in {_number(result.seconds)} s"
-    rows_of_requests = f"{result.succeeded} requests succeeded, {result.failed} failed{seconds}"
-    lines = [*_aligned(rows), rows_of_requests]
+    requests = f"{result.succeeded} requests succeeded, {result.failed} failed{seconds}"
+    lines = [*_aligned(cells), requests]
     lines += [f"  {each.count} x {each.kind}: {each.message}" for each in result.errors]
     if result.verdicts is not None:
         lines += [
@@ -61,29 +61,41 @@ def summary(result: results.Result) -> str:
 
 
 def overview(found: Sequence[results.Result]) -> str:
-    """The table of a sweep, with a row per measurement."""
-    rows = [
-        [*(name.replace("_", " ") for name in _LOAD), "requests/s", "output tokens/s", "TTFT p50, p99 (ms)"]
+    """The table of a sweep."""
+    return "\n".join(_aligned(rows(found)))
+
+
+def rows(found: Sequence[results.Result]) -> list[list[str]]:
+    """The cells of the table of a sweep: the heading, and a row per measurement."""
+    load = [name for name in _LOAD if any(name in result.load for result in found)]
+    head = [name.replace("_", " ") for name in load]
+    head += [
+        "requests/s",
+        "output tokens/s",
+        "TTFT p50, p99 (ms)",
+        "ITL p50, p99 (ms)",
+        "latency p50, p99 (ms)",
     ]
-    rows[0] += ["ITL p50, p99 (ms)", "latency p50, p99 (ms)", "failed"]
+    goodput = any("goodput" in result.rates for result in found)
+    cells = [[*head, *(["goodput (requests/s)"] if goodput else []), "failed"]]
     for result in found:
-        row = [_number(result.load.get(name)) for name in _LOAD]
+        row = [_number(result.load.get(name)) for name in load]
         row += [_number(result.rates.get(tag)) for tag in ("request_throughput", "output_token_throughput")]
         for metric in results.DISTRIBUTIONS[:3]:
             statistics = result.distributions.get(metric.tag)
             row.append(f"{_number(statistics['p50'])}, {_number(statistics['p99'])}" if statistics else "-")
-        rows.append([*row, str(result.failed)])
-    return "\n".join(_aligned(rows))
+        cells.append([*row, *([_number(result.rates.get("goodput"))] if goodput else []), str(result.failed)])
+    return cells
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[n]) for row in rows if n < len(row)) for n in range(len(rows[0]))]
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[n]) for row in cells if n < len(row)) for n in range(len(cells[0]))]
     return [
         "  ".join(
             cell.ljust(width) if n == 0 else cell.rjust(width)
             for n, (cell, width) in enumerate(zip(row, widths, strict=False))
         ).rstrip()
-        for row in rows
+        for row in cells
     ]
 
 

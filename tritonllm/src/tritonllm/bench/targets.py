@@ -134,7 +134,7 @@ def chosen(model: str | None, names: list[str], source: str) -> str:
     """The model to ask.
 
     Raises:
-        failures.InvalidBenchmark: it is not there. Or `model` is None and they are several.
+        failures.InvalidBenchmark: it is not there; or there are several, and none was asked for.
     """
     listed = ", ".join(names) or "none"
     if model is None:

@@ -101,7 +101,7 @@ MetricsUrl = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder for the results.", show_default="bench-<time>"),
+    typer.Option(metavar="DIR", help="Folder for the results.", show_default="named by the time"),
 ]
 
 
@@ -184,6 +184,94 @@ def run(
     typer.echo(tables.summary(result))
     typer.echo(f"Results: {folder / folders.RESULT}", err=True)
     raise typer.Exit(_exit_code(complete=result.complete, failed=result.failed))
+
+
+def _axis(what: str) -> Any:
+    return typer.Option(metavar="NUMBERS", help=what, show_default=False)
+
+
+@app.command()
+def sweep(
+    target: Target,
+    model: Model = None,
+    api: ApiOption = "chat",
+    concurrency: Annotated[str | None, _axis("Requests in progress at any time, as in 1:256.")] = None,
+    request_rate: Annotated[str | None, _axis("Requests per second, as in 10:60:10.")] = None,
+    input_tokens: Annotated[str | None, _axis("Lengths of synthetic prompts, as in 100,200,400.")] = None,
+    max_tokens: Annotated[str | None, _axis("Maximum lengths of answers.")] = None,
+    dataset: Dataset = None,
+    requests: Requests = None,
+    duration: Duration = None,
+    warmup: Warmup = None,
+    slo: Slo = None,
+    ignore_eos: IgnoreEos = None,
+    extra: Extra = None,
+    seed: Seed = 0,
+    timeout: Timeout = 600,
+    tokenizer: Tokenizer = None,
+    metrics_url: MetricsUrl = None,
+    output: Output = None,
+) -> None:
+    """Measure an endpoint under a grid of loads, and draw the curves.
+
+        tritonllm bench sweep chat.yaml --concurrency 1:256
+
+    An axis is numbers and ranges, separated by commas: 1:256 doubles from 1 to 256, 10:60:10 goes in steps of 10. Several
+    axes make a grid. Writes sweep.csv and report.html after each point. To continue a sweep that was stopped, or to add
+    points to it, name its folder:
+
+        tritonllm bench sweep chat.yaml --concurrency 1:512 --output sweep-20260101-120000
+
+    The exit code is 1 if any request failed.
+    """
+    from tritonllm.bench import axes, measure, tables
+    from tritonllm.bench import sweep as sweeps
+    from tritonllm.bench import workload as workloads
+
+    asked = _workload(
+        api=api,
+        dataset=dataset,
+        requests=requests,
+        duration=duration,
+        warmup=warmup,
+        slo=slo,
+        ignore_eos=ignore_eos,
+        extra=extra,
+        seed=seed,
+        timeout=timeout,
+    )
+    whole = {"concurrency": concurrency, "input_tokens": input_tokens, "max_tokens": max_tokens}
+    given: dict[str, Any] = {
+        name: axes.whole_numbers(text, f"--{name.replace('_', '-')}")
+        for name, text in whole.items()
+        if text is not None
+    }
+    if request_rate is not None:
+        given["request_rate"] = axes.numbers(request_rate, "--request-rate")
+    if not given:
+        raise typer.BadParameter(
+            "name at least one axis, as in --concurrency 1:256", param_hint="--concurrency"
+        )
+    grid = axes.grid(given)
+    points = [workloads.with_defaults(point, asked) for point in grid]
+    folder = output or Path(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}")
+    with _prepared(target, model, metrics_url, folder) as server:
+        asked = _with_prompts(asked, folder)
+        tokens = tokenizer or server.tokenizer or "builtin"
+        wanted = sweeps.settings(target, server.model, tokens, asked)
+        sweeps.claim(folder, wanted)
+        typer.echo(f"Asking {server.model} at {server.url}; the folder is {folder}", err=True)
+        found = sweeps.run(
+            folder,
+            wanted,
+            points,
+            lambda point, place: measure.measure(server, tokens, asked, point, place),
+            lambda text: typer.echo(text, err=True),
+        )
+    typer.echo(tables.overview(found))
+    typer.echo(f"Report: {folder / sweeps.REPORT}", err=True)
+    complete = len(found) == len(points) and all(result.complete for result in found)
+    raise typer.Exit(_exit_code(complete=complete, failed=sum(result.failed for result in found)))
 
 
 def _workload(

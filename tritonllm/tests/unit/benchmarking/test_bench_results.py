@@ -54,7 +54,7 @@ def test_a_failure_without_an_answer_is_counted_by_its_type() -> None:
 
 
 def test_without_a_summary_the_requests_still_count() -> None:
-    found = results.parse(LOAD, None, records(), None)
+    found = results.parse(LOAD, None, records(), None, stopped=True)
     assert (found.succeeded, found.failed, found.complete) == (3, 2, False)
 
 
