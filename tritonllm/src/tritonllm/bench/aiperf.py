@@ -61,7 +61,7 @@ def environment(inherited: Mapping[str, str], tokenizer: str) -> dict[str, str]:
     """
     found = dict(inherited)
     if Path(tokenizer).is_absolute():
-        # With it, AIPerf takes a directory for a repository's name.
+        # workaround: W28
         found.pop("HF_HUB_OFFLINE", None)
     return found
 

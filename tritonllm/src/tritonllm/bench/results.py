@@ -147,7 +147,7 @@ def parse(
     """
     summary = summary or {}
     counted = [each for each in records if each["metadata"]["benchmark_phase"] == "profiling"]
-    failed = [each["error"] for each in counted if each.get("error")]
+    failed = [error for each in counted if (error := each.get("error") or _broken_stream(each))]
     return Result(
         load=load,
         distributions={
@@ -163,6 +163,15 @@ def parse(
         errors=_by_kind(failed),
         verdicts=verdicts,
     )
+
+
+def _broken_stream(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The failure of a request whose stream ended with an error, which a stream of OpenAI's API has as data."""
+    # workaround: W27
+    if "usage_completion_tokens" in record["metrics"]:
+        return None
+    message = "the stream ended with an error or without `usage`; the server's log says why"
+    return {"code": None, "type": "broken stream", "message": message}
 
 
 def _by_kind(failed: Iterable[Mapping[str, Any]]) -> tuple[Errors, ...]:

@@ -53,6 +53,12 @@ def test_a_failure_without_an_answer_is_counted_by_its_type() -> None:
     assert found.errors == (Errors("ServerDisconnectedError", 1, "Server disconnected"),)
 
 
+def test_a_stream_that_ended_with_an_error_is_a_failure() -> None:
+    broken = {"metadata": {"benchmark_phase": "profiling"}, "metrics": {"time_to_first_token": {"value": 50}}}
+    found = results.parse(LOAD, None, [broken], None)
+    assert (found.succeeded, found.failed, found.errors[0].kind) == (0, 1, "broken stream")
+
+
 def test_without_a_summary_the_requests_still_count() -> None:
     found = results.parse(LOAD, None, records(), None, stopped=True)
     assert (found.succeeded, found.failed, found.complete) == (3, 2, False)
