@@ -44,7 +44,7 @@ test: .venv/.ready ## All tests, on the real Triton and vLLM; those of the page 
 	$(BIN)/pytest operator/tests/api operator/tests/integration
 	$(BIN)/pytest -n 2 tritonllm/tests/browser
 	@$(BIN)/python tools/demo_model.py
-	$(BIN)/pytest tritonllm/tests/integration
+	TRITONLLM_AIPERF=$$(PYTHON=$(BIN)/python tools/aiperf.sh) $(BIN)/pytest tritonllm/tests/integration
 
 # pytest's own plugin of that container's anyio is older than the pytest here.
 test-container: .venv-container/.ready ## What depends on libraries, with the packages of NVIDIA's container
