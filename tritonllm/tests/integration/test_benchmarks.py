@@ -1,6 +1,6 @@
 """`tritonllm bench` with the real AIPerf, against the simulated engine in the real tritonserver; small.
 
-Skipped where AIPerf is not installed: `tools/aiperf.sh` installs it, and `make test` calls that.
+Skipped where AIPerf is not installed; `make test` installs it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from integration import server
 pytestmark = [
     pytest.mark.skipif(
         shutil.which(os.environ.get("TRITONLLM_AIPERF") or "aiperf") is None,
-        reason="AIPerf is not installed (tools/aiperf.sh)",
+        reason="AIPerf is not installed (make aiperf)",
     ),
     # Each start of AIPerf takes half a minute on two cores.
     pytest.mark.timeout(600),

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from tritonllm.bench import workload as workloads
 
-VERSION = "0.13"
-"""The version whose options and files are known here."""
-
-INSTALL = "uv tool install aiperf==0.13.0"
-"""How to get it: in an environment of its own."""
+INSTALL = (
+    "`pip install 'tritonllm[bench]'`, or `uv tool install aiperf==0.13.0` for an environment of its own"
+)
+"""How to get it."""
 
 
 def command(

@@ -35,12 +35,17 @@ def program() -> str:
         failures.BenchmarkFailed: it is not installed.
     """
     wanted = os.environ.get(PROGRAM)
-    found = shutil.which(wanted or "aiperf")
+    beside = os.path.dirname(sys.executable)
+    found = (
+        shutil.which(wanted)
+        if wanted
+        else shutil.which("aiperf", path=f"{beside}:{os.environ.get('PATH', '')}")
+    )
     if found is None:
         raise failures.BenchmarkFailed(
             f"{PROGRAM} names {wanted}, which is no program"
             if wanted
-            else f"AIPerf is not installed, which generates the load; install it with `{aiperf.INSTALL}`"
+            else f"AIPerf is not installed, which generates the load; install it with {aiperf.INSTALL}"
         )
     return found
 

@@ -32,7 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Measure how fast an endpoint answers, and how much it carries.\n\n"
-    "AIPerf generates the load: `uv tool install aiperf==0.13.0`. `tritonllm bench chat.yaml` is short for"
+    "AIPerf generates the load; it comes with `tritonllm[bench]`. `tritonllm bench chat.yaml` is short for"
     " `tritonllm bench run chat.yaml`.",
 )
 
