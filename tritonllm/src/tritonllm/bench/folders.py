@@ -45,8 +45,12 @@ def write(path: Path, content: str | bytes) -> None:
         OSError: it cannot be written, for example because the disk is full.
     """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(partial, path)
+    except OSError as error:
+        # A full disk is told without the file.
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_result(folder: Path, result: results.Result) -> None:

@@ -124,10 +124,13 @@ def fetch(url: str, api_key: str | None = None) -> bytes:
         ValueError: it is not a URL.
     """
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    with urllib.request.urlopen(
-        urllib.request.Request(url, headers=headers), timeout=_ANSWER_SECONDS
-    ) as answer:
-        return answer.read()
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
 
 
 def chosen(model: str | None, names: list[str], source: str) -> str:
