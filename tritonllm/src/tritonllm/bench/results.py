@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,10 @@ RECORDS = "profile_export.jsonl"
 """AIPerf's file of requests, an object per line, within its directory."""
 
 STATISTICS = ("avg", "min", "max", "p50", "p90", "p99")
+
+
+# The representation of a Python exception, whose last argument says in words what happened.
+_QUOTED = re.compile(r'\w+\(.*"([^"]+)"\)+')
 
 
 class Metric(NamedTuple):
@@ -107,6 +112,11 @@ class Result:
     errors: tuple[Errors, ...] = ()
     verdicts: tuple[Verdict, ...] | None = None
 
+    @property
+    def answered(self) -> bool:
+        """Whether it ran to its end, and the server answered each request, be it with an error."""
+        return self.complete and self.succeeded > 0 and all(each.kind[:1].isdigit() for each in self.errors)
+
     def encoded(self) -> dict[str, Any]:
         """As JSON has it."""
         return dataclasses.asdict(self)
@@ -192,4 +202,6 @@ def _kind(error: Mapping[str, Any]) -> tuple[str, str]:
         name, message = body["code"] or body["type"], body["message"]
     except (ValueError, KeyError, TypeError):
         pass
+    if quoted := _QUOTED.fullmatch(message):
+        message = quoted[1]
     return f"{status} {name}" if status else name, message

@@ -1,7 +1,7 @@
 """A sweep: the points of a grid, measured one after the other, each kept as soon as it is there.
 
 A folder remembers what is asked in `sweep.json`. Points that it has are not measured again, so that a sweep that was
-stopped goes on, and one with more points takes the rest only.
+stopped goes on, and one with more points takes the rest only. Points in which the server did not answer are.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def run(
         place = folder / "points" / _name(point)
         name = f"{number} of {len(points)}: {curves.described(point.described(), list(curves.AXES))}"
         result = folders.read_result(place)
-        if result is not None and result.complete and result.succeeded:
+        if result is not None and result.answered:
             say(f"{name}: measured already")
         else:
             say(name)

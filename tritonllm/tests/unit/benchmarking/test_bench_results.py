@@ -53,6 +53,12 @@ def test_a_failure_without_an_answer_is_counted_by_its_type() -> None:
     assert found.errors == (Errors("ServerDisconnectedError", 1, "Server disconnected"),)
 
 
+def test_an_exception_of_the_load_generator_is_told_in_words() -> None:
+    message = "ClientConnectorError(ConnectionKey(host='::1', ssl=True), ConnectionRefusedError(111, \"Connect call failed ('::1', 80)\"))"
+    lost = {"metadata": {"benchmark_phase": "profiling"}, "error": {"code": None, "type": "ClientConnectorError", "message": message}}  # fmt: skip
+    assert results.parse(LOAD, None, [lost], None).errors[0].message == "Connect call failed ('::1', 80)"
+
+
 def test_a_stream_that_ended_with_an_error_is_a_failure() -> None:
     broken = {"metadata": {"benchmark_phase": "profiling"}, "metrics": {"time_to_first_token": {"value": 50}}}
     found = results.parse(LOAD, None, [broken], None)

@@ -79,6 +79,22 @@ def test_a_dead_server_ends_the_sweep_and_loses_nothing(tmp_path: Path) -> None:
     assert measuring.points == POINTS[2:]
 
 
+def test_a_point_in_which_the_server_died_is_measured_again_and_one_with_refused_prompts_is_not(
+    tmp_path: Path,
+) -> None:
+    kinds = {1: "400 content_filter", 2: "ServerDisconnectedError"}
+
+    def failed(result: results.Result) -> results.Result:
+        kind = kinds.get(result.load["concurrency"])
+        return (
+            dataclasses.replace(result, failed=1, errors=(results.Errors(kind, 1, "No"),)) if kind else result
+        )
+
+    run(tmp_path, Measuring(failed))
+    run(tmp_path, measuring := Measuring())
+    assert measuring.points == POINTS[1:2]
+
+
 def test_a_folder_keeps_one_sweep_apart_from_another(tmp_path: Path) -> None:
     sweep.claim(tmp_path, WANTED)
     sweep.claim(tmp_path, WANTED)
