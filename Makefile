@@ -25,7 +25,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-container lint golden e2e image image-gpu bench load clean
+.PHONY: help setup aiperf serve test test-container lint golden e2e image image-gpu bench load clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ serve: .venv/.ready ## Build the demo model once and serve examples/smollm2.yaml
 	@$(BIN)/python tools/demo_model.py
 	@$(BIN)/tritonllm serve examples/smollm2.yaml
 
-test: .venv/.ready ## All tests, on the real Triton and vLLM; those of the page where Chromium is installed
+test: .venv/.ready .venv-bench/.ready ## All tests, on the real Triton and vLLM; those of the page where Chromium is installed
 	@tools/helm.sh >/dev/null
 	$(BIN)/pytest -n 2 tritonllm/tests/unit tritonllm/tests/golden tritonllm/tests/property operator/tests/unit charts/tests images/tests infra/tests
 	$(MAKE) test-container
@@ -44,7 +44,7 @@ test: .venv/.ready ## All tests, on the real Triton and vLLM; those of the page 
 	$(BIN)/pytest operator/tests/api operator/tests/integration
 	$(BIN)/pytest -n 2 tritonllm/tests/browser
 	@$(BIN)/python tools/demo_model.py
-	$(BIN)/pytest tritonllm/tests/integration
+	TRITONLLM_AIPERF=.venv-bench/bin/aiperf $(BIN)/pytest tritonllm/tests/integration
 
 # pytest's own plugin of that container's anyio is older than the pytest here.
 test-container: .venv-container/.ready ## What depends on libraries, with the packages of NVIDIA's container
@@ -79,11 +79,13 @@ bench: .venv/.ready ## The serving path beside vLLM's own server, and guardrails
 	$(BIN)/python bench/guardrails.py
 	$(BIN)/python bench/serving.py
 
+aiperf: .venv-bench/.ready ## AIPerf, which `tritonllm bench` runs: .venv-bench/bin/aiperf
+
 load: .venv/.ready ## 5,000 mixed requests, 200 at a time: each ends once, nothing is left behind
 	$(BIN)/python bench/load.py
 
 clean: ## Remove .venv and what tools left in the checkout; caches outside stay
-	rm -rf .venv .venv-container .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-container .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(UV):
 	@echo "Installing uv $(UV_VERSION) into $(CACHE)"
@@ -100,6 +102,10 @@ $(UV):
 # The container's Python, where this machine has it.
 CONTAINER_PYTHON ?= $(firstword $(foreach python,python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python),\
   $(call usable,$(python))) $(PYTHON))
+
+.venv-bench/.ready: $(UV) pyproject.toml uv.lock tritonllm/pyproject.toml
+	@UV_PROJECT_ENVIRONMENT=.venv-bench $(UV) sync --quiet --locked --package tritonllm --extra bench --no-dev --python "$$(command -v $(PYTHON))"
+	@touch $@
 
 .venv-container/.ready: $(UV) images/triton/test-requirements.txt tritonllm/pyproject.toml
 	@$(UV) venv --quiet --clear --python "$$(command -v $(CONTAINER_PYTHON))" .venv-container

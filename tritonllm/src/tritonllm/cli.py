@@ -13,7 +13,7 @@ import typer
 import typer.core
 import typer.main
 
-from tritonllm.commands import chat, gateway, generate, guard, keys, render, serve, validate, weights
+from tritonllm.commands import bench, chat, gateway, generate, guard, keys, render, serve, validate, weights
 
 if TYPE_CHECKING:
     import importlib.metadata
@@ -73,13 +73,16 @@ def _command(name: str) -> Any:
 def exit_code(error: Exception) -> int | None:
     """The exit code for an expected error; None for a bug."""
     from tritonllm import client, files, serve
+    from tritonllm.bench import failures as bench_failures
     from tritonllm.weights import failures
 
     if isinstance(error, failures.Failure):
         return error.exit_code
-    if isinstance(error, (files.Invalid, client.InvalidRequest)):
+    if isinstance(error, (files.Invalid, client.InvalidRequest, bench_failures.InvalidBenchmark)):
         return MISTAKE
-    if isinstance(error, (client.TritonLLMError, serve.PreflightError, OSError)):
+    if isinstance(
+        error, (client.TritonLLMError, serve.PreflightError, bench_failures.BenchmarkFailed, OSError)
+    ):
         return FAILED
     return None
 
@@ -103,6 +106,7 @@ app.command()(gateway.gateway)
 app.command()(generate.generate)
 app.command()(chat.chat)
 app.command()(guard.guard)
+app.add_typer(bench.app, name="bench")
 app.add_typer(keys.app, name="keys")
 app.add_typer(weights.app, name="weights")
 
@@ -124,7 +128,7 @@ def _tritonllm(
     """LLM endpoints with guardrails and streaming on Triton, from one YAML file.
 
     Validate an endpoint (`validate`), serve it (`serve`), send prompts to it (`generate`, `chat`), test its guardrails
-    without a server (`guard`), and manage its weights (`weights`) and API keys (`keys`).
+    without a server (`guard`), measure it (`bench`), and manage its weights (`weights`) and API keys (`keys`).
     """
 
 

@@ -1,0 +1,92 @@
+"""AIPerf's command line for a measurement, and its environment. Written for AIPerf 0.13."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from tritonllm.bench import workload as workloads
+
+INSTALL = (
+    "`pip install 'tritonllm[bench]'`, or `uv tool install aiperf==0.13.0` for an environment of its own"
+)
+"""How to get it."""
+
+
+def command(
+    program: str,
+    target: workloads.Target,
+    workload: workloads.Workload,
+    point: workloads.Point,
+    output: Path,
+    *,
+    progress: bool,
+) -> list[str]:
+    """The command line of one measurement.
+
+    Args:
+        program: AIPerf's.
+        target: who is asked.
+        workload: what is asked.
+        point: how much of it.
+        output: directory for AIPerf's files.
+        progress: show progress bars on stderr.
+    """
+    arguments = [program, "profile", "--model", target.model, "--url", target.url]
+    arguments += ["--endpoint-type", workload.api.value, "--streaming"]
+    arguments += ["--tokenizer", target.tokenizer, "--use-server-token-count"]
+    arguments += _load(workload, point)
+    arguments += _prompts(workload, point)
+    extra = {**({"ignore_eos": True} if workload.ignore_eos else {}), **workload.extra}
+    if extra:
+        arguments += ["--extra-inputs", json.dumps(extra)]
+    if workload.slo:
+        arguments += ["--goodput", " ".join(f"{name}:{value:g}" for name, value in workload.slo.items())]
+    arguments += ["--random-seed", str(workload.seed), "--request-timeout-seconds", f"{workload.timeout:g}"]
+    arguments += ["--artifact-dir", str(output), "--export-level", "records"]
+    arguments += ["--no-gpu-telemetry", "--no-server-metrics", "--ui-type", "simple" if progress else "none"]
+    return arguments
+
+
+def environment(inherited: Mapping[str, str], tokenizer: str) -> dict[str, str]:
+    """AIPerf's environment.
+
+    It reads the API key from OPENAI_API_KEY, so that no command line shows it.
+
+    Args:
+        inherited: of this process.
+        tokenizer: see `workload.Target`.
+    """
+    found = dict(inherited)
+    if Path(tokenizer).is_absolute():
+        # workaround: W28
+        found.pop("HF_HUB_OFFLINE", None)
+    return found
+
+
+def _load(workload: workloads.Workload, point: workloads.Point) -> list[str]:
+    arguments: list[str] = []
+    if point.request_rate is not None:
+        arguments += ["--request-rate", f"{point.request_rate:g}", "--arrival-pattern", "poisson"]
+    if point.concurrency is not None:
+        arguments += ["--concurrency", str(point.concurrency)]
+    if (count := workloads.requests(workload, point)) is not None:
+        arguments += ["--request-count", str(count)]
+    if workload.duration is not None:
+        arguments += ["--benchmark-duration", f"{workload.duration:g}"]
+    if warmup := workloads.warmup(workload, point):
+        arguments += ["--warmup-request-count", str(warmup)]
+    return arguments
+
+
+def _prompts(workload: workloads.Workload, point: workloads.Point) -> list[str]:
+    if workload.dataset is not None:
+        arguments = ["--input-file", str(workload.dataset), "--custom-dataset-type", "single_turn"]
+        arguments += ["--dataset-sampling-strategy", "sequential"]
+    else:
+        arguments = ["--synthetic-input-tokens-mean", str(point.input_tokens)]
+        arguments += ["--synthetic-input-tokens-stddev", "0"]
+    if point.max_tokens is not None:
+        arguments += ["--output-tokens-mean", str(point.max_tokens), "--output-tokens-stddev", "0"]
+    return arguments

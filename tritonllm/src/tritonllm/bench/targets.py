@@ -1,0 +1,176 @@
+"""The server that is asked: one that runs already, or `tritonllm serve` of a file, for as long as the benchmark takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from tritonllm import files, paths
+from tritonllm.bench import failures, processes
+from tritonllm.weights import endpoints as weights_of
+from tritonllm.weights import layout
+
+_ANSWER_SECONDS = 10
+_POLL_SECONDS = 0.2
+
+
+class Server(NamedTuple):
+    """A server that answers.
+
+    Attributes:
+        url: of OpenAI's API, without `/v1`.
+        model: that is asked.
+        tokenizer: directory of its tokenizer, if it is known.
+        metrics: URL of Triton's metrics, if it is known.
+    """
+
+    url: str
+    model: str
+    tokenizer: str | None
+    metrics: str | None
+
+
+def endpoint(file: Path, model: str | None) -> str:
+    """The endpoint of a file to ask.
+
+    Args:
+        file: with LLMEndpoints.
+        model: which of them; None if there is one.
+
+    Raises:
+        files.Invalid: the file is invalid.
+        failures.InvalidBenchmark: it does not say which endpoint; see `chosen`.
+    """
+    names = [found.name for found in files.load([file]) if found.spec.engine.type != "classifier"]
+    return chosen(model, names, str(file))
+
+
+@contextlib.contextmanager
+def served(file: Path, name: str, log: Path) -> Iterator[Server]:
+    """Serves a file on free ports.
+
+    Args:
+        file: with LLMEndpoints.
+        name: of the endpoint to ask; see `endpoint`.
+        log: file for what the server prints.
+
+    Raises:
+        failures.BenchmarkFailed: the endpoint does not get ready.
+    """
+    ports = dict(zip(("http", "grpc", "metrics", "health", "gateway"), _free_ports(5), strict=True))
+    command = [sys.executable, "-m", "tritonllm", "serve", str(file)]
+    for port, number in ports.items():
+        command += [f"--{port}-port", str(number)]
+    with processes.running(command, os.environ, log) as process:
+        ready = f"http://127.0.0.1:{ports['health']}/readyz"
+        while not _is_ready(ready):
+            if process.poll() is not None:
+                raise failures.BenchmarkFailed(f"{file} is not served:{processes.last_lines(log)}")
+            time.sleep(_POLL_SECONDS)
+        yield Server(
+            f"http://127.0.0.1:{ports['gateway']}",
+            name,
+            _tokenizer(file, name),
+            f"http://127.0.0.1:{ports['metrics']}/metrics",
+        )
+
+
+def running(url: str, model: str | None, metrics: str | None) -> Server:
+    """A server that runs already.
+
+    Args:
+        url: of OpenAI's API, with or without `/v1`.
+        model: which of its models; None if there is one.
+        metrics: URL of Triton's metrics, if it is known.
+
+    Raises:
+        failures.InvalidBenchmark: it does not say which model; see `chosen`.
+        failures.BenchmarkFailed: it does not answer.
+    """
+    base = url.rstrip("/").removesuffix("/v1")
+    try:
+        models = orjson.loads(fetch(f"{base}/v1/models", api_key=os.environ.get("OPENAI_API_KEY")))["data"]
+        names = [each["id"] for each in models]
+    except urllib.error.HTTPError as error:
+        hint = "set OPENAI_API_KEY" if error.code in (401, 403) else "give the URL of the gateway"
+        raise failures.BenchmarkFailed(
+            f"{base}/v1/models answers {error.code} {error.reason}; {hint}"
+        ) from None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise failures.BenchmarkFailed(f"{base} does not answer: {reason}; does the server run?") from None
+    except (ValueError, KeyError, TypeError):
+        raise failures.BenchmarkFailed(
+            f"{base}/v1/models is not OpenAI's API; give the URL of the gateway"
+        ) from None
+    return Server(base, chosen(model, names, base), None, metrics)
+
+
+def fetch(url: str, api_key: str | None = None) -> bytes:
+    """What a URL answers.
+
+    Raises:
+        OSError: it does not answer, or with an error.
+        ValueError: it is not a URL.
+    """
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+
+
+def chosen(model: str | None, names: list[str], source: str) -> str:
+    """The model to ask.
+
+    Raises:
+        failures.InvalidBenchmark: it is not there; or there are several, and none was asked for.
+    """
+    listed = ", ".join(names) or "none"
+    if model is None:
+        if len(names) != 1:
+            raise failures.InvalidBenchmark(
+                f"{source} has {len(names)} models ({listed}); name one with --model"
+            )
+        return names[0]
+    if model not in names:
+        raise failures.InvalidBenchmark(f"{source} has no model {model}; it has: {listed}")
+    return model
+
+
+def _tokenizer(file: Path, name: str) -> str | None:
+    root = Path(os.environ.get("TRITONLLM_WEIGHTS") or paths.weights()).absolute()
+    for found in weights_of.pinned(layout.Cache(root), files.load([file])):
+        directory = found.directory(str(root))
+        if found.name == name and directory is not None and Path(directory).is_dir():
+            return directory
+    return None
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        fetch(url)
+    except OSError:
+        return False
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

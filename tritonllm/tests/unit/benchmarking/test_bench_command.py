@@ -1,0 +1,79 @@
+"""AIPerf's command lines, whole, as files that a reviewer can read."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from tritonllm.bench import aiperf, failures, workload
+from tritonllm.bench.workload import Api, Point, Target, Workload
+
+HERE = pathlib.Path(__file__).parent
+TARGET = Target("http://localhost:8080", "chat", "/weights/smollm2")
+
+CASES = {
+    "closed-loop": (Workload(), Point(concurrency=64)),
+    "open-loop": (Workload(), Point(request_rate=2.5)),
+    "open-loop-with-a-limit": (Workload(), Point(request_rate=10, concurrency=100)),
+    "completions-with-objectives": (
+        Workload(api=Api.completions, slo={"time_to_first_token": 500, "inter_token_latency": 50}),
+        Point(concurrency=4, input_tokens=100, max_tokens=32),
+    ),
+    "a-file-of-prompts": (
+        Workload(dataset=pathlib.Path("/runs/1/prompts.jsonl"), ignore_eos=False, requests=200, warmup=0),
+        Point(concurrency=8),
+    ),
+    "by-duration": (
+        Workload(duration=60, extra={"temperature": 0, "stop": ["\n\n"]}, seed=7, timeout=30),
+        Point(concurrency=1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_command_line_is_as_recorded(name: str, request: pytest.FixtureRequest) -> None:
+    asked, point = CASES[name]
+    arguments = aiperf.command(
+        "aiperf",
+        TARGET,
+        asked,
+        workload.with_defaults(point, asked),
+        pathlib.Path("/runs/1/aiperf"),
+        progress=False,
+    )
+    found = "\n".join(arguments) + "\n"
+    expected = HERE / "commands" / f"{name}.txt"
+    if request.config.getoption("--golden-update"):
+        expected.parent.mkdir(exist_ok=True)
+        expected.write_text(found)
+    assert found == expected.read_text(), "if this change is wanted: pytest --golden-update"
+
+
+def test_progress_is_shown_on_request_only() -> None:
+    for progress, kind in ((True, "simple"), (False, "none")):
+        arguments = aiperf.command("aiperf", TARGET, Workload(), Point(concurrency=1), pathlib.Path("/x"), progress=progress)  # fmt: skip
+        assert arguments[arguments.index("--ui-type") + 1] == kind
+
+
+def test_a_directory_is_not_taken_for_a_repository_of_an_offline_hub() -> None:
+    offline = {"HF_HUB_OFFLINE": "1", "PATH": "/bin"}
+    assert aiperf.environment(offline, "/weights/smollm2") == {"PATH": "/bin"}
+    assert aiperf.environment(offline, "org/model") == offline
+
+
+def test_the_api_key_is_in_the_environment_and_not_on_the_command_line() -> None:
+    key = {"OPENAI_API_KEY": "sk-secret"}
+    assert aiperf.environment(key, "builtin") == key
+
+
+def test_more_streams_send_more_requests() -> None:
+    assert workload.requests(Workload(), Point(concurrency=1)) == 50
+    assert workload.requests(Workload(), Point(concurrency=256)) == 2560
+    assert workload.requests(Workload(), Point(request_rate=10)) == 300
+
+
+def test_a_dataset_and_a_length_of_prompts_exclude_each_other() -> None:
+    asked = Workload(dataset=pathlib.Path("prompts.jsonl"))
+    with pytest.raises(failures.InvalidBenchmark, match="--input-tokens"):
+        workload.with_defaults(Point(input_tokens=100), asked)

@@ -1,0 +1,137 @@
+"""`tritonllm bench`: what keeps it from running is said in one sentence, before anything is started."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.testing
+
+import fake_upstream
+import gateway_server
+from tritonllm import cli
+from tritonllm.gateway import app, stack
+
+TWO = """
+apiVersion: tritonllm.io/v1alpha1
+kind: LLMEndpoint
+metadata: {{name: {name}}}
+spec:
+  pool: test
+  engine: {{type: simulated}}
+  guardrails: {{}}
+"""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    upstream = fake_upstream.FakeUpstream("chat", "code")
+    with gateway_server.serve(stack.build(app.create_app(upstream), upstream, stack.Settings())) as served:
+        yield served.url
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # A load generator that makes no load and has no result.
+    monkeypatch.setenv("TRITONLLM_AIPERF", "true")
+
+
+def bench(*arguments: str | Path) -> tuple[int, str]:
+    result = typer.testing.CliRunner().invoke(cli.app, ["bench", *map(str, arguments)])
+    return result.exit_code, result.stderr
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    code, said = bench("http://127.0.0.1:9")
+    assert code == 1
+    assert re.fullmatch(
+        r"tritonllm: http://127\.0\.0\.1:9 does not answer: .*; does the server run\?\n", said
+    )
+
+
+def test_a_server_that_is_no_gateway_is_named(url: str) -> None:
+    code, said = bench(f"{url}/health")
+    assert (code, "answers 404 Not Found; give the URL of the gateway" in said) == (1, True)
+
+
+def test_a_model_that_the_server_has_not_is_named_with_those_that_it_has(url: str) -> None:
+    assert bench(url, "--model", "cat") == (2, f"{url} has no model cat; it has: chat, code\n")
+    assert bench(url) == (2, f"{url} has 2 models (chat, code); name one with --model\n")
+
+
+def test_the_url_may_end_in_v1(url: str) -> None:
+    code, said = bench(f"{url}/v1/", "--model", "cat")
+    assert (code, said) == (2, f"{url} has no model cat; it has: chat, code\n")
+
+
+def test_endpoints_of_a_file_are_checked_before_it_is_served(tmp_path: Path) -> None:
+    file = tmp_path / "two.yaml"
+    file.write_text("---".join(TWO.format(name=name) for name in ("one", "two")))
+    assert bench(file) == (2, f"{file} has 2 models (one, two); name one with --model\n")
+    assert bench(file, "--model", "three") == (2, f"{file} has no model three; it has: one, two\n")
+    code, said = bench("nothing.yaml")
+    assert (code, said) == (2, "nothing.yaml: cannot be read: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--slo", "ttft=fast"], "`ttft=fast` is not an objective"),
+        (["--extra", "{"], "--extra: is not JSON"),
+        (["--extra", "[]"], "--extra: is not an object"),
+        (["--api", "responses"], "--api: is chat or completions"),
+        (["--dataset", "none.jsonl"], "none.jsonl: No such file or directory"),
+        (["--dataset", "broken.jsonl"], "broken.jsonl:2: is not JSON"),
+        (["--dataset", "latin1.jsonl"], "latin1.jsonl: is not UTF-8 text"),
+        (["--dataset", "broken.jsonl", "--input-tokens", "5"], "--input-tokens: the prompts of a dataset"),
+    ],
+)
+def test_options_that_cannot_be_followed_are_named(url: str, arguments: list[str], said: str) -> None:
+    Path("broken.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n')
+    Path("latin1.jsonl").write_bytes(b'{"prompt": "\xe4"}\n')
+    code, found = bench(url, "--model", "chat", *arguments)
+    assert code == 2
+    assert found.splitlines()[-1].startswith(said)
+
+
+def test_a_sweep_needs_an_axis_and_axes_are_numbers(url: str) -> None:
+    code, said = bench("sweep", url, "--model", "chat")
+    assert (code, "name at least one axis" in said) == (2, True)
+    code, said = bench("sweep", url, "--model", "chat", "--concurrency", "1-8")
+    assert code == 2
+    assert said.startswith("--concurrency: `1-8` is not a number or a range")
+
+
+def test_a_folder_that_cannot_be_written_is_named(url: str) -> None:
+    Path("file").write_text("")
+    code, said = bench(url, "--model", "chat", "--output", "file/folder")
+    assert (code, "file/folder" in said) == (1, True)
+
+
+def test_no_load_generator_is_a_sentence_that_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITONLLM_AIPERF", "/nowhere/aiperf")
+    assert bench("http://127.0.0.1:9") == (
+        1,
+        "tritonllm: TRITONLLM_AIPERF names /nowhere/aiperf, which is no program\n",
+    )
+    monkeypatch.delenv("TRITONLLM_AIPERF")
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, said = bench("http://127.0.0.1:9")
+    assert (code, "pip install 'tritonllm[bench]'" in said) == (1, True)
+
+
+def test_a_load_generator_without_a_result_is_a_failure_with_its_log(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "aiperf"
+    broken.write_text("#!/bin/sh\necho cannot load the tokenizer\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("TRITONLLM_AIPERF", str(broken))
+    code, said = bench(url, "--model", "chat", "--output", "results")
+    assert code == 1
+    assert f"AIPerf has no result (exit code 3); its log is results{os.sep}aiperf.log:" in said
+    assert said.endswith("    cannot load the tokenizer\n")
