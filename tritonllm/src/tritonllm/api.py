@@ -291,7 +291,7 @@ class Spec(schema.Model):
     """Specification of the endpoint."""
 
     pool: Name = pydantic.Field(
-        description="Name of the pool that serves the endpoint: a Helm release of charts/tritonllm-pool in the same namespace."
+        description="Name of the pool that serves the endpoint: that of the Deployment of charts/tritonllm-pool in the same namespace."
     )
     model: Model | None = pydantic.Field(
         default=None, description="The weights to serve. Required, except for the simulated engine."
