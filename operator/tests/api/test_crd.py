@@ -86,7 +86,7 @@ def test_takes_the_endpoints_of_every_example_of_a_pool(guarded: httpx.Client, v
         assert answer.is_success, answer.text
 
 
-ONE_KIND = "exactly one of `banned`, `profanity`, `pattern`, `pii` and `secrets` is required"
+ONE_KIND = "exactly one of `banned`, `profanity`, `pattern`, `pii`, `secrets` and `classifier` is required"
 NAME = "must be 1 to 50 lower-case letters, digits and `-`"
 NO_REPO = "must not contain `--` or `..`, must not have a part that starts or ends with `-` or `.`, and must not end in `.git`"
 
