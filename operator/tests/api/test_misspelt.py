@@ -83,8 +83,9 @@ def test_the_refusal_names_the_key_or_the_rule_and_what_is_known(guarded: httpx.
     def said(policy: dict[str, Any]) -> str:
         return asking.create(guarded, {"guardrails": policy}).json()["message"]
 
-    assert "spec.guardrails: unknown field `inputs`; known fields: failurePolicy, refusal, input, output" in said(
-        {"inputs": []}
+    assert (
+        "spec.guardrails: unknown field `inputs`; known fields: failurePolicy, refusal, input, output"
+        in said({"inputs": []})
     )
     rule = {"name": "a", "action": "Mask", "banned": {"phrases": ["x"], "mtach": "Word"}}
     assert "spec.guardrails, rule a.banned: unknown field; known fields: phrases, match" in said(
