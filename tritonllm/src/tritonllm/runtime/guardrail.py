@@ -22,11 +22,10 @@ class TritonPythonModel:
         self.policy = screening.EndpointPolicy.load(
             parameters["policy"], int(parameters["prompt_characters"])
         )
-        models = sorted({judge.model for found in self.policy.judges.values() for judge in found})
         # Classifiers are asked in an event loop.
-        self.events = threads.EventLoop("judges") if models else None
+        self.events = threads.EventLoop("judges") if self.policy.classifiers else None
         if self.events is not None:
-            classifiers = classifier_calls.TritonClassifiers(models)
+            classifiers = classifier_calls.TritonClassifiers(self.policy.classifiers)
             self.judging = judging.Judging(self.events.loop, classifiers, lambda _: None)
 
     def finalize(self) -> None:

@@ -69,9 +69,8 @@ class TritonPythonModel:
             self._refused,
         )
         owner = leases.owner()
-        models = sorted({judge.model for found in self.policy.judges.values() for judge in found})
         self.judging = judge = judging.Judging(
-            events.loop, classifier_calls.TritonClassifiers(models), self._on_judgement
+            events.loop, classifier_calls.TritonClassifiers(self.policy.classifiers), self._on_judgement
         )
         self.dispatcher.start(leases.TritonLeases(parameters["engine_model"], owner), owner, judge)
         self.server = pipeline_server.PipelineServer(

@@ -57,6 +57,11 @@ class EndpointPolicy:
             min(prompt_characters, LONGEST_CHARACTERS),
         )
 
+    @property
+    def classifiers(self) -> list[str]:
+        """Names of the classifiers that the rules ask."""
+        return sorted({judge.model for found in self.judges.values() for judge in found})
+
     def failed(self, direction: str) -> None:
         """Handles the exception of a guardrail that is being handled.
 
