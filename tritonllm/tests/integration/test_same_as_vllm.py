@@ -17,6 +17,7 @@ import models
 import servers
 from integration import server
 from tritonllm import versions
+from weather_tool import SCHEMA, TOOL
 
 pytestmark = [
     pytest.mark.skipif(versions.installed_version() is None, reason="vLLM is not installed"),
@@ -42,17 +43,6 @@ spec:
   engine: {{type: vllm, args: {args}}}
   guardrails: {{}}
 """
-SCHEMA = {
-    "type": "object",
-    "properties": {"city": {"enum": ["Rome", "Oslo"]}, "warm": {"type": "boolean"}},
-    "required": ["city", "warm"],
-    "additionalProperties": False,
-}
-# Only a strict tool's arguments are held to its schema by vLLM.
-TOOL = {
-    "type": "function",
-    "function": {"name": "get_weather", "description": "The weather", "parameters": SCHEMA, "strict": True},
-}
 NAMED = {"type": "function", "function": {"name": "get_weather"}}
 USAGE = {"stream_options": {"include_usage": True}}
 RUNNING_USAGE = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}

@@ -12,23 +12,13 @@ import pytest
 import models
 from integration import server
 from tritonllm import versions
+from weather_tool import SCHEMA, TOOL
 
 pytestmark = [
     pytest.mark.skipif(versions.installed_version() is None, reason="vLLM is not installed"),
     pytest.mark.timeout(400),
 ]
 
-SCHEMA = {
-    "type": "object",
-    "properties": {"city": {"enum": ["Rome", "Oslo"]}, "warm": {"type": "boolean"}},
-    "required": ["city", "warm"],
-    "additionalProperties": False,
-}
-# Only a strict tool's arguments are held to its schema by vLLM.
-TOOL = {
-    "type": "function",
-    "function": {"name": "get_weather", "description": "The weather", "parameters": SCHEMA, "strict": True},
-}
 MESSAGES = [{"role": "user", "content": "Hello"}]
 ENDPOINT = """
 apiVersion: tritonllm.io/v1alpha1
