@@ -66,6 +66,9 @@ def engine_arguments(endpoint: api.LLMEndpoint, weights: str) -> dict[str, objec
         arguments["model"] = endpoint.directory(weights)
         if model.trust_remote_code:
             arguments["trust_remote_code"] = True
+    if endpoint.spec.engine.max_adapters:
+        # Not part of its hash: adapters come and go while it runs.
+        arguments["weights"] = weights
     if endpoint.spec.engine.type == "vllm" and endpoint.spec.prompt.format == "Chat":
         # For the engine to try the chat template with, when it loads. Not part of its hash: a change is tried by the
         # next engine that loads.
