@@ -66,6 +66,9 @@ _OF_THE_ENGINE: dict[str, Members] = {
         "get_nowait": Call(),
     },
     "vllm.lora.request:LoRARequest": dict.fromkeys(["lora_name", "lora_int_id", "lora_path"]),
+    "vllm.lora.ops.torch_ops.lora_ops:bgmv_shrink": {
+        ITSELF: Call(("inputs", "lora_b_weights", "output_tensor", "lora_indices_tensor"))
+    },
     "vllm.inputs.engine:tokens_input": {ITSELF: Call(("prompt_token_ids",))},
     "vllm.config.model:ModelConfig": {"max_model_len": None, "get_diff_sampling_param": Call()},
     "vllm.sampling_params:SamplingParams": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ pytestmark = [
 
 ARGUMENTS = {
     "max_model_len": 256,
+    # In bfloat16 the random model's tokens are so close that the size of a batch decides between them.
+    "dtype": "float32",
     "max_num_seqs": 8,
     "enforce_eager": True,
     "enable_lora": True,
@@ -139,8 +142,7 @@ def test_one_that_is_removed_while_requests_use_it_goes_when_they_have_ended(eng
         with pytest.raises(errors.RequestError, match="there is no adapter `one`"):
             engine.adapters.use("me", "one")
         assert len(await engine.backend._engine.list_loras()) == 2
-        # In a batch with others the order of floating point sums differs; the beginning is the same.
-        assert [answer[:8] for answer in await asyncio.gather(*requests)] == [expected[:8]] * 3
+        assert await asyncio.gather(*requests) == [expected] * 3
         assert len(await engine.until_removed()) == 1
 
     engine.run(scenario())
@@ -182,8 +184,6 @@ def test_a_bad_adapter_is_refused_with_the_reason_and_the_others_serve_on(
 ) -> None:
     lora_files.adapter(weights / name, **options)
     message = engine.refusal(name)
-    import re
-
     assert re.search(reason, message), message
     engine.run(engine.want("one"))
     assert engine.run(engine.answer("one"))
