@@ -52,6 +52,25 @@ RULES: dict[str, list[Schema]] = {
             " && (!has(self.guardrails.output) || self.guardrails.output.size() == 0))",
             "`guardrails` must be empty with engine type classifier, which generates no text",
         ),
+        rule(
+            "!has(self.adapters) || self.adapters.size() == 0 || self.engine.type == 'vllm'",
+            "`adapters` is supported by engine type vllm only",
+        ),
+    ],
+    "Adapter": [
+        rule("has(self.repo) != has(self.path)", "exactly one of `repo` and `path` is required"),
+        rule(
+            "!has(self.path) || !self.path.matches('(^|/)[.][.](/|$)')",
+            "`path` must not contain a `..` component",
+        ),
+        rule("!self.revision.contains('..')", "`revision` must not contain `..`"),
+    ],
+    "Adapter.repo": [
+        rule(
+            f"!self.matches(r'{api.NO_REPO.pattern}')",
+            "must not contain `--` or `..`, must not have a part that starts or ends with `-` or `.`, and must not"
+            " end in `.git`",
+        )
     ],
     "Model": [
         rule(

@@ -374,7 +374,9 @@ class Spec(schema.Model):
         given, most = len(self.adapters), self.engine.max_adapters
         if given and self.engine.type != "vllm":
             raise PydanticCustomError(
-                "adapters_unused", "`adapters` is not supported by engine type {type}", {"type": self.engine.type}
+                "adapters_unused",
+                "`adapters` is not supported by engine type {type}",
+                {"type": self.engine.type},
             )
         if given and not most:
             raise PydanticCustomError(
@@ -391,7 +393,9 @@ class Spec(schema.Model):
             )
         if self.model is not None and self.model.repo in {adapter.repo for adapter in self.adapters} - {None}:
             raise PydanticCustomError(
-                "adapter_is_model", "`adapters` must not contain the repository of `model`, {repo}", {"repo": self.model.repo}
+                "adapter_is_model",
+                "`adapters` must not contain the repository of `model`, {repo}",
+                {"repo": self.model.repo},
             )
         return self
 

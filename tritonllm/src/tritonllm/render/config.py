@@ -103,10 +103,7 @@ def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
         # The pipeline tells the engine which adapters it wants, so a change of them leaves the engine alone.
         hashed["adapters"] = [adapter.given() for adapter in spec.adapters]
         parameters["adapters"] = canonical.dumps(
-            [
-                adapter.given() | {"commit": endpoint.adapter_commit(adapter)}
-                for adapter in spec.adapters
-            ]
+            [adapter.given() | {"commit": endpoint.adapter_commit(adapter)} for adapter in spec.adapters]
         )
     model = _model(endpoint.name, "pipeline", hashed, parameters)
     model.model_transaction_policy.decoupled = True

@@ -87,7 +87,9 @@ def locate(adapter: Adapter, weights: Path) -> Located:
     snapshot = cache.snapshot(adapter.repo, commit)
     found = marker.of(snapshot, snapshot.directory)
     if found is None or not found.serves(selection.Wanted(adapter=True)):
-        raise Missing(f"{adapter.repo} at {commit} has not been downloaded completely to {snapshot.directory}")
+        raise Missing(
+            f"{adapter.repo} at {commit} has not been downloaded completely to {snapshot.directory}"
+        )
     return Located(snapshot.directory, commit)
 
 

@@ -71,6 +71,14 @@ class Loaded:
         }
 
 
+def unsupported(wanted: Sequence[adapter_files.Adapter]) -> list[dict[str, Any]]:
+    """What an engine says that was started without support of adapters."""
+    message = "the engine runs without `enable_lora: true`"
+    return [
+        {"name": each.name, "state": "Refused", "message": message, "commit": each.commit} for each in wanted
+    ]
+
+
 class Adapters:
     """See above.
 

@@ -70,8 +70,14 @@ class EndpointAdapters:
         if state in ("Ready", "Loading"):
             return
         what = f"the adapter `{name}` of the endpoint {self._endpoint} "
-        what += "does not exist" if state is None else "could not be loaded; the log and /readyz of the pod say why"
+        what += (
+            "does not exist"
+            if state is None
+            else "could not be loaded; the log and /readyz of the pod say why"
+        )
         known = ", ".join(f"`{each}`" for each in self.ready)
         raise errors.RequestError(
-            "model_not_found", "lora_name", f"{what}; loaded are: {known}" if known else f"{what}; none is loaded"
+            "model_not_found",
+            "lora_name",
+            f"{what}; loaded are: {known}" if known else f"{what}; none is loaded",
         )

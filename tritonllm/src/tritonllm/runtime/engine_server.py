@@ -71,12 +71,12 @@ class _Connection(listener.Accepted):
         self._server.on_disconnect(self.owner)
 
     def _want(self, wanted: list[dict[str, Any]]) -> None:
+        tell = functools.partial(self.post, channel.ADAPTERS)
+        asked = [adapter_files.Adapter(**each) for each in wanted]
         if self._server.adapters is not None:
-            self._server.adapters.want(
-                self,
-                [adapter_files.Adapter(**each) for each in wanted],
-                functools.partial(self.post, channel.ADAPTERS),
-            )
+            self._server.adapters.want(self, asked, tell)
+        else:
+            tell(adapters.unsupported(asked))
 
     def _generate(
         self,

@@ -37,6 +37,9 @@ from tritonllm.runtime import (
 
 OUTCOMES = (*finish_reasons.MEANINGS, *errors.CODES)
 
+DESCRIBE = "adapters"
+"""Private parameter of a request that is answered with how the adapters are; see `endpoint_adapters.Description`."""
+
 # How long a thread that computes can keep the dispatcher from running.
 _SWITCH_SECONDS = 0.001
 # They look for new pipelines several times a second.
@@ -58,7 +61,9 @@ class TritonPythonModel:
         sys.setswitchinterval(_SWITCH_SECONDS)
         self.settings = settings.Settings.load(parameters["settings"])
         self.policy = screening.EndpointPolicy.load(parameters["policy"], self.settings.prompt_characters)
-        self.meter = metrics.Meter(parameters["endpoint"], metric_names.PIPELINE, _series(self.policy, _names(parameters)))
+        self.meter = metrics.Meter(
+            parameters["endpoint"], metric_names.PIPELINE, _series(self.policy, _names(parameters))
+        )
         if siblings.is_only_instance():
             # A process that was killed has left its requests in them.
             self.meter.zero(metric_names.RUNNING, metric_names.WAITING)
@@ -126,7 +131,10 @@ class TritonPythonModel:
 
     def _accept(self, triton_request: Any, sender: Any) -> None:
         arrived = time.monotonic()
-        public, _ = wire.parameters(triton_request)
+        public, private = wire.parameters(triton_request)
+        if DESCRIBE in private:
+            wire.send(sender, {"text_output": [json.dumps(self.adapters.states)]}, final=True)
+            return
         values = wire.values(triton_request)
         try:
             asked = self._parse(values, public)

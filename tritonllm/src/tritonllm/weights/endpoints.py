@@ -52,7 +52,9 @@ def directories(endpoint: api.LLMEndpoint, root: str) -> list[Path]:
 def paths(endpoint: api.LLMEndpoint, root: str) -> list[Path]:
     """Those of the directories that do not come from the Hub."""
     own = endpoint.directory(root) if source(endpoint) is None else None
-    others = [endpoint.adapter_directory(each, root) for each in endpoint.spec.adapters if each.path is not None]
+    others = [
+        endpoint.adapter_directory(each, root) for each in endpoint.spec.adapters if each.path is not None
+    ]
     return [Path(directory) for directory in (own, *others) if directory is not None]
 
 
