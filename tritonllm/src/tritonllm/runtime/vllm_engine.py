@@ -28,6 +28,8 @@ _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "cancelled", "re
 _LEAST_LOGPROB = -9999.0
 # Where in its own sources xgrammar has raised an error, which says nothing to callers.
 _SOURCE = re.compile(r"\[[0-9:]+\] \S+:\d+: ")
+# What vLLM makes of an error of one of its workers.
+_PASSED_ON = re.compile(r"Worker failed with error [\"'](.*)[\"'], please check the stack trace", re.DOTALL)
 _SHUTDOWN_SECONDS = 10.0
 _CPU_CACHE_GIB = "1"
 
@@ -401,9 +403,9 @@ def _engine_args(arguments: dict[str, Any]) -> Any:
 
 
 def _first_cause(error: Exception) -> str:
-    """Why vLLM refuses an adapter: the last line, where it repeats a traceback of its process."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return _SOURCE.sub("", lines[-1] if lines else repr(error))
+    """Why vLLM refuses an adapter, without the words of the processes that passed it on."""
+    text = str(error).removeprefix("Call to add_lora method failed: ").strip()
+    return match[1] if (match := _PASSED_ON.match(text)) else text or repr(error)
 
 
 def _with_grammar(generation: backend.Generation) -> str:
