@@ -54,7 +54,7 @@ class Release:
         repository, _, tag = self.image.rpartition(":")
         own = {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
-            # The load asks by all APIs.
+            # Load and neighbours ask by all APIs.
             "service": {"triton": True},
             # Monitoring is in the namespace, and so is the hub.
             "networkPolicy": {
