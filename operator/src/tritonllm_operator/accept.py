@@ -91,7 +91,7 @@ def _valid(resource: Resource, pool: Pool | None, name: str) -> Judged:
         return refused(
             "PoolNotManaged",
             f"spec.pool: {name} boots from its chart's own endpoints; run `helm upgrade {name} charts/tritonllm-pool"
-            " --reuse-values --set operator.enabled=true`",
+            " --reset-then-reuse-values --set operator.enabled=true`",
         )
     endpoint, problems = files.resource(resource, vllm_version=pool.vllm_version or None)
     if endpoint is None:
