@@ -46,10 +46,10 @@ ADAPTER: Schema = {
         "name": text("Name of the adapter.", 50),
         "state": text(
             "Ready: every pod that serves the endpoint has loaded it. Loading: some have not yet. Missing: its files are"
-            " not there. Refused: they can't be served.",
-            7,
+            " not there. Updating: so are those of its new revision, and the former one serves. Refused: it can't be served.",
+            8,
         )
-        | {"enum": ["Ready", "Loading", "Missing", "Refused"]},
+        | {"enum": ["Ready", "Loading", "Missing", "Updating", "Refused"]},
         "commit": text("Commit that its revision was resolved to.", 40),
         "message": text("Reason why it is not Ready, and what to do.", 32768),
     },

@@ -24,8 +24,9 @@ from tritonllm.weights import lock
 
 log = logging.getLogger(__name__)
 
-State = Literal["Loading", "Ready", "Missing", "Refused"]
-"""Missing: its files are not there yet; they are looked for again and again."""
+State = Literal["Loading", "Ready", "Missing", "Updating", "Refused"]
+"""Missing: its files are not there yet; they are looked for again and again. Updating: so are they, and meanwhile the
+version that the engine had before answers."""
 
 _AGAIN_SECONDS = 2.0
 
@@ -37,7 +38,8 @@ class Loaded:
         adapter: what was asked for.
         id: what the engine knows it by; never used twice.
         state: see `State`.
-        message: why it is Missing or Refused.
+        message: why it is not Ready.
+        former: the version of the same name that answers until its files are there; kept as by a request.
         commit: of its repository, once it is known.
         settled: done once it is no longer Loading.
         owners: pipeline processes that want it.
@@ -60,12 +62,13 @@ class Loaded:
         self.owners: set[object] = set()
         self.users = 0
         self.unused = asyncio.Event()
+        self.former: Loaded | None = None
 
     def described(self) -> dict[str, Any]:
         """For pipelines."""
         return {
             "name": self.adapter.name,
-            "state": self.state,
+            "state": "Updating" if self.state == "Missing" and self.former else self.state,
             "message": self.message,
             "commit": self.commit,
         }
@@ -159,6 +162,8 @@ class Adapters:
             loaded = next((wanted[name] for wanted in every if name in wanted), None)
         if loaded is None:
             raise errors.RequestError("model_not_found", "lora_name", f"there is no adapter `{name}`")
+        if loaded.state == "Missing" and loaded.former:
+            loaded = loaded.former
         loaded.users += 1
         return loaded
 
@@ -178,6 +183,10 @@ class Adapters:
         loaded = self._known.get(adapter)
         if loaded is None:
             loaded = Loaded(adapter, next(self._ids), self._loop.create_future())
+            former = next((each for each in self._known.values() if _precedes(each, adapter)), None)
+            if former is not None:
+                former.users += 1
+                loaded.former = former
             self._known[adapter] = loaded
             task = self._loop.create_task(self._run(loaded))
             self._tasks.add(task)
@@ -194,6 +203,12 @@ class Adapters:
         # Who wants it again gets a new one.
         del self._known[loaded.adapter]
         loaded.unused.set()
+        self._drop_former(loaded)
+
+    def _drop_former(self, loaded: Loaded) -> None:
+        former, loaded.former = loaded.former, None
+        if former is not None:
+            self.release(former)
 
     async def _run(self, loaded: Loaded) -> None:
         """The life of an adapter in the engine."""
@@ -241,6 +256,8 @@ class Adapters:
         if (loaded.state, loaded.message) == (state, message):
             return
         loaded.state, loaded.message = state, message
+        if state != "Missing":
+            self._drop_former(loaded)
         if not loaded.settled.done():
             loaded.settled.set_result(None)
         log.log(
@@ -255,3 +272,7 @@ class Adapters:
 
     def _tell(self, owner: object) -> None:
         self._told[owner]([loaded.described() for loaded in self._wanted[owner].values()])
+
+
+def _precedes(loaded: Loaded, adapter: adapter_files.Adapter) -> bool:
+    return loaded.adapter.name == adapter.name and loaded.state == "Ready"

@@ -39,7 +39,7 @@ class EndpointAdapters:
     @property
     def ready(self) -> list[str]:
         """Names of those that can be asked."""
-        return [each["name"] for each in self.states if each["state"] == "Ready"]
+        return [each["name"] for each in self.states if each["state"] in ("Ready", "Updating")]
 
     def update(self, states: list[Description]) -> None:
         """Takes what the engine says."""
@@ -67,7 +67,7 @@ class EndpointAdapters:
             RequestError: `model_not_found`, with the names of those that can be.
         """
         state = next((each["state"] for each in self.states if each["name"] == name), None)
-        if state in ("Ready", "Loading"):
+        if state in ("Ready", "Updating", "Loading"):
             return
         what = f"the adapter `{name}` of the endpoint {self._endpoint} "
         what += (

@@ -174,6 +174,26 @@ def test_files_that_are_not_there_are_looked_for_again(weights: Path) -> None:
     run(weights, scenario)
 
 
+def test_until_the_files_of_a_new_version_are_there_the_former_one_answers(weights: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.want("old", SQL)
+        await scene.has("sql")
+        new = adapter_files.Adapter(name="sql", path="new")
+        scene.want("new", new)
+        await scene.until(lambda: scene.told["new"] == {"sql": "Updating"})
+        scene.adapters.forget("old")
+        used = scene.adapters.use("new", "sql")
+        assert used.adapter == SQL
+        lora_files.adapter(weights / "new", seed=3)
+        await scene.until(lambda: scene.told["new"] == {"sql": "Ready"})
+        assert scene.adapters.use("new", "sql").adapter == new
+        assert set(scene.engine.loaded) == {1, 2}
+        scene.adapters.release(used)
+        await scene.until(lambda: scene.engine.loaded == {2: "sql"})
+
+    run(weights, scenario)
+
+
 def test_a_client_of_the_engine_itself_has_what_the_newest_pipeline_has(weights: Path) -> None:
     async def scenario(scene: Scene) -> None:
         other = adapter_files.Adapter(name="sql", path="legal")
