@@ -162,7 +162,7 @@ def bring(
         take(report.Result(endpoint.name, note="" if wants else _nothing(endpoint)), wants)
         for adapter in endpoint.spec.adapters:
             note = "" if adapter.repo else f"it is at {adapter.path}, so there is nothing to download"
-            result = report.Result(endpoint.name, adapter=adapter.name, note=note)
+            result = report.Result(endpoint.name, adapter=adapter.name, revision=adapter.revision, note=note)
             take(result, adapter_source(endpoint, adapter))
     return results
 

@@ -44,6 +44,7 @@ class Result:
         problem: why they are not there.
         note: why nothing was wanted.
         adapter: name of the endpoint's adapter that it is about; empty if it is about the weights.
+        revision: of an adapter, as it was asked for.
     """
 
     endpoint: str
@@ -52,6 +53,7 @@ class Result:
     problem: Problem | None = None
     note: str = ""
     adapter: str = ""
+    revision: str = ""
 
     @property
     def name(self) -> str:
@@ -94,7 +96,7 @@ def message(results: Sequence[Result], problem: Problem | None = None) -> str:
     """The termination message: one line of JSON that fits, whatever there is to say.
 
     `{"endpoints": {"chat": {"reason": "GatedRepo", "message": "…"}, "other": {"commit": "…"}}}`, failures first.
-    Adapters are under `endpoint:adapter`. `reason` and `message` beside `endpoints` are about the command as a whole. Where it would be too long, messages
+    Adapters are under `endpoint:adapter`, with their `source`, such as `acme/sql@main`. `reason` and `message` beside `endpoints` are about the command as a whole. Where it would be too long, messages
     are shortened first; only then endpoints are left out, the last ones first, and counted in `more`.
 
     Args:
@@ -117,9 +119,11 @@ def message(results: Sequence[Result], problem: Problem | None = None) -> str:
 
 
 def _entry(result: Result, longest: int) -> dict[str, str]:
+    # An adapter can be changed while the pods stay, so the reader must know which version this is about.
+    source = {"source": f"{result.repo}@{result.revision}"} if result.adapter and result.repo else {}
     if result.problem is not None:
-        return _said(result.problem, longest)
-    return {} if result.published is None else {"commit": result.published.commit}
+        return _said(result.problem, longest) | source
+    return {} if result.published is None else {"commit": result.published.commit} | source
 
 
 def _said(problem: Problem, longest: int) -> dict[str, str]:

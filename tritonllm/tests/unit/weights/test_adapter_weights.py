@@ -162,9 +162,13 @@ def test_an_adapter_that_can_not_be_had_is_told_and_fails_nothing_else(cache: la
     assert report.exit_code(results) == 0
     assert report.line(results[2]) == "chat:gated: GatedRepo: ask its authors"
     assert json.loads(report.message(results))["endpoints"] == {
-        "chat:gated": {"reason": "GatedRepo", "message": "ask its authors"},
+        "chat:gated": {
+            "reason": "GatedRepo",
+            "message": "ask its authors",
+            "source": "acme/gated@main",
+        },
         "chat": {"commit": A},
-        "chat:sql": {"commit": "b" * 40},
+        "chat:sql": {"commit": "b" * 40, "source": "acme/sql@main"},
         "chat:legal": {},
     }
 
