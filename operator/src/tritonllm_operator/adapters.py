@@ -19,6 +19,9 @@ RETRY = datetime.timedelta(minutes=5)
 Reports = Mapping[str, Mapping[str, str]]
 """What a download told, by endpoint, and by `endpoint:adapter`; see `facts.Pod.weights`."""
 
+FINAL = ("Ready", "Refused")
+"""The states that do not change by themselves."""
+
 # The worst of several pods is what counts.
 _STATES = ("Refused", "Missing", "Updating", "Loading", "Ready")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import models
 from integration import ask, server
 from tritonllm import files, versions
 from tritonllm.render import config
+from tritonllm_operator import facts
+from tritonllm_operator import triton as operator_triton
 
 pytestmark = [
     pytest.mark.skipif(versions.installed_version() is None, reason="vLLM is not installed"),
@@ -112,6 +115,18 @@ def test_what_is_absent_or_refused_is_a_404_with_the_names_of_those_that_are_not
     assert httpx.get(f"{served.gateway}/v1/models/chat:huge").status_code == 404
 
 
+def test_the_operator_learns_how_each_of_them_is(served: server.Served) -> None:
+    async def asked() -> facts.ModelState:
+        host, _, port = served.grpc.partition(":")
+        async with operator_triton.Triton("llm-1", host, "", int(port)) as pod:
+            return (await pod.models())["chat"]
+
+    sql, huge = asyncio.run(asked()).adapters
+    assert (sql["name"], sql["state"], sql["message"]) == ("sql", "Ready", "")
+    assert (huge["name"], huge["state"]) == ("huge", "Refused")
+    assert huge["message"] == "LoRA rank 64 is greater than max_lora_rank 8."
+
+
 def test_the_rules_of_the_endpoint_are_those_of_its_adapters(served: server.Served) -> None:
     response = complete(served, "chat:sql", prompt="swordfish")
     assert response.json()["error"]["code"] == "content_filter"
@@ -185,13 +200,3 @@ def test_a_request_that_is_being_answered_keeps_its_adapter_when_it_is_removed(
     assert found[0].status_code == 200, found[0].text
     assert found[0].json()["usage"]["completion_tokens"] == 240
     assert complete(served, "chat:legal").status_code == 404
-
-
-def test_a_new_engine_loads_the_adapters_before_it_is_asked(served: server.Served) -> None:
-    before = answer(served, "chat:sql")
-    served.stub("chat-engine").kill()
-    # Alone, or with all of tritonserver if a request held it.
-    again = ("chat-engine: recovered", "chat-engine: loaded")
-    server.until(lambda: sum(map(served.log.read_text().count, again)) == 2, 200, served.story)
-    server.until(lambda: "chat:sql" in listed(served), 60, served.story)
-    assert answer(served, "chat:sql") == before
