@@ -73,7 +73,7 @@ class EndpointAdapters:
         what += (
             "does not exist"
             if state is None
-            else "could not be loaded; the log and /readyz of the pod say why"
+            else "is not loaded; the log of the pod and the endpoint's status say why"
         )
         known = ", ".join(f"`{each}`" for each in self.ready)
         raise errors.RequestError(

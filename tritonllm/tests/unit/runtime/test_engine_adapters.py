@@ -160,7 +160,7 @@ def test_what_is_asked_of_an_adapter_that_is_not_there_is_refused_with_the_names
         pipeline = Pipeline("sql", "nosuch")
         await pipeline.adapters.wait(10)
         pipeline.adapters.check("sql")
-        for name, why in (("nosuch", "could not be loaded"), ("other", "does not exist")):
+        for name, why in (("nosuch", "is not loaded"), ("other", "does not exist")):
             with pytest.raises(errors.RequestError) as caught:
                 pipeline.adapters.check(name)
             assert (caught.value.code, caught.value.field) == ("model_not_found", "lora_name")
