@@ -1,4 +1,4 @@
-"""The LoRA adapters of a running engine: loaded while a pipeline wants them, removed when nobody uses them any more.
+"""The LoRA adapters of a running engine: loaded while a pipeline wants them, removed after their last use.
 
 Each pipeline process says which adapters it wants. The engine has what all of them want together: while an endpoint is
 reloaded, the old pipeline and the new one are both there, and there can be several processes of each. An adapter that
@@ -63,6 +63,11 @@ class Loaded:
         self.users = 0
         self.unused = asyncio.Event()
         self.former: Loaded | None = None
+
+    def serves(self, adapter: adapter_files.Adapter) -> bool:
+        """Whether it is what is asked for. Its commit can be known to one pipeline and not yet to another."""
+        same = self.adapter.model_copy(update={"commit": adapter.commit}) == adapter
+        return same and adapter.commit in (None, self.commit)
 
     def described(self) -> dict[str, Any]:
         """For pipelines."""
@@ -180,7 +185,7 @@ class Adapters:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _get(self, adapter: adapter_files.Adapter) -> Loaded:
-        loaded = self._known.get(adapter)
+        loaded = next((each for each in self._known.values() if each.serves(adapter)), None)
         if loaded is None:
             loaded = Loaded(adapter, next(self._ids), self._loop.create_future())
             former = next((each for each in self._known.values() if _precedes(each, adapter)), None)

@@ -26,7 +26,7 @@ LEASE_SECONDS = 1.0
 """How long requests join a lease: an engine that is to be unloaded learns so within this time."""
 _RENEW_SECONDS = LEASE_SECONDS / 2
 _CLOSE_SECONDS = 5.0
-# How often an engine is looked for that has been started anew.
+# How often the address of the engine is read: a restarted engine has another one.
 _FOLLOW_SECONDS = 1.0
 
 
@@ -188,7 +188,7 @@ class EngineClient:
         connection = _Connection(self._loop, self, path)
         await self._loop.create_unix_connection(lambda: connection, path)
         if path in self._connections:
-            # Somebody else was faster; the engine keeps one of each owner.
+            # A lease has been opened meanwhile, and has connected.
             connection.close()
             return self._connections[path]
         connection.post(channel.HELLO, run_token.current(), self._owner)

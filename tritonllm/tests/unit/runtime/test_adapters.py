@@ -113,6 +113,17 @@ def test_processes_that_want_the_same_share_it_and_the_last_one_gives_it_up(weig
     run(weights, scenario)
 
 
+def test_a_commit_that_became_known_makes_no_second_one_and_another_commit_does() -> None:
+    async def scenario() -> list[bool]:
+        asked = adapter_files.Adapter(name="sql", repo="acme/sql")
+        loaded = adapters.Loaded(asked, 1, asyncio.get_running_loop().create_future())
+        loaded.commit = "a" * 40
+        others = [{"commit": "a" * 40}, {"commit": "b" * 40}, {"revision": "v2"}, {"name": "other"}]
+        return [loaded.serves(asked)] + [loaded.serves(asked.model_copy(update=other)) for other in others]
+
+    assert asyncio.run(scenario()) == [True, True, False, False, False]
+
+
 def test_it_stays_until_the_last_request_that_uses_it_has_ended(weights: Path) -> None:
     async def scenario(scene: Scene) -> None:
         scene.want("me", SQL)
