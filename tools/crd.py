@@ -39,7 +39,7 @@ def rule(expression: str, message: str) -> Schema:
 
 WITHOUT_WEIGHTS = [each.name for each in engines.TYPES.values() if not each.needs_weights]
 WITHOUT_TEXT = [each.name for each in engines.TYPES.values() if not each.generates_text]
-WITH_ADAPTERS = [each.name for each in engines.TYPES.values() if each.serves_adapters]
+WITHOUT_ADAPTERS = [each.name for each in engines.TYPES.values() if not each.serves_adapters]
 
 RULES: dict[str, list[Schema]] = {
     "Spec": [
@@ -57,8 +57,8 @@ RULES: dict[str, list[Schema]] = {
             f"`guardrails` must be empty with engine type {' and '.join(WITHOUT_TEXT)}, which generates no text",
         ),
         rule(
-            f"!has(self.adapters) || self.adapters.size() == 0 || self.engine.type in {WITH_ADAPTERS}",
-            f"`adapters` is supported by engine type {' and '.join(WITH_ADAPTERS)} only",
+            f"!has(self.adapters) || self.adapters.size() == 0 || !(self.engine.type in {WITHOUT_ADAPTERS})",
+            f"`adapters` is not supported by engine type {' and '.join(WITHOUT_ADAPTERS)}",
         ),
     ],
     "Adapter": [
