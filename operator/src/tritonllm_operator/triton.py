@@ -104,7 +104,9 @@ class Triton:
 
         try:
             async with self._turns:
-                answers = self._client.stream_infer(question(), stream_timeout=_QUICK, headers=self._headers)
+                answers: Any = self._client.stream_infer(
+                    question(), stream_timeout=_QUICK, headers=self._headers
+                )
                 async for answer, _ in answers:
                     if answer is not None:
                         return json.loads(answer.as_numpy("text_output")[0])

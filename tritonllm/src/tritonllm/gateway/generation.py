@@ -35,7 +35,7 @@ class Prompt(NamedTuple):
 
     def to(self, adapter: str) -> Prompt:
         """The same for an adapter of the endpoint."""
-        sampling = orjson.loads(self.inputs.get("sampling_parameters") or "{}") | {"lora_name": adapter}
+        sampling = orjson.loads(str(self.inputs.get("sampling_parameters") or "{}")) | {"lora_name": adapter}
         inputs = {**self.inputs, "sampling_parameters": orjson.dumps(sampling).decode()}
         return Prompt(inputs, self.field, {**self.names, "lora_name": "model"})
 
