@@ -16,7 +16,7 @@ from typing import Any
 import status_schema
 import yaml
 
-from tritonllm import api, rules, validation_errors
+from tritonllm import api, engines, rules, validation_errors
 
 TEMPLATES = Path(__file__).parents[1] / "charts" / "tritonllm-operator" / "templates"
 GROUP, VERSION = api.API_VERSION.split("/")
@@ -37,20 +37,23 @@ def rule(expression: str, message: str) -> Schema:
     return {"rule": expression, "message": message}
 
 
+WITHOUT_WEIGHTS = [each.name for each in engines.TYPES.values() if not each.needs_weights]
+WITHOUT_TEXT = [each.name for each in engines.TYPES.values() if not each.generates_text]
+
 RULES: dict[str, list[Schema]] = {
     "Spec": [
         rule(
-            "has(self.model) || self.engine.type == 'simulated'",
-            "`model` is required, except for engine type simulated",
+            f"has(self.model) || self.engine.type in {WITHOUT_WEIGHTS}",
+            f"`model` is required, except for engine type {' and '.join(WITHOUT_WEIGHTS)}",
         ),
         rule(
-            "!has(self.model) || self.engine.type != 'simulated'",
-            "`model` is not supported by engine type simulated",
+            f"!has(self.model) || !(self.engine.type in {WITHOUT_WEIGHTS})",
+            f"`model` is not supported by engine type {' and '.join(WITHOUT_WEIGHTS)}",
         ),
         rule(
-            "self.engine.type != 'classifier' || ((!has(self.guardrails.input) || self.guardrails.input.size() == 0)"
+            f"!(self.engine.type in {WITHOUT_TEXT}) || ((!has(self.guardrails.input) || self.guardrails.input.size() == 0)"
             " && (!has(self.guardrails.output) || self.guardrails.output.size() == 0))",
-            "`guardrails` must be empty with engine type classifier, which generates no text",
+            f"`guardrails` must be empty with engine type {' and '.join(WITHOUT_TEXT)}, which generates no text",
         ),
     ],
     "Model": [

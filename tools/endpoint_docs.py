@@ -17,7 +17,7 @@ from typing import Any
 
 import status_schema
 
-from tritonllm import api, files, simulated_args
+from tritonllm import api, engines, files
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -65,7 +65,7 @@ spec:
   guardrails: {}
 """
 
-SIMULATED = """\
+ARGUMENTS = """\
 ## Arguments of the engines
 
 `spec.engine.args` holds arguments of the engine under its own names. For `type: vllm` they are those of vLLM's
@@ -79,8 +79,6 @@ is {sequences} by default. Three more arguments are those of `vllm serve`; see
   requests with `tools` are refused.
 - `reasoning_parser`: the name of vLLM's parser of the model's reasoning, such as `deepseek_r1` or `qwen3`.
 - `chat_template`: the text of a chat template, or the absolute path of its file in the pod, in place of the model's own.
-
-For `type: simulated` the arguments are:
 
 """
 
@@ -162,8 +160,11 @@ def page(whole: Schema) -> str:
             f"{part['description']}\n",
             *_table(part, whole["$defs"]),
         ]
-    simulated = simulated_args.SimulatedArgs.model_json_schema()
-    parts += [SIMULATED.format(sequences=api.DEFAULT_MAX_NUM_SEQS) + "\n".join(_table(simulated, {}))]
+    parts += [ARGUMENTS.format(sequences=engines.DEFAULT_MAX_NUM_SEQS).rstrip() + "\n"]
+    for engine in engines.TYPES.values():
+        if engine.arguments is not None:
+            parts += [f"For `type: {engine.name}` the arguments are:\n"]
+            parts += _table(engine.arguments.model_json_schema(), {})
     parts += [CHECKED + "\n".join(f"| `{change}` | {said} |" for change, said in _mistakes()) + "\n"]
     parts += [STATUS + "\n".join(_status("status", status_schema.STATUS))]
     parts += [

@@ -7,7 +7,6 @@ could serve a model with a weaker policy than its author wrote.
 
 from __future__ import annotations
 
-import math
 import posixpath
 import re
 from typing import Annotated, Any, Literal, Self
@@ -15,16 +14,13 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic_core import PydanticCustomError
 
-from tritonllm import schema
+from tritonllm import engines, schema
 from tritonllm.rules import Rule
 from tritonllm.sampling import SamplingParameters, Text
 
 GROUP = "tritonllm.io"
 API_VERSION = f"{GROUP}/v1alpha1"
 KIND = "LLMEndpoint"
-
-# vLLM's default on most devices, set explicitly so that an endpoint's capacity does not depend on the device.
-DEFAULT_MAX_NUM_SEQS = 256
 
 # No text averages this many characters per token, so a longer prompt cannot fit into the context and is refused
 # without reading it. Without `max_model_len` the context is assumed to be a long one.
@@ -40,10 +36,6 @@ Repo = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z._-]{1,96}
 NO_REPO = re.compile(r"--|\.\.|(^|/)[-.]|[-.](/|$)|\.git$")
 Commit = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-"""Arguments of vLLM whose product is the number of its GPUs."""
 
 
 IMAGES = "/var/lib/tritonllm/images"
@@ -121,36 +113,33 @@ class Model(schema.Model):
 class Engine(schema.Model):
     """The engine that generates the text."""
 
-    type: Literal["vllm", "simulated", "classifier"] = pydantic.Field(
+    type: engines.Name = pydantic.Field(
         default="vllm",
-        description="Type of the engine. `simulated` generates random words, without weights or a GPU. `classifier`"
-        " generates nothing: it serves a text classifier for the `classifier` rules of other endpoints.",
+        description=" ".join(["Type of the engine.", *(each.description for each in engines.TYPES.values())]),
     )
     args: dict[str, Any] = pydantic.Field(
         default_factory=dict, description="Arguments of the engine, under its own names."
     )
 
     @property
+    def definition(self) -> engines.EngineType:
+        """What is particular to its type."""
+        return engines.TYPES[self.type]
+
+    @property
     def max_num_seqs(self) -> int:
         """Number of sequences that the engine processes at once."""
-        value = self.args.get("max_num_seqs")
-        return value if isinstance(value, int) else DEFAULT_MAX_NUM_SEQS
+        return self.definition.max_num_seqs(self.args)
 
     @property
     def gpus(self) -> int:
-        """Number of GPUs that the engine uses where there are any: one for each rank of tensor, pipeline and data."""
-        if self.type != "vllm":
-            return 0
-        sizes = [self.args.get(name, 1) for name in PARALLEL_SIZES]
-        return math.prod(size for size in sizes if isinstance(size, int))
+        """Number of GPUs that the engine uses where there are any."""
+        return self.definition.gpus(self.args)
 
     @property
     def devices(self) -> tuple[int, ...]:
-        """Indexes of these GPUs among those of the pod: `device_ids`, or the first ones."""
-        given = self.args.get("device_ids")
-        if self.gpus and isinstance(given, list) and all(isinstance(index, int) for index in given):
-            return tuple(given)
-        return tuple(range(self.gpus))
+        """Indexes of these GPUs among those of the pod."""
+        return self.definition.devices(self.args)
 
     @pydantic.model_validator(mode="after")
     def _one_device_for_each_rank(self) -> Self:
@@ -158,7 +147,11 @@ class Engine(schema.Model):
             raise PydanticCustomError(
                 "device_ids",
                 "`args.device_ids` has {given} GPUs, and the engine uses {gpus}: {sizes}",
-                {"given": len(self.devices), "gpus": self.gpus, "sizes": " × ".join(PARALLEL_SIZES)},
+                {
+                    "given": len(self.devices),
+                    "gpus": self.gpus,
+                    "sizes": " × ".join(self.definition.parallel_sizes),
+                },
             )
         return self
 
@@ -306,17 +299,20 @@ class Spec(schema.Model):
 
     @pydantic.model_validator(mode="after")
     def _weights_for_real_engines(self) -> Self:
-        if self.model is None and self.engine.type != "simulated":
+        needed = self.engine.definition.needs_weights
+        if self.model is None and needed:
             raise PydanticCustomError(
                 "model_missing", "`model` is required for engine type {type}", {"type": self.engine.type}
             )
-        if self.model is not None and self.engine.type == "simulated":
-            raise PydanticCustomError("model_unused", "`model` is not supported by engine type simulated")
+        if self.model is not None and not needed:
+            raise PydanticCustomError(
+                "model_unused", "`model` is not supported by engine type {type}", {"type": self.engine.type}
+            )
         return self
 
     @pydantic.model_validator(mode="after")
     def _classifiers_generate_nothing(self) -> Self:
-        if self.engine.type == "classifier":
+        if not self.engine.definition.generates_text:
             default = {
                 "prompt": Prompt(),
                 "sampling": Sampling(),
@@ -327,16 +323,16 @@ class Spec(schema.Model):
             if given:
                 raise PydanticCustomError(
                     "classifier_generates",
-                    "{fields} must be empty with engine type classifier, which generates no text",
-                    {"fields": " and ".join(given)},
+                    "{fields} must be empty with engine type {type}, which generates no text",
+                    {"fields": " and ".join(given), "type": self.engine.type},
                 )
         return self
 
     @property
     def prompt_characters(self) -> int:
         """Maximum length of a prompt in characters; a longer one cannot fit into the context."""
-        context = self.engine.args.get("max_model_len")
-        return CHARACTERS_PER_TOKEN * (context if isinstance(context, int) else ASSUMED_CONTEXT)
+        context = self.engine.definition.context(self.engine.args)
+        return CHARACTERS_PER_TOKEN * (ASSUMED_CONTEXT if context is None else context)
 
     @property
     def capacity(self) -> int:
@@ -392,7 +388,7 @@ class LLMEndpoint(schema.Model):
     @property
     def is_classifier(self) -> bool:
         """Whether it serves a classifier for the rules of other endpoints, and generates no text."""
-        return self.spec.engine.type == "classifier"
+        return not self.spec.engine.definition.generates_text
 
     @property
     def models(self) -> tuple[str, ...]:

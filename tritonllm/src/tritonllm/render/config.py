@@ -6,7 +6,8 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
-from tritonllm import api, classifier_args, tensors
+from tritonllm import api, tensors
+from tritonllm.engines import classifier
 from tritonllm.render import canonical
 
 # Its classes are created at import, invisible to type checkers.
@@ -34,10 +35,7 @@ def _engine(endpoint: api.LLMEndpoint) -> ModelConfig:
     spec = endpoint.spec
     hashed = {
         "model": spec.model and spec.model.given(),
-        "engine": {
-            "type": spec.engine.type,
-            "args": spec.engine.args | {"max_num_seqs": spec.engine.max_num_seqs},
-        },
+        "engine": {"type": spec.engine.type, "args": spec.engine.definition.hashed(spec.engine.args)},
     }
     model = _model(
         endpoint.engine_name, "engine", hashed, {"endpoint": endpoint.name, "engine": spec.engine.type}
@@ -51,10 +49,10 @@ def _engine(endpoint: api.LLMEndpoint) -> ModelConfig:
 
 def _classifier(endpoint: api.LLMEndpoint) -> ModelConfig:
     spec = endpoint.spec
-    args = classifier_args.ClassifierArgs.model_validate(spec.engine.args)
+    args = classifier.ClassifierArgs.model_validate(spec.engine.args)
     hashed = {
         "model": spec.model and spec.model.given(),
-        "engine": {"type": spec.engine.type, "args": args.model_dump(mode="json", exclude_defaults=True)},
+        "engine": {"type": spec.engine.type, "args": spec.engine.definition.hashed(spec.engine.args)},
     }
     model = _model(endpoint.name, "classifier", hashed, {"endpoint": endpoint.name})
     model.max_batch_size = args.max_batch_size

@@ -1,7 +1,7 @@
 """The interface between the engine model and whatever generates its text.
 
-The engine model knows connections, leases and metrics; a backend knows how text is generated. `vllm_engine` and
-`simulated` are the two there are.
+The engine model knows connections, leases and metrics; a backend knows how text is generated. Each engine type of
+`tritonllm.engines` names its own.
 """
 
 from __future__ import annotations

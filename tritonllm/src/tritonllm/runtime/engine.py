@@ -13,7 +13,7 @@ import pathlib
 import time
 from typing import Any
 
-from tritonllm import errors
+from tritonllm import engines, errors
 from tritonllm.ipc import context_length, run_token
 from tritonllm.runtime import (
     backend,
@@ -31,10 +31,6 @@ from tritonllm.runtime import (
 
 log = logging.getLogger(__name__)
 
-_BACKENDS = {
-    "vllm": ("tritonllm.runtime.vllm_engine", "VllmBackend"),
-    "simulated": ("tritonllm.runtime.simulated", "SimulatedBackend"),
-}
 _CHECK_SECONDS = 0.5
 # A step takes milliseconds, that of a long prompt on a CPU seconds.
 STALL_SECONDS = 180.0
@@ -51,7 +47,7 @@ class TritonPythonModel:
         self.meter = metrics.Meter(parameters["endpoint"], metric_names.ENGINE, {})
         # vLLM's processes are bound to the thread that starts them; this one lives as long as the model.
         self.events = threads.EventLoop("engine")
-        module, name = _BACKENDS[parameters["engine"]]
+        module, _, name = engines.TYPES[parameters["engine"]].backend.partition(":")
         directory = pathlib.Path(args["model_repository"], args["model_version"])
         arguments = json.loads((directory / "model.json").read_text())
         self.backend: backend.Backend = getattr(importlib.import_module(module), name)(arguments)

@@ -19,7 +19,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from tritonllm import errors, sampling, simulated_args
+from tritonllm import errors, sampling
+from tritonllm.engines.simulated import SimulatedArgs
 from tritonllm.runtime import backend, conversations, simulated_values
 
 TOKEN_CHARACTERS = 4
@@ -62,11 +63,11 @@ class SimulatedBackend:
     """See `backend.Backend`.
 
     Args:
-        arguments: the content of `model.json`; see `simulated_args.SimulatedArgs`.
+        arguments: the content of `model.json`; see `SimulatedArgs`.
     """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        self._args = simulated_args.SimulatedArgs.model_validate(arguments)
+        self._args = SimulatedArgs.model_validate(arguments)
         self.max_model_len = self._args.max_model_len
         self._live: dict[str, _Answering] = {}
         self._steps = 0
