@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -50,8 +51,13 @@ def program() -> str:
     return found
 
 
-def prepared_dataset(file: Path, folder: Path) -> Path:
+def prepared_dataset(file: Path, folder: Path, entries: int | None = None) -> Path:
     """The prompts of a file, in a file that AIPerf reads.
+
+    Args:
+        file: of prompts; see `dataset.converted`.
+        folder: for the other file.
+        entries: number of prompts, the first ones; None has all.
 
     Raises:
         failures.InvalidBenchmark: the file cannot be read, or a line of it.
@@ -59,13 +65,15 @@ def prepared_dataset(file: Path, folder: Path) -> Path:
     """
     try:
         with file.open(encoding="utf-8") as lines:
-            entries = [json.dumps(entry) for entry in dataset.converted(lines, str(file))]
+            found = [
+                json.dumps(entry) for entry in itertools.islice(dataset.converted(lines, str(file)), entries)
+            ]
     except OSError as error:
         raise failures.InvalidBenchmark(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise failures.InvalidBenchmark(f"{file}: is not UTF-8 text") from None
     prompts = folder / "prompts.jsonl"
-    folders.write(prompts, "\n".join(entries) + "\n")
+    folders.write(prompts, "\n".join(found) + "\n")
     return prompts.absolute()
 
 
