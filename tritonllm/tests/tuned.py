@@ -54,8 +54,8 @@ def attempt(content: str, folder: Path) -> list[results.Result]:
     if sequences > 128:
         raise reasons.Unusable(reasons.Outcome.memory, "No available memory for the cache blocks.")
     # 18 ms at 64 sequences, 26 at 128; batches that are too small or too large take longer.
-    gap = 10 + sequences / 8 + {None: 1, 1024: 8, 2048: 3, 4096: 0, 8192: 3, 16384: 6}[batched]
-    latencies = {"time_to_first_token": 50.0, "inter_token_latency": gap, "request_latency": gap * 128}
+    gap: float = 10 + sequences / 8 + {None: 1, 1024: 8, 2048: 3, 4096: 0, 8192: 3, 16384: 6}[batched]
+    latencies: dict[str, float] = {"time_to_first_token": 50.0, "inter_token_latency": gap, "request_latency": gap * 128}
     statistics = {name: dict.fromkeys(results.STATISTICS, value) for name, value in latencies.items()}
     rates = {"output_token_throughput": sequences * 1000 / gap}
     return [results.Result({"concurrency": 256}, statistics, rates, 100, 0, 10.0, complete=True)]

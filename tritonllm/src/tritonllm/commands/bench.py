@@ -10,7 +10,17 @@ import typer
 import typer.core
 
 from tritonllm.commands import benchmarking
-from tritonllm.commands.benchmarking import MetricsUrl, Model, Output, Slo, Target
+from tritonllm.commands.benchmarking import (
+    Concurrency,
+    InputTokens,
+    MaxTokens,
+    MetricsUrl,
+    Model,
+    Output,
+    RequestRate,
+    Slo,
+    Target,
+)
 
 
 class _Group(typer.core.TyperGroup):
@@ -39,31 +49,10 @@ app = typer.Typer(
 def run(
     target: Target,
     model: Model = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Requests in progress at any time; with --request-rate, the most.",
-            show_default="16 without --request-rate",
-        ),
-    ] = None,
-    request_rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="N", help="Requests per second, arriving as a Poisson process."),
-    ] = None,
-    input_tokens: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Length of synthetic prompts.", show_default="512")
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Maximum length of answers.",
-            show_default="128; the endpoint's with a dataset",
-        ),
-    ] = None,
+    concurrency: Concurrency = None,
+    request_rate: RequestRate = None,
+    input_tokens: InputTokens = None,
+    max_tokens: MaxTokens = None,
     slo: Slo = None,
     metrics_url: MetricsUrl = None,
     output: Output = None,
@@ -97,6 +86,72 @@ def run(
     typer.echo(tables.summary(result))
     typer.echo(f"Results: {folder / folders.RESULT}", err=True)
     raise typer.Exit(benchmarking.exit_code(complete=result.complete, failed=result.failed))
+
+
+@app.command()
+@benchmarking.with_work
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A file, which is served in its turns, or a URL.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The other one.")],
+    rounds: Annotated[
+        int, typer.Option(min=1, max=31, metavar="N", help="Rounds, in each of which both are measured once.")
+    ] = 4,
+    answers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Prompts whose answers at temperature 0 are compared.")
+    ] = 8,
+    concurrency: Concurrency = None,
+    request_rate: RequestRate = None,
+    input_tokens: InputTokens = None,
+    max_tokens: MaxTokens = None,
+    model: Model = None,
+    model_b: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Endpoint of B to ask.", show_default="--model")
+    ] = None,
+    output: Output = None,
+    *,
+    work: benchmarking.Work,
+) -> None:
+    """Compare two endpoints under the same load, in turns, and their answers.
+
+        tritonllm bench compare chat.yaml best.yaml --concurrency 64
+
+    The order is A B, B A, A B …, so that a machine that gets slower slows both. Prints ratios with 95 % confidence intervals,
+    how many answers at temperature 0 are equal, and where others part. Ctrl-C keeps the rounds before. The exit code is 1
+    if any request failed.
+    """
+    from tritonllm.bench import answers as asking
+    from tritonllm.bench import comparing, dataset, folders, measure, workload
+
+    asked = work.workload()
+    point = workload.with_defaults(workload.Point(concurrency, request_rate, input_tokens, max_tokens), asked)
+    folder = output or Path(f"compare-{time.strftime('%Y%m%d-%H%M%S')}")
+    measure.program()
+    sides = {"a": benchmarking.Side(a, model), "b": benchmarking.Side(b, model_b or model)}
+    for side in sides.values():
+        side.check()
+    with folders.locked(folder):
+        if (folder / comparing.RESULT).exists():
+            raise typer.BadParameter(
+                f"{folder} has a comparison already; name another", param_hint="--output"
+            )
+        asked = benchmarking.with_prompts(asked, folder)
+        texts = asking.PROMPTS if asked.dataset is None else dataset.texts(asked.dataset)
+        prompts = [asking.Asked(text, point.max_tokens) for text in texts[:answers]]
+        found, stopped = comparing.run(
+            folder,
+            rounds,
+            lambda side: sides[side].answering(folder / f"serve-{side}.log"),
+            lambda server, place: measure.measure(
+                server, work.tokenizer or server.tokenizer or "builtin", asked, point, place
+            ),
+            lambda server: asking.ask(server, asked, prompts),
+            [prompt.text for prompt in prompts],
+            lambda text: typer.echo(text, err=True),
+        )
+    typer.echo(comparing.text(found))
+    typer.echo(f"Results: {folder / comparing.RESULT}", err=True)
+    failed = sum(result.failed for pair in found.rounds for result in pair)
+    raise typer.Exit(benchmarking.exit_code(complete=not stopped, failed=failed))
 
 
 def _axis(what: str) -> Any:

@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -24,6 +24,31 @@ Target = Annotated[
 ]
 Model = Annotated[
     str | None, typer.Option(metavar="NAME", help="Endpoint to ask.", show_default="the only one")
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Requests in progress at any time; with --request-rate, the most.",
+        show_default="16 without --request-rate",
+    ),
+]
+RequestRate = Annotated[
+    float | None,
+    typer.Option(min=0.001, metavar="N", help="Requests per second, arriving as a Poisson process."),
+]
+InputTokens = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Length of synthetic prompts.", show_default="512")
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Maximum length of answers.",
+        show_default="128; the endpoint's with a dataset",
+    ),
 ]
 ApiOption = Annotated[str, typer.Option("--api", metavar="chat|completions", help="Route of OpenAI's API.")]
 Tokenizer = Annotated[
@@ -173,24 +198,61 @@ def with_prompts(asked: workload.Workload, folder: Path) -> workload.Workload:
     return dataclasses.replace(asked, dataset=prompts)
 
 
+class Side(NamedTuple):
+    """Who is asked: a file to serve, or the URL of a server.
+
+    Attributes:
+        target: the file or URL.
+        model: which of its models; None if there is one.
+    """
+
+    target: str
+    model: str | None
+
+    def check(self) -> None:
+        """Finds out whether it can be asked, before anything is started.
+
+        Raises:
+            files.Invalid, failures.InvalidBenchmark, failures.BenchmarkFailed: it cannot.
+        """
+        from tritonllm.bench import targets
+
+        if "://" in self.target:
+            targets.running(self.target, self.model, None)
+        else:
+            targets.endpoint(Path(self.target), self.model)
+
+    @contextlib.contextmanager
+    def answering(self, log: Path, metrics_url: str | None = None) -> Iterator[targets.Server]:
+        """A server that answers for the block.
+
+        Args:
+            log: file for what a server prints that is started.
+            metrics_url: of Triton's metrics of one that runs already.
+        """
+        from tritonllm.bench import targets
+
+        if "://" in self.target:
+            yield targets.running(self.target, self.model, metrics_url)
+            return
+        file = Path(self.target)
+        typer.echo(f"Serving {file} …", err=True)
+        with targets.served(file, targets.endpoint(file, self.model), log) as server:
+            yield server
+
+
 @contextlib.contextmanager
 def prepared(
     target: str, model: str | None, metrics_url: str | None, folder: Path
 ) -> Iterator[targets.Server]:
     """The server to ask, and the folder for the results, which is ours for the block."""
-    from tritonllm.bench import folders, measure, targets
+    from tritonllm.bench import folders, measure
 
     measure.program()
-    if "://" in target:
-        server = targets.running(target, model, metrics_url)
-        with folders.locked(folder):
-            yield server
-        return
-    name = targets.endpoint(Path(target), model)
-    with folders.locked(folder):
-        typer.echo(f"Serving {target} …", err=True)
-        with targets.served(Path(target), name, folder / "serve.log") as server:
-            yield server
+    side = Side(target, model)
+    side.check()
+    with folders.locked(folder), side.answering(folder / "serve.log", metrics_url) as server:
+        yield server
 
 
 def exit_code(*, complete: bool, failed: int) -> int:

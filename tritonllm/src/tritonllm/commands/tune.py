@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tritonllm.commands import benchmarking
-from tritonllm.commands.benchmarking import Model, Output
+from tritonllm.commands.benchmarking import InputTokens, MaxTokens, Model, Output
 
 if TYPE_CHECKING:
     from tritonllm import api
@@ -67,18 +67,8 @@ def tune(
         str | None,
         typer.Option(metavar="NUMBERS", help="Requests per second, likewise.", show_default=False),
     ] = None,
-    input_tokens: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Length of synthetic prompts.", show_default="512")
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Maximum length of answers.",
-            show_default="128; the endpoint's with a dataset",
-        ),
-    ] = None,
+    input_tokens: InputTokens = None,
+    max_tokens: MaxTokens = None,
     model: Model = None,
     output: Output = None,
     *,
