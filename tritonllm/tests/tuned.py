@@ -55,8 +55,13 @@ def attempt(content: str, folder: Path) -> list[results.Result]:
         raise reasons.Unusable(reasons.Outcome.memory, "No available memory for the cache blocks.")
     # 18 ms at 64 sequences, 26 at 128; batches that are too small or too large take longer.
     gap: float = 10 + sequences / 8 + {None: 1, 1024: 8, 2048: 3, 4096: 0, 8192: 3, 16384: 6}[batched]
-    latencies: dict[str, float] = {"time_to_first_token": 50.0, "inter_token_latency": gap, "request_latency": gap * 128}
-    statistics = {name: dict.fromkeys(results.STATISTICS, value) for name, value in latencies.items()}
+    latencies: dict[str, float] = {
+        "time_to_first_token": 50.0,
+        "inter_token_latency": gap,
+        "request_latency": gap * 128,
+    }
+    names: list[str] = [*results.STATISTICS]
+    statistics = {name: dict.fromkeys(names, value) for name, value in latencies.items()}
     rates = {"output_token_throughput": sequences * 1000 / gap}
     return [results.Result({"concurrency": 256}, statistics, rates, 100, 0, 10.0, complete=True)]
 

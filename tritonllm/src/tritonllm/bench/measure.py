@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -17,6 +18,7 @@ from tritonllm.bench import (
     dataset,
     failures,
     folders,
+    gpu_use,
     processes,
     results,
     tables,
@@ -104,9 +106,12 @@ def measure(
     command = aiperf.command(generator, target, asked, point, output.absolute(), progress=progress)
     before = _counts(server)
     log = folder / "aiperf.log"
-    with processes.running(
-        command, aiperf.environment(os.environ, tokenizer), log, progress=progress
-    ) as process:
+    with (
+        _sampled(server.url) as sampler,
+        processes.running(
+            command, aiperf.environment(os.environ, tokenizer), log, progress=progress
+        ) as process,
+    ):
         stopped = processes.interrupted(process)
     records = list(_records(output / results.RECORDS))
     if not records:
@@ -119,6 +124,7 @@ def measure(
     did = None if before is None or after is None else verdicts.between(before, after)
     summary = _summary(output / results.SUMMARY)
     result = results.parse(point.described(), summary, records, did, stopped=stopped)
+    result = dataclasses.replace(result, gpu=sampler.use() if sampler else None)
     if result.succeeded and summary is None and not stopped:
         raise failures.BenchmarkFailed(
             f"AIPerf has no summary; is the disk full? Its log is {log}:{processes.last_lines(log)}"
@@ -126,6 +132,17 @@ def measure(
     folders.write_result(folder, result)
     folders.write(folder / "result.csv", tables.to_csv([result]))
     return result
+
+
+@contextlib.contextmanager
+def _sampled(url: str) -> Iterator[gpu_use.Sampler | None]:
+    """What samples the GPUs of the server for the block; None where there are none, or they are elsewhere."""
+    with gpu_use.nvml() as read:
+        if read is None or not gpu_use.is_local(url):
+            yield None
+            return
+        with gpu_use.Sampler(read) as sampler:
+            yield sampler
 
 
 def _summary(file: Path) -> Mapping[str, Any] | None:

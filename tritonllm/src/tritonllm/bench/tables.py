@@ -17,8 +17,11 @@ COLUMNS = (
     "seconds",
     *(metric.column for metric in results.RATES),
     *(f"{metric.column}_{name}" for metric in results.DISTRIBUTIONS for name in results.STATISTICS),
+    "gpu_power_w_avg",
+    "gpu_memory_gib_max",
+    "gpu_utilization_percent_avg",
 )
-"""Columns of the CSV: the load, requests, throughput, and the statistics of every metric."""
+"""Columns of the CSV: the load, requests, throughput, the statistics of every metric, and all GPUs together."""
 
 
 def to_csv(found: Iterable[results.Result]) -> str:
@@ -38,6 +41,8 @@ def row(result: results.Result) -> list[object]:
     for metric in results.DISTRIBUTIONS:
         statistics = result.distributions.get(metric.tag, {})
         found += [statistics.get(name) for name in results.STATISTICS]
+    gpu = result.gpu
+    found += [None] * 3 if gpu is None else [gpu.watts, gpu.memory_gib, gpu.percent]
     return found
 
 
@@ -59,6 +64,11 @@ def summary(result: results.Result) -> str:
         lines += [
             f"{each.direction} rule {each.rule}: {each.action} ({each.count})" for each in result.verdicts
         ]
+    if (gpu := result.gpu) is not None:
+        lines.append(
+            f"{gpu.gpus} GPUs: {number(gpu.watts)} W on average, {number(gpu.memory_gib)} GiB at most,"
+            f" {number(gpu.percent)} % busy"
+        )
     if not result.complete:
         lines.append("Stopped before the end; the numbers are those of the requests until then.")
     return "\n".join(lines)
