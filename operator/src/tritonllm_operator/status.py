@@ -173,6 +173,8 @@ def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Tro
             state = (pod.models or {}).get(model)
             if state is not None and state.failed:
                 return Trouble("LoadFailed", f"{model} on pod {pod.name}: {state.reason}")
+    if world.pool is not None and world.pool.not_created:
+        return Trouble("PodNotCreated", f"Kubernetes cannot create a pod: {world.pool.not_created}")
     # Pods of before have another engine as long as its roll has not begun.
     return _neighbour(world) or (None if rolls else _skew(world, endpoint))
 
