@@ -297,6 +297,9 @@ def import_(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="For endpoints that set `trustRemoteCode`.")
     ] = False,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="A LoRA adapter, for `spec.adapters` of endpoints.")
+    ] = False,
 ) -> None:
     """Import a directory of weights that was not downloaded by `sync`, such as on a machine without access to the Hub.
 
@@ -311,7 +314,7 @@ def import_(
     from tritonllm.weights import importing, layout, selection
     from tritonllm.weights import sync as syncing
 
-    wanted = selection.Wanted(allow_pickle=allow_pickle, remote_code=trust_remote_code)
+    wanted = selection.Wanted(allow_pickle, trust_remote_code, adapter)
     try:
         model = api.Model(repo=repo, revision=revision)
     except pydantic.ValidationError as error:

@@ -11,6 +11,7 @@ import caches
 import pytest
 from caches import REPO
 
+import lora_files
 from tritonllm.weights import check, failures, importing, layout, progress, selection, sync, volume
 
 COMMIT = caches.commit("a")
@@ -48,6 +49,15 @@ def hub_cache(root: Path, model: Path) -> Path:
 
 def names(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+
+
+def test_an_adapter_is_imported_for_endpoints_that_list_it(cache: layout.Cache, tmp_path: Path) -> None:
+    brought = lora_files.adapter(tmp_path / "lora")
+    (brought / "README.md").write_text("# An adapter")
+    published = importing.import_directory(cache, brought, source(adapter=True))
+    assert names(published.directory) == [layout.MARKER, "adapter_config.json", "adapter_model.safetensors"]
+    assert sync.find(cache, source(commit=None, adapter=True)) is not None
+    assert sync.find(cache, source(commit=None)) is None
 
 
 def test_what_serving_needs_is_copied_and_served_from_then_on(cache: layout.Cache, model: Path) -> None:
