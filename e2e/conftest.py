@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness import cluster as clusters
-from harness import diagnosis, images, operator
+from harness import diagnosis, images, network, operator
 from harness.cluster import Cluster
 from harness.helm import Release
 from harness.kubernetes import Kubernetes
@@ -43,6 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ),
         help="What the autoscaling scenario runs.",
     )
+    group.addoption(
+        "--network-policies-image",
+        default=os.environ.get("KUBE_NETWORK_POLICIES_IMAGE", ""),
+        help="kube-network-policies, where the network of the cluster does not enforce NetworkPolicies itself.",
+    )
     group.addoption("--keep-cluster", action="store_true", help="Leave it; the next run uses it again.")
     group.addoption(
         "--allow-context", action="append", default=[], help="A context of KUBECONFIG that tests may use."
@@ -56,8 +62,14 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The cluster of this run."""
+    """The cluster of this run, whose network enforces NetworkPolicies where that can be had."""
+    image = str(request.config.getoption("--network-policies-image"))
+    with _cluster(request) as found, network.enforcing(found, image):
+        yield found
 
+
+@contextlib.contextmanager
+def _cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     def option(name: str) -> Any:
         return request.config.getoption(name)
 
@@ -87,11 +99,18 @@ def full(cluster: Cluster) -> str:
     return images.load(cluster, images.triton_cpu("full"))
 
 
-@pytest.fixture(scope="module")
-def operating(cluster: Cluster) -> Iterator[operator.Operator]:
-    """The operator, for all tests of a file."""
-    with operator.installed(cluster.kubernetes, images.load(cluster, images.operator())) as found:
+@pytest.fixture(scope="session")
+def only_operator(cluster: Cluster) -> Iterator[operator.Operator]:
+    """The operator of this run, in whatever version a test installs."""
+    with operator.alone(cluster.kubernetes) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def operating(cluster: Cluster, only_operator: operator.Operator) -> operator.Operator:
+    """The operator of the sources."""
+    only_operator.apply(images.load(cluster, images.operator()))
+    return only_operator
 
 
 @pytest.fixture

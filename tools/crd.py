@@ -16,7 +16,7 @@ from typing import Any
 import status_schema
 import yaml
 
-from tritonllm import api, rules, validation_errors
+from tritonllm import api, engines, rules, validation_errors
 
 TEMPLATES = Path(__file__).parents[1] / "charts" / "tritonllm-operator" / "templates"
 GROUP, VERSION = api.API_VERSION.split("/")
@@ -37,21 +37,44 @@ def rule(expression: str, message: str) -> Schema:
     return {"rule": expression, "message": message}
 
 
+WITHOUT_WEIGHTS = [each.name for each in engines.TYPES.values() if not each.needs_weights]
+WITHOUT_TEXT = [each.name for each in engines.TYPES.values() if not each.generates_text]
+WITHOUT_ADAPTERS = [each.name for each in engines.TYPES.values() if not each.serves_adapters]
+
 RULES: dict[str, list[Schema]] = {
     "Spec": [
         rule(
-            "has(self.model) || self.engine.type == 'simulated'",
-            "`model` is required, except for engine type simulated",
+            f"has(self.model) || self.engine.type in {WITHOUT_WEIGHTS}",
+            f"`model` is required, except for engine type {' and '.join(WITHOUT_WEIGHTS)}",
         ),
         rule(
-            "!has(self.model) || self.engine.type != 'simulated'",
-            "`model` is not supported by engine type simulated",
+            f"!has(self.model) || !(self.engine.type in {WITHOUT_WEIGHTS})",
+            f"`model` is not supported by engine type {' and '.join(WITHOUT_WEIGHTS)}",
         ),
         rule(
-            "self.engine.type != 'classifier' || ((!has(self.guardrails.input) || self.guardrails.input.size() == 0)"
+            f"!(self.engine.type in {WITHOUT_TEXT}) || ((!has(self.guardrails.input) || self.guardrails.input.size() == 0)"
             " && (!has(self.guardrails.output) || self.guardrails.output.size() == 0))",
-            "`guardrails` must be empty with engine type classifier, which generates no text",
+            f"`guardrails` must be empty with engine type {' and '.join(WITHOUT_TEXT)}, which generates no text",
         ),
+        rule(
+            f"!has(self.adapters) || self.adapters.size() == 0 || !(self.engine.type in {WITHOUT_ADAPTERS})",
+            f"`adapters` is not supported by engine type {' and '.join(WITHOUT_ADAPTERS)}",
+        ),
+    ],
+    "Adapter": [
+        rule("has(self.repo) != has(self.path)", "exactly one of `repo` and `path` is required"),
+        rule(
+            "!has(self.path) || !self.path.matches('(^|/)[.][.](/|$)')",
+            "`path` must not contain a `..` component",
+        ),
+        rule("!self.revision.contains('..')", "`revision` must not contain `..`"),
+    ],
+    "Adapter.repo": [
+        rule(
+            f"!self.matches(r'{api.NO_REPO.pattern}')",
+            "must not contain `--` or `..`, must not have a part that starts or ends with `-` or `.`, and must not"
+            " end in `.git`",
+        )
     ],
     "Model": [
         rule(

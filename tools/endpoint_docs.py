@@ -17,7 +17,7 @@ from typing import Any
 
 import status_schema
 
-from tritonllm import api, files, simulated_args
+from tritonllm import api, engines, files
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -43,8 +43,9 @@ errors in the engine's arguments and phrases that are empty after normalization;
 [the status](#status). Outside `guardrails`, clients other than kubectl can get a warning for an unknown field instead of
 an error.
 
-The operator adds two fields: `status` in the resource, and `resolved` in the file that pods read (`resolved.commit` is the
-commit that `spec.model.revision` was resolved to). They are not part of the spec or of any `spec_hash`.
+The operator adds two fields: `status` in the resource, and `resolved` in the file that pods read (the commits that
+`spec.model.revision` and the revisions of adapters were resolved to). They are not part of the spec or of any
+`spec_hash`.
 
 Below, a *name* is 1 to 50 lower-case letters, digits and `-`, and starts and ends with a letter or digit. If the default
 is "none", the description of the field says what happens without it; otherwise the engine's default applies.
@@ -65,7 +66,7 @@ spec:
   guardrails: {}
 """
 
-SIMULATED = """\
+ARGUMENTS = """\
 ## Arguments of the engines
 
 `spec.engine.args` holds arguments of the engine under its own names. For `type: vllm` they are those of vLLM's
@@ -79,8 +80,6 @@ is {sequences} by default. Three more arguments are those of `vllm serve`; see
   requests with `tools` are refused.
 - `reasoning_parser`: the name of vLLM's parser of the model's reasoning, such as `deepseek_r1` or `qwen3`.
 - `chat_template`: the text of a chat template, or the absolute path of its file in the pod, in place of the model's own.
-
-For `type: simulated` the arguments are:
 
 """
 
@@ -110,13 +109,14 @@ COLUMNS = """\
 |---|---|---|---|
 """
 
-MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
+MISTAKES: tuple[tuple[str, Any], ...] = (
     ("spec.model", {"path": "a", "repo": "b/c"}),
     ("spec.model", {"path": "../elsewhere"}),
     ("spec.model", {"repo": "a/b--c"}),
     ("spec.engine", {"type": "simulated"}),
     ("spec.engine", {"args": {"max_model_length": 4096}}),
     ("spec.engine", {"args": {"served_model_name": "x"}}),
+    ("spec.adapters", [{"name": "sql", "repo": "org/sql-lora"}]),
     ("spec.prompt", {"system": "Be brief."}),
     ("spec.sampling", {"defaults": {"max_tokens": 512}, "maxTokensLimit": 256}),
     ("spec.guardrails", {"inputs": []}),
@@ -162,8 +162,11 @@ def page(whole: Schema) -> str:
             f"{part['description']}\n",
             *_table(part, whole["$defs"]),
         ]
-    simulated = simulated_args.SimulatedArgs.model_json_schema()
-    parts += [SIMULATED.format(sequences=api.DEFAULT_MAX_NUM_SEQS) + "\n".join(_table(simulated, {}))]
+    parts += [ARGUMENTS.format(sequences=engines.DEFAULT_MAX_NUM_SEQS).rstrip() + "\n"]
+    for engine in engines.TYPES.values():
+        if engine.arguments is not None:
+            parts += [f"For `type: {engine.name}` the arguments are:\n"]
+            parts += _table(engine.arguments.model_json_schema(), {})
     parts += [CHECKED + "\n".join(f"| `{change}` | {said} |" for change, said in _mistakes()) + "\n"]
     parts += [STATUS + "\n".join(_status("status", status_schema.STATUS))]
     parts += [

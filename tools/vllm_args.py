@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-TABLES = Path(__file__).parent.parent / "tritonllm" / "src" / "tritonllm" / "render" / "engine_tables"
+TABLES = Path(__file__).parent.parent / "tritonllm" / "src" / "tritonllm" / "engines" / "vllm_tables"
 ENGINE_ARGS = "vllm.engine.arg_utils"
 
 JSON_TYPES = {

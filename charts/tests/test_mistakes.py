@@ -42,6 +42,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         },
         "KiB, and the maximum of a pool is 768 KiB",
     ),
+    ({"readOnlyRootFilesystem": False}, "use securityContext.readOnlyRootFilesystem"),
     ({"gpu": {"count": 2}}, "endpoints use 1 of the 2 GPUs of each pod (gpu.count)"),
     (
         {

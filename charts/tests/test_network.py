@@ -50,6 +50,23 @@ def test_the_operator_reaches_model_control_and_nothing_else() -> None:
         assert operator not in peers(OPERATED, port)
 
 
+@pytest.mark.parametrize(("values", "port"), [({}, "openai"), ({"gateway": {"enabled": False}}, "http")])
+def test_the_pod_of_helm_test_reaches_names_and_the_pool_and_is_reached_by_nobody(
+    values: dict[str, Any], port: str
+) -> None:
+    documents = chart.render(values)
+    found = policy(values, "llm-test")
+    names, server = found["egress"]
+    assert found["ingress"] == []
+    assert {each["port"] for each in names["ports"]} == {53}
+    assert server["ports"] == [{"port": port}]
+    pool = chart.one(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert server["to"][0]["podSelector"]["matchLabels"].items() <= pool.items()
+    labels = chart.one(documents, "Pod")["metadata"]["labels"]
+    assert found["podSelector"]["matchLabels"].items() <= labels.items()
+    assert not found["podSelector"]["matchLabels"].items() <= pool.items()
+
+
 @pytest.mark.parametrize("values", [{"service": {"triton": True}}, {"gateway": {"enabled": False}}])
 def test_tritons_ports_are_opened_on_request_to_the_namespace(values: dict[str, Any]) -> None:
     assert peers(values, "http") == peers(values, "grpc") == [OWN_NAMESPACE]

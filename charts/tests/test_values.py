@@ -191,6 +191,6 @@ def test_the_checks_know_the_defaults_of_an_endpoint() -> None:
     checks = (chart.CHART / "templates" / "_checks.tpl").read_text()
     timeout = api.Limits().request_timeout_seconds
     assert f'dig "limits" "requestTimeoutSeconds" {timeout:g} ' in checks
-    tables = (ROOT / "tritonllm" / "src" / "tritonllm" / "render" / "engine_tables").glob("*.json")
+    tables = (ROOT / "tritonllm" / "src" / "tritonllm" / "engines" / "vllm_tables").glob("*.json")
     memory = max(json.loads(table.read_text())["gpu_memory_utilization"]["default"] for table in tables)
     assert f'dig "gpu_memory_utilization" {memory} ' in checks

@@ -24,12 +24,14 @@ class Release:
         name: of the release: the name of the pool.
         values: values files, the last one wins.
         image: what its pods run, `repository:tag`.
+        chart: directory or archive of the chart.
     """
 
     kubernetes: Kubernetes
     name: str
     values: tuple[Path, ...]
     image: str
+    chart: Path = CHART
 
     @property
     def selector(self) -> str:
@@ -52,18 +54,25 @@ class Release:
         repository, _, tag = self.image.rpartition(":")
         own = {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
-            # The load asks by all APIs.
+            # Load and neighbours ask by all APIs.
             "service": {"triton": True},
-            # Neighbours ask ports that only probes and monitoring reach otherwise.
-            "networkPolicy": {"enabled": False},
+            # Monitoring is in the namespace, and so is the hub.
+            "networkPolicy": {
+                "metrics": [{"podSelector": {}}],
+                "hub": {"peers": [{"podSelector": {"matchLabels": {"app": "hub"}}}], "ports": [8080]},
+            },
         }
         files = [part for file in self.values for part in ("--values", str(file))]
         self._helm(
-            *("upgrade", self.name, str(CHART), "--install", *files, "--values", "-"),
+            *("upgrade", self.name, str(self.chart), "--install", *files, "--values", "-"),
             *(["--wait", "--timeout", f"{seconds:.0f}s"] if wait else []),
             stdin=json.dumps(own | dict(overrides or {})),
             seconds=seconds + 30,
         )
+
+    def roll_back(self, seconds: float = 240) -> None:
+        """Goes back to the revision before the last one and waits until its pods are ready."""
+        self._helm("rollback", self.name, "--wait", "--timeout", f"{seconds:.0f}s", seconds=seconds + 30)
 
     def test(self, seconds: float = 120) -> str:
         """`helm test`; what its pods said."""

@@ -58,6 +58,18 @@ def with_files(base: str, directory: Path) -> str:
     return _built(image, "--file", "-", str(directory), stdin=f"FROM {base}\nCOPY . /data/\n")
 
 
+def before(base: str) -> str:
+    """The same for an image whose own code is that of `upgrade/before`.
+
+    Args:
+        base: the image that it is made from.
+    """
+    recipe = ROOT / "e2e/upgrade/before"
+    digest = _digest(base, (str(recipe.relative_to(ROOT)),))
+    name = base.rpartition(":")[0].rpartition("/")[2]
+    return _built(f"{_REPOSITORY}/before-{name}:{digest}", "--build-arg", f"IMAGE={base}", str(recipe))
+
+
 def _of_sources(name: str, recipe: str, sources: tuple[str, ...], *options: str) -> str:
     arguments = {name: value for name, value in versions().items() if name == "DEBIAN_IMAGE"}
     digest = _digest(sorted(arguments.items()), (*sources, *_RECIPES, recipe))

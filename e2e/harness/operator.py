@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from harness import commands
@@ -13,7 +14,7 @@ from harness.kubernetes import Kubernetes
 
 CHART = ROOT / "charts/tritonllm-operator"
 NAME = "tritonllm-operator"
-_NAMESPACE = "tritonllm-operator"
+NAMESPACE = "tritonllm-operator"
 
 
 class Operator:
@@ -25,6 +26,33 @@ class Operator:
 
     def __init__(self, kubernetes: Kubernetes) -> None:
         self.kubernetes = kubernetes
+
+    def apply(self, image: str, chart: Path = CHART) -> None:
+        """Installs it with its CRD, or upgrades both.
+
+        Args:
+            image: what it runs, `repository:tag`.
+            chart: directory or archive of the chart.
+        """
+        repository, _, tag = image.rpartition(":")
+        chosen = {"image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"}}
+        self._helm("upgrade", NAME, str(chart), "--install", "--values", "-", stdin=json.dumps(chosen))
+
+    def roll_back(self) -> None:
+        """Goes back to the revision before the last one."""
+        self._helm("rollback", NAME)
+
+    def uninstall(self) -> None:
+        """Removes it, if it is there; the CRD and endpoints stay."""
+        self._helm("uninstall", NAME, "--ignore-not-found")
+
+    def _helm(self, *arguments: str, stdin: str | None = None) -> None:
+        there = self.kubernetes
+        scope = ["--kube-context", there.context, "--namespace", there.namespace]
+        wait = ["--wait", "--timeout", "120s"]
+        commands.run(
+            ["helm", *scope, *arguments, *wait], stdin=stdin, environment=there.environment, seconds=150
+        )
 
     def kill(self) -> None:
         """Ends its process without a warning; the kubelet or the Deployment brings another one."""
@@ -42,30 +70,24 @@ class Operator:
 
 
 @contextlib.contextmanager
-def installed(everywhere: Kubernetes, image: str) -> Iterator[Operator]:
-    """The operator with its CRD for as long as the block.
+def alone(everywhere: Kubernetes) -> Iterator[Operator]:
+    """The only operator of a cluster for as long as the block; nothing is installed yet.
 
     Args:
         everywhere: the cluster.
-        image: what it runs, `repository:tag`.
     """
-    there = everywhere.within(_NAMESPACE)
-    repository, _, tag = image.rpartition(":")
-    helm = ["helm", "--kube-context", there.context, "--namespace", _NAMESPACE]
-    chosen = {"image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"}}
+    there = everywhere.within(NAMESPACE)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     everywhere.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE, "labels": labels}}
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     )
-    install = ["upgrade", NAME, str(CHART), "--install", "--values", "-", "--wait", "--timeout", "120s"]
-    commands.run([*helm, *install], stdin=json.dumps(chosen), environment=there.environment, seconds=150)
+    found = Operator(there)
     try:
-        yield Operator(there)
+        yield found
     finally:
-        uninstall = ["uninstall", NAME, "--wait", "--timeout", "60s"]
-        commands.run([*helm, *uninstall], environment=there.environment, seconds=90)
+        found.uninstall()
         # Until it is gone nobody can install it again.
-        everywhere.kubectl("delete", "namespace", _NAMESPACE, "--timeout=100s")
+        everywhere.kubectl("delete", "namespace", NAMESPACE, "--timeout=100s")
 
 
 def endpoint(name: str, pool: str, spec: Mapping[str, Any]) -> dict[str, Any]:

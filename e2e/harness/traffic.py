@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import collections
 import contextlib
+import copy
 import dataclasses
 import json
 import time
@@ -22,6 +23,27 @@ from harness import commands, load, pods
 from harness.kubernetes import Kubernetes
 
 _SCRIPT = Path(load.__file__)
+
+SPEC: dict[str, Any] = {
+    "engine": {
+        "type": "simulated",
+        # The answer is the prompt, so that a test knows every character of it.
+        "args": {"reply": "echo", "time_to_first_token_seconds": 0.05, "inter_token_seconds": 0.01},
+    },
+    "guardrails": {
+        "input": [{"name": "secrets", "banned": {"phrases": [load.REFUSED]}, "action": "Block"}],
+        "output": [{"name": "words", "banned": {"phrases": [load.BANNED]}, "action": "Mask"}],
+    },
+    "limits": {"requestTimeoutSeconds": 30},
+}
+"""An endpoint that answers as `load` expects."""
+
+
+def with_phrases(*phrases: str) -> dict[str, Any]:
+    """The same, with further phrases that are masked."""
+    spec = copy.deepcopy(SPEC)
+    spec["guardrails"]["output"][0]["banned"]["phrases"] += phrases
+    return spec
 
 
 @dataclasses.dataclass

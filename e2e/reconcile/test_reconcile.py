@@ -13,38 +13,19 @@ from harness import commands, operator, pods, traffic
 from harness.helm import Release
 from harness.kubernetes import Kubernetes
 
-CHAT: dict[str, Any] = {
-    "engine": {
-        "type": "simulated",
-        # The answer is the prompt, so that a test knows every character of it.
-        "args": {"reply": "echo", "time_to_first_token_seconds": 0.05, "inter_token_seconds": 0.01},
-    },
-    "guardrails": {
-        "input": [{"name": "secrets", "banned": {"phrases": ["launch codes"]}, "action": "Block"}],
-        "output": [{"name": "words", "banned": {"phrases": ["tango"]}, "action": "Mask"}],
-    },
-    "limits": {"requestTimeoutSeconds": 30},
-}
-
 
 @pytest.fixture
 def pool(operating: operator.Operator, release: Release, kubernetes: Kubernetes) -> Iterator[Release]:
-    """Three pods that serve `chat`, and a neighbour to ask them from."""
-    kubernetes.apply(operator.endpoint("chat", release.name, CHAT))
+    """Two pods that serve `chat`, and a neighbour to ask them from."""
+    kubernetes.apply(operator.endpoint("chat", release.name, traffic.SPEC))
     release.apply()
     operator.until(kubernetes, "chat", "Loaded")
     with pods.running(kubernetes, "neighbour", release.image, ["sleep", "infinity"]):
         yield release
 
 
-def with_phrases(*phrases: str) -> dict[str, Any]:
-    spec = copy.deepcopy(CHAT)
-    spec["guardrails"]["output"][0]["banned"]["phrases"] += phrases
-    return spec
-
-
 def with_engine(**args: Any) -> dict[str, Any]:
-    spec = copy.deepcopy(CHAT)
+    spec = copy.deepcopy(traffic.SPEC)
     spec["engine"]["args"] |= args
     return spec
 
@@ -75,7 +56,7 @@ def test_an_applied_endpoint_is_served_and_edited_in_place_without_a_failed_requ
     assert answers(kubernetes, pool, "so tango zulu") == {"so [REDACTED] zulu"}
     first = uids(kubernetes, pool)
     with traffic.steady(kubernetes, pool.image, "chat", service=pool.name) as load, load.window() as window:
-        kubernetes.apply(operator.endpoint("chat", pool.name, with_phrases("zulu")))
+        kubernetes.apply(operator.endpoint("chat", pool.name, traffic.with_phrases("zulu")))
         operator.until(kubernetes, "chat", "Loaded")
         assert answers(kubernetes, pool, "so tango zulu") == {"so [REDACTED] [REDACTED]"}
     window.check()
@@ -92,7 +73,7 @@ def test_an_engine_is_changed_with_new_pods_and_a_mistake_not_at_all(
 ) -> None:
     first = uids(kubernetes, pool)
     # With it, new pods have something to serve, whatever becomes of `chat`.
-    kubernetes.apply(operator.endpoint("other", pool.name, CHAT))
+    kubernetes.apply(operator.endpoint("other", pool.name, traffic.SPEC))
     with traffic.steady(kubernetes, pool.image, "chat", service=pool.name) as load, load.window() as window:
         kubernetes.apply(operator.endpoint("chat", pool.name, with_engine(inter_token_seconds=0.008)))
         operator.until(kubernetes, "chat", "Loaded", seconds=240)
@@ -120,7 +101,7 @@ def test_an_operator_that_is_killed_in_the_middle_of_twenty_edits_gets_there(
 ) -> None:
     chance = random.Random(7)
     for number in range(20):
-        kubernetes.apply(operator.endpoint("chat", pool.name, with_phrases(f"word{number}")))
+        kubernetes.apply(operator.endpoint("chat", pool.name, traffic.with_phrases(f"word{number}")))
         if chance.random() < 0.4:
             operating.kill()
     operator.until(kubernetes, "chat", "Loaded", seconds=180)
@@ -132,7 +113,7 @@ def test_a_pod_killed_in_the_middle_of_an_edit_comes_back_with_it(
     pool: Release, kubernetes: Kubernetes
 ) -> None:
     victim = kubernetes.pods(pool.selector)[0]["metadata"]["name"]
-    kubernetes.apply(operator.endpoint("chat", pool.name, with_phrases("zulu")))
+    kubernetes.apply(operator.endpoint("chat", pool.name, traffic.with_phrases("zulu")))
     kubernetes.kubectl("delete", "pod", victim, "--grace-period=0", "--force", "--wait=false")
     kubernetes.rolled_out(pool.name)
     operator.until(kubernetes, "chat", "Loaded", seconds=180)
@@ -142,7 +123,7 @@ def test_a_pod_killed_in_the_middle_of_an_edit_comes_back_with_it(
 def test_an_endpoint_deleted_while_the_operator_is_away_is_unloaded_when_it_is_back(
     pool: Release, operating: operator.Operator, kubernetes: Kubernetes
 ) -> None:
-    kubernetes.apply(operator.endpoint("other", pool.name, CHAT))
+    kubernetes.apply(operator.endpoint("other", pool.name, traffic.SPEC))
     operator.until(kubernetes, "other", "Loaded", seconds=240)
     operating.scale(0)
     try:
@@ -169,7 +150,7 @@ def test_a_pool_is_handed_to_the_operator_and_taken_back_without_a_failed_reques
     def owned_by(operator_enabled: bool) -> dict[str, Any]:
         return {
             "operator": {"enabled": operator_enabled, "namespace": "tritonllm-operator"},
-            "endpoints": [{"name": "chat", "spec": CHAT}],
+            "endpoints": [{"name": "chat", "spec": traffic.SPEC}],
         }
 
     release.apply(owned_by(False))
@@ -180,7 +161,7 @@ def test_a_pool_is_handed_to_the_operator_and_taken_back_without_a_failed_reques
     ):
         release.apply(owned_by(True))
         operator.until(kubernetes, "chat", "Loaded")
-        kubernetes.apply(operator.endpoint("chat", release.name, with_phrases("zulu")))
+        kubernetes.apply(operator.endpoint("chat", release.name, traffic.with_phrases("zulu")))
         operator.until(kubernetes, "chat", "Loaded")
         assert answers(kubernetes, release, "so tango zulu") == {"so [REDACTED] [REDACTED]"}
 

@@ -1,6 +1,7 @@
 {{/* Checks across values. Each problem is a line: what is wrong, and what to do. */}}
 
 {{- define "triton.problems" -}}
+{{ include "triton.checkMoved" . }}
 {{ include "triton.checkNames" . }}
 {{ include "triton.checkEndpoints" . }}
 {{ include "triton.checkAllow" . }}
@@ -14,6 +15,13 @@
 {{ include "triton.checkRoutes" . }}
 {{ include "triton.checkGateway" . }}
 {{ include "triton.checkPodTemplate" . }}
+{{- end }}
+
+{{/* Values of earlier charts. */}}
+{{- define "triton.checkMoved" -}}
+{{- if hasKey .Values "readOnlyRootFilesystem" }}
+- readOnlyRootFilesystem has moved: use securityContext.readOnlyRootFilesystem.
+{{- end }}
 {{- end }}
 
 {{- define "triton.checkNames" -}}

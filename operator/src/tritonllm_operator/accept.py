@@ -6,7 +6,6 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from tritonllm import allow, api, files
-from tritonllm.render import engine_args
 from tritonllm_operator import names, revisions
 from tritonllm_operator.facts import Pool, Resource, Trouble, World
 
@@ -92,7 +91,7 @@ def _valid(resource: Resource, pool: Pool | None, name: str) -> Judged:
         return refused(
             "PoolNotManaged",
             f"spec.pool: {name} boots from its chart's own endpoints; run `helm upgrade {name} charts/tritonllm-pool"
-            " --reuse-values --set operator.enabled=true`",
+            " --reset-then-reuse-values --set operator.enabled=true`",
         )
     endpoint, problems = files.resource(resource, vllm_version=pool.vllm_version or None)
     if endpoint is None:
@@ -120,10 +119,11 @@ def _fits(endpoint: api.LLMEndpoint, pool: Pool, others: Mapping[str, api.LLMEnd
         )
     wanted = max(endpoint.spec.engine.gpus, *(index + 1 for index in endpoint.spec.engine.devices), 0)
     if wanted > pool.gpus and (pool.gpus or wanted > 1):
+        sizes = " × ".join(endpoint.spec.engine.definition.parallel_sizes)
         return Trouble(
             "NotEnoughGPUs",
-            f"spec.engine.args: {' × '.join(api.PARALLEL_SIZES)}, or device_ids, needs {wanted} GPUs, and a pod of the"
-            f" pool has {pool.gpus}; lower them, or raise the pool's gpu.count",
+            f"spec.engine.args: {sizes}, or device_ids, needs {wanted} GPUs, and a pod of the pool has"
+            f" {pool.gpus}; lower them, or raise the pool's gpu.count",
         )
     if pool.gpus:
         shares = {name: _memory(other, pool) for name, other in others.items()}
@@ -150,9 +150,5 @@ def _fits(endpoint: api.LLMEndpoint, pool: Pool, others: Mapping[str, api.LLMEnd
 
 
 def _memory(endpoint: api.LLMEndpoint, pool: Pool) -> float:
-    # A classifier takes what it needs, which is little beside an engine.
-    if endpoint.spec.engine.type != "vllm":
-        return 0.0
-    known, _ = engine_args.table(pool.vllm_version or None)
-    default = known["arguments"].get("gpu_memory_utilization", {}).get("default", 0.9)
-    return float(endpoint.spec.engine.args.get("gpu_memory_utilization", default))
+    engine = endpoint.spec.engine
+    return engine.definition.memory_share(engine.args, pool.vllm_version or None) or 0.0

@@ -38,5 +38,5 @@ def trouble(status: int, message: str, pool: str, namespace: str) -> Trouble | N
         "MissingRights",
         f"the operator ({denied['user']}) cannot {denied['verb']} {denied['resource']} in namespace {namespace}, a right"
         f" that the chart of the pool grants; run `helm upgrade {pool} charts/tritonllm-pool -n {namespace}"
-        f" --reuse-values --set operator.enabled=true{account}`",
+        f" --reset-then-reuse-values --set operator.enabled=true{account}`",
     )

@@ -24,7 +24,7 @@ def test_a_missing_right_is_one_sentence_with_the_command_that_grants_it() -> No
     assert found.reason == "MissingRights"
     assert found.message == (
         "the operator (system:serviceaccount:operators:tritonllm-operator) cannot patch deployments in namespace prod, a"
-        " right that the chart of the pool grants; run `helm upgrade llm charts/tritonllm-pool -n prod --reuse-values"
+        " right that the chart of the pool grants; run `helm upgrade llm charts/tritonllm-pool -n prod --reset-then-reuse-values"
         " --set operator.enabled=true --set operator.namespace=operators,operator.serviceAccount=tritonllm-operator`"
     )
 

@@ -14,7 +14,7 @@ import pydantic
 import pydantic.alias_generators
 
 from tritonllm import api, validation_errors
-from tritonllm.render import permitted_args
+from tritonllm.engines import vllm_permissions
 
 Problem = tuple[str, str]
 """The path of a field, such as `spec.model.trustRemoteCode`, and what is wrong with it."""
@@ -30,7 +30,7 @@ class Allow(pydantic.BaseModel):
         remote_code: whether endpoints can set `spec.model.trustRemoteCode`.
         pickle: whether endpoints can set `spec.model.allowPickle`.
         repos: repositories of the Hub; see `REPO_PATTERN`.
-        engine_args: engine arguments beyond `permitted_args.PERMITTED`, or `*`.
+        engine_args: engine arguments beyond `vllm_permissions.PERMITTED`, or `*`.
     """
 
     model_config = pydantic.ConfigDict(
@@ -52,7 +52,7 @@ class Invalid(ValueError):
 
 
 NOTHING = Allow()
-EVERYTHING = Allow(remote_code=True, pickle=True, repos=["*"], engine_args=[permitted_args.EVERYTHING])
+EVERYTHING = Allow(remote_code=True, pickle=True, repos=["*"], engine_args=[vllm_permissions.EVERYTHING])
 """For endpoint authors who own the server."""
 
 
@@ -107,15 +107,18 @@ def problems(endpoint: api.LLMEndpoint, allow: Allow) -> list[Problem]:
         if model.repo is not None and not any(_matches(entry, model) for entry in allow.repos):
             what = f"the pool does not permit the repository {model.repo} at {model.revision}"
             found.append(("spec.model.repo", f"{what}; its owner can add it to allow.repos"))
-    if engine.type == "vllm":
-        for name, value in engine.args.items():
-            if what := permitted_args.needs_permission(name, value, allow.engine_args):
-                message = f"the pool does not permit {what}; its owner can add {name} to allow.engineArgs"
-                found.append((f"spec.engine.args.{name}", message))
+    for index, adapter in enumerate(endpoint.spec.adapters):
+        if adapter.repo is not None and not any(_matches(entry, adapter) for entry in allow.repos):
+            what = f"the pool does not permit the repository {adapter.repo} at {adapter.revision}"
+            found.append((f"spec.adapters[{index}].repo", f"{what}; its owner can add it to allow.repos"))
+    for name, value in engine.args.items():
+        if what := engine.definition.needs_permission(name, value, allow.engine_args):
+            message = f"the pool does not permit {what}; its owner can add {name} to allow.engineArgs"
+            found.append((f"spec.engine.args.{name}", message))
     return found
 
 
-def _matches(entry: str, model: api.Model) -> bool:
+def _matches(entry: str, model: api.Model | api.Adapter) -> bool:
     pattern, _, revision = entry.partition("@")
     if revision and revision != model.revision:
         return False

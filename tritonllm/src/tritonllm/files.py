@@ -332,9 +332,10 @@ def _validate(data: Any, model: type[M]) -> tuple[M | None, list[tuple[str, str]
 
 
 def _beyond_the_schema(spec: api.Spec, vllm_version: str | None) -> list[tuple[str, str]]:
-    from tritonllm.render import engine_args
-
-    found = engine_args.check(spec.engine, spec.model, vllm_version)
+    trusted = spec.model is not None and spec.model.trust_remote_code
+    found = spec.engine.definition.check(
+        spec.engine.args, trust_remote_code=trusted, vllm_version=vllm_version
+    )
     return found + [(f"spec.guardrails.{path}", text) for path, text in _uncompilable(spec.guardrails)]
 
 

@@ -54,7 +54,7 @@ def endpoint(file: Path, model: str | None) -> str:
         files.Invalid: the file is invalid.
         failures.InvalidBenchmark: it does not say which endpoint; see `chosen`.
     """
-    names = [found.name for found in files.load([file]) if found.spec.engine.type != "classifier"]
+    names = [found.name for found in files.load([file]) if not found.is_classifier]
     return chosen(model, names, str(file))
 
 

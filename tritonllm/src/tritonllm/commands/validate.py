@@ -15,11 +15,11 @@ def validate(endpoints: render.Files, vllm_version: render.VllmVersion = None) -
     A problem is reported as `file: field: message`, and the exit code is 2. Warnings do not change the exit code.
     """
     from tritonllm import files, guardrails, versions
-    from tritonllm.render import engine_args
 
     found = files.load(endpoints, vllm_version=vllm_version)
-    _, warning = engine_args.table(vllm_version or versions.installed_version())
-    if warning and any(endpoint.spec.engine.type == "vllm" for endpoint in found):
+    version = vllm_version or versions.installed_version()
+    warnings = dict.fromkeys(endpoint.spec.engine.definition.warning(version) for endpoint in found)
+    for warning in filter(None, warnings):
         typer.echo(f"warning: {warning}", err=True)
     for endpoint in found:
         policy = endpoint.spec.guardrails

@@ -57,17 +57,15 @@ def config_text(model: config.ModelConfig) -> bytes:
 
 
 def engine_arguments(endpoint: api.LLMEndpoint, weights: str) -> dict[str, object]:
-    """`1/model.json`: arguments as in Triton's vLLM backend, and what is for `runtime.vllm_chat`; or those of a classifier."""
-    arguments: dict[str, object] = (
-        {} if endpoint.is_classifier else {"max_num_seqs": endpoint.spec.engine.max_num_seqs}
-    )
-    model = endpoint.spec.model
+    """`1/model.json`: the weights, and what the engine's type adds."""
+    spec = endpoint.spec
+    arguments: dict[str, object] = {}
+    model = spec.model
     if model is not None:
         arguments["model"] = endpoint.directory(weights)
         if model.trust_remote_code:
             arguments["trust_remote_code"] = True
-    if endpoint.spec.engine.type == "vllm" and endpoint.spec.prompt.format == "Chat":
-        # For the engine to try the chat template with, when it loads. Not part of its hash: a change is tried by the
-        # next engine that loads.
-        arguments["prompt"] = endpoint.spec.prompt.given()
-    return arguments | endpoint.spec.engine.args
+    if spec.engine.max_adapters:
+        # Not part of its hash: adapters come and go while it runs.
+        arguments["weights"] = weights
+    return arguments | spec.engine.definition.model_json(spec.engine.args, spec.prompt.given())

@@ -6,7 +6,8 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
-from tritonllm import api, classifier_args, tensors
+from tritonllm import api, tensors
+from tritonllm.engines import classifier
 from tritonllm.render import canonical
 
 # Its classes are created at import, invisible to type checkers.
@@ -34,10 +35,7 @@ def _engine(endpoint: api.LLMEndpoint) -> ModelConfig:
     spec = endpoint.spec
     hashed = {
         "model": spec.model and spec.model.given(),
-        "engine": {
-            "type": spec.engine.type,
-            "args": spec.engine.args | {"max_num_seqs": spec.engine.max_num_seqs},
-        },
+        "engine": {"type": spec.engine.type, "args": spec.engine.definition.hashed(spec.engine.args)},
     }
     model = _model(
         endpoint.engine_name, "engine", hashed, {"endpoint": endpoint.name, "engine": spec.engine.type}
@@ -51,10 +49,10 @@ def _engine(endpoint: api.LLMEndpoint) -> ModelConfig:
 
 def _classifier(endpoint: api.LLMEndpoint) -> ModelConfig:
     spec = endpoint.spec
-    args = classifier_args.ClassifierArgs.model_validate(spec.engine.args)
+    args = classifier.ClassifierArgs.model_validate(spec.engine.args)
     hashed = {
         "model": spec.model and spec.model.given(),
-        "engine": {"type": spec.engine.type, "args": args.model_dump(mode="json", exclude_defaults=True)},
+        "engine": {"type": spec.engine.type, "args": spec.engine.definition.hashed(spec.engine.args)},
     }
     model = _model(endpoint.name, "classifier", hashed, {"endpoint": endpoint.name})
     model.max_batch_size = args.max_batch_size
@@ -98,7 +96,14 @@ def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
         "settings": canonical.dumps(settings),
         "policy": canonical.pack(guardrails),
     }
-    model = _model(endpoint.name, "pipeline", settings | {"guardrails": guardrails}, parameters)
+    hashed = settings | {"guardrails": guardrails}
+    if spec.adapters:
+        # The pipeline tells the engine which adapters it wants, so a change of them leaves the engine alone.
+        hashed["adapters"] = [adapter.given() for adapter in spec.adapters]
+        parameters["adapters"] = canonical.dumps(
+            [adapter.given() | {"commit": endpoint.adapter_commit(adapter)} for adapter in spec.adapters]
+        )
+    model = _model(endpoint.name, "pipeline", hashed, parameters)
     model.model_transaction_policy.decoupled = True
     model.instance_group.add(count=spec.limits.pipeline_instances, kind=schema.ModelInstanceGroup.KIND_CPU)
     _tensors(model, tensors.GENERATE_INPUTS, tensors.PIPELINE_OUTPUTS)

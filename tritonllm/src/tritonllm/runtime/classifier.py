@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
-from tritonllm import classifier_args, errors
+from tritonllm import errors
+from tritonllm.engines.classifier import ClassifierArgs
 from tritonllm.runtime import logs, sequence_classification, wire
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class TritonPythonModel:
         self.classifier = sequence_classification.SequenceClassifier(
             arguments.pop("model"),
             trust_remote_code=arguments.pop("trust_remote_code", False),
-            args=classifier_args.ClassifierArgs.model_validate(arguments),
+            args=ClassifierArgs.model_validate(arguments),
         )
         self.labels = np.array([label.encode() for label in self.classifier.labels], dtype=np.object_)
 

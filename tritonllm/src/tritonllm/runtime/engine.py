@@ -13,9 +13,10 @@ import pathlib
 import time
 from typing import Any
 
-from tritonllm import errors
-from tritonllm.ipc import context_length, run_token
+from tritonllm import engines, errors
+from tritonllm.ipc import context_length, engine_address, run_token
 from tritonllm.runtime import (
+    adapters,
     backend,
     direct,
     dispatcher,
@@ -31,10 +32,6 @@ from tritonllm.runtime import (
 
 log = logging.getLogger(__name__)
 
-_BACKENDS = {
-    "vllm": ("tritonllm.runtime.vllm_engine", "VllmBackend"),
-    "simulated": ("tritonllm.runtime.simulated", "SimulatedBackend"),
-}
 _CHECK_SECONDS = 0.5
 # A step takes milliseconds, that of a long prompt on a CPU seconds.
 STALL_SECONDS = 180.0
@@ -51,17 +48,28 @@ class TritonPythonModel:
         self.meter = metrics.Meter(parameters["endpoint"], metric_names.ENGINE, {})
         # vLLM's processes are bound to the thread that starts them; this one lives as long as the model.
         self.events = threads.EventLoop("engine")
-        module, name = _BACKENDS[parameters["engine"]]
+        module, _, name = engines.TYPES[parameters["engine"]].backend.partition(":")
         directory = pathlib.Path(args["model_repository"], args["model_version"])
         arguments = json.loads((directory / "model.json").read_text())
         self.backend: backend.Backend = getattr(importlib.import_module(module), name)(arguments)
         self.events.result(self.backend.start())
         context_length.write(self.name, self.backend.max_model_len)
         self.leases = engine_leases.EngineLeases(self.events.call)
+        self.adapters = (
+            adapters.Adapters(
+                self.events.loop,
+                self.backend,
+                pathlib.Path(arguments["weights"]),
+                pathlib.Path(arguments["model"]),
+            )
+            if "weights" in arguments
+            else None
+        )
         self.server = engine_server.EngineServer(
-            self.events.loop, self.backend, self.leases.release, self.leases.disconnected
+            self.events.loop, self.backend, self.leases.release, self.leases.disconnected, self.adapters
         )
         self.events.result(self.server.start())
+        engine_address.write(self.name, self.server.path)
         self.direct: dispatcher.Dispatcher | None = None
         if run_token.direct_allowed():
             run_token.ensure()
@@ -86,6 +94,8 @@ class TritonPythonModel:
 
     async def _close(self) -> None:
         self.server.close()
+        if self.adapters is not None:
+            await self.adapters.close()
         await self.backend.close()
 
     def _accept(self, triton_request: Any, sender: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 
-from tritonllm import classifier_args
+from tritonllm.engines.classifier import ClassifierArgs
 
 # What tokenizers without a limit give as theirs is far beyond this.
 _NO_LIMIT = 1 << 20
@@ -32,9 +32,7 @@ class SequenceClassifier:
         ValueError: the model is not a classifier of texts with labels.
     """
 
-    def __init__(
-        self, directory: str, *, trust_remote_code: bool, args: classifier_args.ClassifierArgs
-    ) -> None:
+    def __init__(self, directory: str, *, trust_remote_code: bool, args: ClassifierArgs) -> None:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
         if not self._tokenizer.is_fast:
@@ -103,7 +101,7 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _length(tokenizer: Any, config: Any, args: classifier_args.ClassifierArgs) -> int:
+def _length(tokenizer: Any, config: Any, args: ClassifierArgs) -> int:
     limits = [args.max_length or math.inf]
     if tokenizer.model_max_length < _NO_LIMIT:
         limits.append(tokenizer.model_max_length)

@@ -19,7 +19,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from tritonllm import errors, sampling, simulated_args
+from tritonllm import errors, sampling
+from tritonllm.engines.simulated import SimulatedArgs
 from tritonllm.runtime import backend, conversations, simulated_values
 
 TOKEN_CHARACTERS = 4
@@ -62,11 +63,11 @@ class SimulatedBackend:
     """See `backend.Backend`.
 
     Args:
-        arguments: the content of `model.json`; see `simulated_args.SimulatedArgs`.
+        arguments: the content of `model.json`; see `SimulatedArgs`.
     """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        self._args = simulated_args.SimulatedArgs.model_validate(arguments)
+        self._args = SimulatedArgs.model_validate(arguments)
         self.max_model_len = self._args.max_model_len
         self._live: dict[str, _Answering] = {}
         self._steps = 0
@@ -82,6 +83,13 @@ class SimulatedBackend:
         await asyncio.sleep(self._args.load_seconds)
         if self._args.fail_to_load:
             raise RuntimeError(self._args.fail_to_load)
+
+    async def add_adapter(self, number: int, name: str, directory: str) -> None:
+        """Refuses: random words have no use for one."""
+        raise backend.AdapterRefused("the simulated engine serves no adapters")
+
+    async def remove_adapter(self, number: int) -> None:
+        """Has nothing to remove."""
 
     async def close(self) -> None:
         """Drops the requests that are still live."""

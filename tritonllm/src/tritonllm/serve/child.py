@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping
 from typing import BinaryIO
 
 from tritonllm.serve import log_tail, threads
+
+# A progress bar ends its lines with a carriage return.
+_LINE_END = re.compile(rb"[\r\n]+")
+_CHUNK = 65536
 
 
 class Child:
@@ -77,12 +83,17 @@ class Child:
 
     def _read(self, output: BinaryIO) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                self.log.append(line.decode(errors="replace").rstrip())
+        with self._process.stdout as printed:
+            unfinished = b""
+            while chunk := os.read(printed.fileno(), _CHUNK):
+                *lines, unfinished = _LINE_END.split(unfinished + chunk)
+                for line in lines:
+                    self.log.append(line.decode(errors="replace").rstrip())
                 with contextlib.suppress(OSError, ValueError):
-                    output.write(line)
+                    output.write(chunk)
                     output.flush()
+            if unfinished:
+                self.log.append(unfinished.decode(errors="replace").rstrip())
 
     def _unread(self, error: Exception) -> None:
         # Without a reader its output would block it; the supervisor restarts it.

@@ -24,10 +24,6 @@ _OLDEST_DRIVER = {12: 525, 13: 580}
 # https://docs.nvidia.com/cuda/cuda-toolkit-release-notes: CUDA 13 ended what is older than Turing. vLLM's own limit is 7.0.
 _OLDEST_CAPABILITY = {12: (7, 0), 13: (7, 5)}
 _BFLOAT16_CAPABILITY = (8, 0)
-# With these, weights take another size in the GPU's memory than their files have.
-_RESIZED_BY = ("quantization", "cpu_offload_gb")
-# With these, an engine runs on other machines as well.
-_DISTRIBUTED_BY = ("nnodes", "data_parallel_size_local")
 
 
 @dataclass(frozen=True)
@@ -86,15 +82,15 @@ def read() -> Machine | None:
 
 
 def problems(
-    endpoints: Iterable[api.LLMEndpoint], root: str, machine: Machine, *, utilization: float
+    endpoints: Iterable[api.LLMEndpoint], root: str, machine: Machine, *, vllm_version: str | None
 ) -> dict[str, str]:
     """Checks engines against the GPUs.
 
     Args:
-        endpoints: those with `engine.type: vllm`, in loading order.
+        endpoints: those whose engines use GPUs, in loading order.
         root: root of the weights volume.
         machine: the GPUs.
-        utilization: vLLM's default for `gpu_memory_utilization`.
+        vllm_version: of the installed vLLM; None without one.
 
     Returns:
         What is wrong and what to do, by the endpoint's name.
@@ -104,9 +100,9 @@ def problems(
     for endpoint in endpoints:
         engine = endpoint.spec.engine
         args = engine.args
-        if any(args.get(name) for name in _DISTRIBUTED_BY):
+        if engine.definition.is_distributed(args):
             continue
-        share = float(args.get("gpu_memory_utilization", utilization))
+        share = engine.definition.memory_share(args, vllm_version)
         problem = _driver(machine) or _count(engine, machine)
         used = {} if problem else {index: machine.gpus[index] for index in engine.devices}
         problem = (
@@ -120,7 +116,7 @@ def problems(
             found[endpoint.name] = problem
             continue
         for index, gpu in used.items():
-            left[index] -= int(gpu.total * share)
+            left[index] -= int(gpu.total * (share or 0))
     return found
 
 
@@ -141,7 +137,9 @@ def _count(engine: api.Engine, machine: Machine) -> str | None:
         return None
     if there and "device_ids" in engine.args:
         return f"`engine.args.device_ids` has {max(engine.devices)}, and the GPUs that can be used are counted from 0 to {there - 1}"
-    sizes = " × ".join(f"{name} {engine.args[name]}" for name in api.PARALLEL_SIZES if name in engine.args)
+    sizes = " × ".join(
+        f"{name} {engine.args[name]}" for name in engine.definition.parallel_sizes if name in engine.args
+    )
     return (
         f"{sizes or 'the engine'} needs {engine.gpus} GPUs and {there} can be used; lower the parallel sizes, or give it"
         " more (`gpu.count` of a pool)"
@@ -170,13 +168,14 @@ def _text(capability: tuple[int, int]) -> str:
     return "{}.{}".format(*capability)
 
 
-def _weights(endpoint: api.LLMEndpoint, root: str, used: Iterable[Gpu], share: float) -> str | None:
-    args = endpoint.spec.engine.args
+def _weights(endpoint: api.LLMEndpoint, root: str, used: Iterable[Gpu], share: float | None) -> str | None:
+    engine, args = endpoint.spec.engine, endpoint.spec.engine.args
     directory = endpoint.directory(root)
-    if directory is None or args.get("load_format") == "dummy" or any(args.get(name) for name in _RESIZED_BY):
+    loaded = engine.definition.loads_weights(args) and engine.definition.keeps_size_of_weights(args)
+    if directory is None or share is None or not loaded:
         return None
     # Each rank of data parallelism has all weights, on as many GPUs as the other sizes say.
-    needed = _bytes(Path(directory)) * args.get("data_parallel_size", 1) / endpoint.spec.engine.gpus
+    needed = _bytes(Path(directory)) * args.get("data_parallel_size", 1) / engine.gpus
     smallest = min((gpu.total for gpu in used), default=0)
     if not smallest or needed < smallest * share:
         return None
@@ -187,8 +186,10 @@ def _weights(endpoint: api.LLMEndpoint, root: str, used: Iterable[Gpu], share: f
     )
 
 
-def _free(used: Mapping[int, Gpu], left: list[int], share: float) -> str | None:
+def _free(used: Mapping[int, Gpu], left: list[int], share: float | None) -> str | None:
     for index, gpu in used.items():
+        if share is None:
+            continue
         wanted = gpu.total * share
         # What vLLM compares when it starts.
         if wanted > left[index]:

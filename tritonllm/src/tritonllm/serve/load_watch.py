@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tritonllm.serve import log_tail
+from tritonllm.serve import load_progress, log_tail
 from tritonllm.serve.model_states import BUSY, ModelStates, ModelStatus, Phase
 from tritonllm.serve.report import Reporter
 
@@ -32,7 +32,7 @@ class LoadWatch:
 
     def progress(self, status: ModelStatus) -> str:
         """What the log says about a model that is being loaded, as a suffix of a sentence; empty for others."""
-        return log_tail.summary(self._log.since(status.log_position)) if status.phase in BUSY else ""
+        return load_progress.summary(self._log.since(status.log_position)) if status.phase in BUSY else ""
 
     def report(self, now: float) -> None:
         """Reports each model that has been loading for a while.

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tritonllm import addresses, allow, api, versions
-from tritonllm.render import engine_args
 from tritonllm.serve import api_lock, binaries, gpus, memory_limits, stale_runs
 from tritonllm.serve.options import Options
 from tritonllm.weights import endpoints as weights_of
@@ -99,21 +98,22 @@ def unservable(
     Returns:
         The problems of each such endpoint, by name.
     """
-    with_vllm = [endpoint for endpoint in endpoints if endpoint.spec.engine.type == "vllm"]
     checks = [
         weights(endpoints, options.weights, options.files),
         permissions(endpoints, options.allow),
-        vllm(with_vllm, installed=importlib.util.find_spec("vllm") is not None),
-        transformers(
-            [endpoint for endpoint in endpoints if endpoint.is_classifier],
-            installed=importlib.util.find_spec("transformers") is not None,
-        ),
+        packages(endpoints, installed=lambda name: importlib.util.find_spec(name) is not None),
     ]
-    whole = [endpoint for endpoint in with_vllm if not any(endpoint.name in found for found in checks)]
+    whole = [
+        endpoint
+        for endpoint in endpoints
+        if endpoint.spec.engine.gpus and not any(endpoint.name in found for found in checks)
+    ]
     if not gpu:
         checks.append(memory(whole, options.weights, available=memory_limits.available()))
     elif machine is not None:
-        checks.append(gpus.problems(whole, options.weights, machine, utilization=_utilization()))
+        checks.append(
+            gpus.problems(whole, options.weights, machine, vllm_version=versions.installed_version())
+        )
     return {
         endpoint.name: "; ".join(problems)
         for endpoint in endpoints
@@ -216,26 +216,17 @@ def permissions(endpoints: Iterable[api.LLMEndpoint], allowed: allow.Allow) -> d
     }
 
 
-def vllm(endpoints: Iterable[api.LLMEndpoint], installed: bool) -> dict[str, str]:
-    """Checks that vLLM is installed.
+def packages(endpoints: Iterable[api.LLMEndpoint], installed: Callable[[str], bool]) -> dict[str, str]:
+    """Checks that the package that each engine needs is installed.
 
     Args:
-        endpoints: those with `engine.type: vllm`.
-        installed: whether vLLM can be imported.
+        endpoints: to serve.
+        installed: whether a package can be imported.
     """
-    problem = "vLLM is not installed; `pip install vllm` or use `engine.type: simulated`"
-    return {} if installed else {endpoint.name: problem for endpoint in endpoints}
-
-
-def transformers(endpoints: Iterable[api.LLMEndpoint], installed: bool) -> dict[str, str]:
-    """Checks that transformers is installed.
-
-    Args:
-        endpoints: those with `engine.type: classifier`.
-        installed: whether transformers can be imported.
-    """
-    problem = "transformers is not installed; `pip install transformers torch`"
-    return {} if installed else {endpoint.name: problem for endpoint in endpoints}
+    needed = {endpoint.name: endpoint.spec.engine.definition.package for endpoint in endpoints}
+    return {
+        name: package.missing for name, package in needed.items() if package and not installed(package.name)
+    }
 
 
 def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Path]) -> dict[str, str]:
@@ -256,7 +247,8 @@ def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Pat
             remedy = f"run `{_sync_command(files, root)}`"
         else:
             directory = Path(endpoint.directory(root) or root)
-            lacking = _missing(directory, dummy=endpoint.spec.engine.args.get("load_format") == "dummy")
+            engine = endpoint.spec.engine
+            lacking = _missing(directory, loaded=engine.definition.loads_weights(engine.args))
             remedy = "correct `spec.model.path` or --weights"
             if model.image is not None:
                 remedy = "correct `spec.model.subPath`; the image is mounted by charts/tritonllm-pool only"
@@ -265,12 +257,12 @@ def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Pat
     return problems
 
 
-def _missing(directory: Path, *, dummy: bool) -> str | None:
+def _missing(directory: Path, *, loaded: bool) -> str | None:
     if not directory.is_dir():
         return f"no weights at {directory}"
     if not (directory / "config.json").is_file():
         return f"{directory} has no config.json"
-    if not dummy and not any(directory.glob("*.safetensors")):
+    if loaded and not any(directory.glob("*.safetensors")):
         return f"{directory} has no *.safetensors"
     return None
 
@@ -373,12 +365,6 @@ def api_secret(file: Path | None) -> list[str]:
     except api_lock.Unusable as error:
         return [str(error)]
     return []
-
-
-def _utilization() -> float:
-    """The installed vLLM's default for `gpu_memory_utilization`."""
-    known, _ = engine_args.table(versions.installed_version())
-    return float(known["arguments"]["gpu_memory_utilization"].get("default", 0.9))
 
 
 def _free(host: str, port: int) -> bool:

@@ -36,7 +36,7 @@ def endpoint(path: Any = "/nothing", name: Any = "chat", **args: Any) -> api.LLM
 
 
 def problem(given: api.LLMEndpoint, there: gpus.Machine) -> str | None:
-    return gpus.problems([given], "/", there, utilization=0.9).get(given.name)
+    return gpus.problems([given], "/", there, vllm_version="0.32.0").get(given.name)
 
 
 def test_an_engine_that_fits_is_no_problem(model: str) -> None:
@@ -88,7 +88,7 @@ def test_bfloat16_wants_ampere_where_it_is_asked_for() -> None:
 def test_weights_that_are_too_large_for_the_gpu_are_refused_with_both_numbers(model: str) -> None:
     found = problem(endpoint(model), machine(T4))
     assert found is not None
-    assert "16.0 GiB on each GPU, and gpu_memory_utilization 0.9 of 16.0 GiB is 14.4;" in found
+    assert "16.0 GiB on each GPU, and gpu_memory_utilization 0.92 of 16.0 GiB is 14.7;" in found
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_float32_is_loaded_with_half_of_its_size(model: str) -> None:
 
 def test_memory_that_somebody_else_uses_is_told() -> None:
     assert problem(endpoint(), machine(replace(H100, free=40 * GIB))) == (
-        "GPU 0 (NVIDIA H100) has 40.0 of 80.0 GiB free and gpu_memory_utilization 0.9 wants 72.0; lower it, or end what"
+        "GPU 0 (NVIDIA H100) has 40.0 of 80.0 GiB free and gpu_memory_utilization 0.92 wants 73.6; lower it, or end what"
         " else uses the GPU"
     )
 
@@ -131,7 +131,7 @@ def test_engines_share_a_gpu_as_far_as_there_is_memory() -> None:
     def given(name: str) -> api.LLMEndpoint:
         return endpoint(name=name, gpu_memory_utilization=0.45)
 
-    found = gpus.problems([given("a"), given("b"), given("c")], "/", machine(H100), utilization=0.9)
+    found = gpus.problems([given("a"), given("b"), given("c")], "/", machine(H100), vllm_version="0.32.0")
     assert list(found) == ["c"]
 
 
@@ -150,7 +150,7 @@ def test_an_engine_takes_the_devices_that_are_chosen_for_it() -> None:
 
 def test_engines_on_gpus_of_their_own_do_not_share_memory() -> None:
     given = [endpoint(name=name, device_ids=[index]) for index, name in enumerate("ab")]
-    assert gpus.problems(given, "/", machine(H100, H100), utilization=0.9) == {}
+    assert gpus.problems(given, "/", machine(H100, H100), vllm_version="0.32.0") == {}
 
 
 def test_an_engine_on_several_machines_is_left_to_itself() -> None:

@@ -1,24 +1,21 @@
-"""Checks engine arguments by name and type, before an engine takes a GPU.
+"""The arguments of vLLM's engine by version: names, types and bounds.
 
-The command line and the operator call `check` with the version of vLLM that will run. The tables are generated
-from vLLM's sources by `tools/vllm_args.py`. Pure.
+The tables are generated from vLLM's sources by `tools/vllm_args.py`. Pure.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import json
 import math
 import re
 from typing import Any, Literal, NotRequired, TypedDict
 
-import pydantic
-
-from tritonllm import api, classifier_args, simulated_args, validation_errors
+from tritonllm import validation_errors
+from tritonllm.engines.base import DEFAULT_MAX_NUM_SEQS, Args, Problem, unknown_argument
 
 JsonType = Literal["array", "boolean", "integer", "null", "number", "object", "string"]
-Problem = tuple[str, str]
-"""The path of a field, such as `spec.engine.args.max_model_len`, and what is wrong with it."""
 
 
 class Argument(TypedDict):
@@ -43,8 +40,9 @@ OWN: dict[str, Argument] = {
 }
 
 
-def _load() -> dict[tuple[int, ...], Table]:
-    directory = importlib.resources.files("tritonllm.render") / "engine_tables"
+@functools.cache
+def _tables() -> dict[tuple[int, ...], Table]:
+    directory = importlib.resources.files("tritonllm.engines") / "vllm_tables"
     tables: dict[tuple[int, ...], Table] = {}
     for file in directory.iterdir():
         version = file.name.removeprefix("vllm-").removesuffix(".json")
@@ -64,8 +62,6 @@ def _ordinal(numbers: tuple[int, ...]) -> int:
     major, minor, patch = numbers
     return (major * 1000 + minor) * 1000 + patch
 
-
-_TABLES = _load()
 
 _WORDS: dict[JsonType, str] = {
     "array": "a list",
@@ -107,23 +103,19 @@ _AT_LEAST_ONE = (
 )
 
 
-def check(engine: api.Engine, model: api.Model | None, version: str | None) -> list[Problem]:
-    """Checks an endpoint's engine arguments.
+def check(args: Args, *, trust_remote_code: bool, version: str | None) -> list[Problem]:
+    """Checks the arguments of an engine.
 
     Args:
-        engine: the engine and its arguments.
-        model: the weights; None if the engine has none.
+        args: to check.
+        trust_remote_code: whether `spec.model` permits code from the repository.
         version: the version of vLLM that will run, such as `0.32.0`; None if it is unknown.
 
     Returns:
         Problems in the order of the arguments; empty if the engine accepts them.
     """
-    if engine.type == "simulated":
-        return _check_model(engine.args, simulated_args.SimulatedArgs, "the simulated engine")
-    if engine.type == "classifier":
-        return _check_model(engine.args, classifier_args.ClassifierArgs, "a classifier")
     known, _ = table(version)
-    found = [(name, _problem(name, value, known, model)) for name, value in engine.args.items()]
+    found = [(name, _problem(name, value, known, trust_remote_code)) for name, value in args.items()]
     return [(f"spec.engine.args.{name}", message) for name, message in found if message is not None]
 
 
@@ -136,48 +128,35 @@ def table(version: str | None) -> tuple[Table, str | None]:
     Returns:
         The table of that version and None, or the nearest one (the newest for None) and a warning.
     """
+    tables = _tables()
     if version is None:
-        newest = _TABLES[max(_TABLES)]
+        newest = tables[max(tables)]
         return (
             newest,
             f"the version of vLLM is unknown; its arguments were checked as those of {newest['version']}",
         )
     requested = _numbers(version)
-    if requested in _TABLES:
-        return _TABLES[requested], None
-    nearest = _TABLES[min(_TABLES, key=lambda known: abs(_ordinal(known) - _ordinal(requested)))]
+    if requested in tables:
+        return tables[requested], None
+    nearest = tables[min(tables, key=lambda known: abs(_ordinal(known) - _ordinal(requested)))]
     return (
         nearest,
         f"there is no table for vLLM {version}; its arguments were checked as those of {nearest['version']}",
     )
 
 
-def _check_model(args: dict[str, Any], arguments: type[pydantic.BaseModel], engine: str) -> list[Problem]:
-    unknown = [name for name in args if name not in arguments.model_fields]
-    found = [(name, _unknown(name, engine, list(arguments.model_fields))) for name in unknown]
-    try:
-        arguments.model_validate({name: value for name, value in args.items() if name not in unknown})
-    except pydantic.ValidationError as error:
-        found += validation_errors.problems(error, arguments)
-    return [(f"spec.engine.args.{name}", message) for name, message in found]
-
-
-def _problem(name: str, value: Any, known: Table, model: api.Model | None) -> str | None:
+def _problem(name: str, value: Any, known: Table, trusted: bool) -> str | None:
     if name in _REFUSED:
         return _REFUSED[name]
     if name == "trust_remote_code":
-        agreed = model is not None and model.trust_remote_code and value is True
+        agreed = trusted and value is True
         return None if agreed else "is set from `spec.model`; use `spec.model.trustRemoteCode`"
     if name not in known["arguments"] or name.startswith("_"):
         public = [
             other for other in known["arguments"] if not other.startswith("_") and other not in _REFUSED
         ]
-        return _unknown(name, f"vLLM {known['version']}", public)
+        return unknown_argument(name, f"vLLM {known['version']}", public)
     return _mismatch(known["arguments"][name], value) or _out_of_bounds(name, value)
-
-
-def _unknown(name: str, engine: str, known: list[str]) -> str:
-    return f"{engine} has no argument `{name}`{validation_errors.suggestion(name, known)}"
 
 
 def _mismatch(argument: Argument, value: Any) -> str | None:
@@ -215,7 +194,7 @@ def _out_of_bounds(name: str, value: Any) -> str | None:
     if name == "gpu_memory_utilization" and not 0 < value <= 1:
         return f"must be more than 0 and at most 1, got {validation_errors.show(value)}"
     if name == "max_num_seqs" and value is None:
-        return f"must be an integer, got null; remove it for the default of {api.DEFAULT_MAX_NUM_SEQS}"
+        return f"must be an integer, got null; remove it for the default of {DEFAULT_MAX_NUM_SEQS}"
     if name in _AT_LEAST_ONE and value is not None and value < 1:
         return f"must be at least 1, got {validation_errors.show(value)}"
     if name == "chat_template" and value is not None and "{" not in value and not value.startswith("/"):

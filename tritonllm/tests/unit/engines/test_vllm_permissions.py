@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tritonllm.render import engine_args, permitted_args
+from tritonllm.engines import vllm_args, vllm_permissions
 
 SECURITY = Path(__file__).parents[4] / "docs" / "security.md"
-LISTED = [name for names in permitted_args.PERMITTED.values() for name in names]
+LISTED = [name for names in vllm_permissions.PERMITTED.values() for name in names]
 # Each opens sockets, imports by name, or reads or writes paths, in some version of vLLM.
 DANGEROUS = (
     "additional_config",
@@ -47,21 +47,21 @@ DANGEROUS = (
 )
 
 
-def known() -> dict[str, engine_args.Argument]:
-    tables = [engine_args.table(version)[0]["arguments"] for version in ("0.24.0", "0.25.1", "0.32.0")]
+def known() -> dict[str, vllm_args.Argument]:
+    tables = [vllm_args.table(version)[0]["arguments"] for version in ("0.24.0", "0.25.1", "0.32.0")]
     return {name: argument for table in tables for name, argument in table.items()}
 
 
 @pytest.mark.parametrize("name", DANGEROUS)
 def test_an_argument_that_leads_out_of_the_engine_needs_permission(name: str) -> None:
     assert name in known()
-    assert permitted_args.needs_permission(name, "x", ()) == f"the argument `{name}`"
-    assert permitted_args.needs_permission(name, "x", (name,)) is None
-    assert permitted_args.needs_permission(name, "x", ("*",)) is None
+    assert vllm_permissions.needs_permission(name, "x", ()) == f"the argument `{name}`"
+    assert vllm_permissions.needs_permission(name, "x", (name,)) is None
+    assert vllm_permissions.needs_permission(name, "x", ("*",)) is None
 
 
 def test_an_argument_that_a_later_version_brings_needs_permission() -> None:
-    assert permitted_args.needs_permission("not_there_yet", True, ()) is not None
+    assert vllm_permissions.needs_permission("not_there_yet", True, ()) is not None
 
 
 @pytest.mark.parametrize("name", LISTED)
@@ -69,7 +69,7 @@ def test_every_argument_of_the_list_is_one_of_vllms_or_ours_and_is_listed_once(n
     assert name in known()
     assert LISTED.count(name) == 1
     default = known()[name].get("default")
-    assert permitted_args.needs_permission(name, default, ()) is None or "default" not in known()[name]
+    assert vllm_permissions.needs_permission(name, default, ()) is None or "default" not in known()[name]
 
 
 def test_objects_can_hold_anything_so_that_only_examined_ones_are_listed() -> None:
@@ -97,16 +97,16 @@ def test_every_path_in_a_name_needs_permission() -> None:
     ],
 )
 def test_some_values_of_a_permitted_argument_need_permission(name: str, permitted: Any, refused: str) -> None:
-    assert permitted_args.needs_permission(name, permitted, ()) is None
-    assert permitted_args.needs_permission(name, refused, ()) is not None
-    assert permitted_args.needs_permission(name, refused, (name,)) is None
+    assert vllm_permissions.needs_permission(name, permitted, ()) is None
+    assert vllm_permissions.needs_permission(name, refused, ()) is not None
+    assert vllm_permissions.needs_permission(name, refused, (name,)) is None
 
 
 def test_the_documentation_lists_them_all() -> None:
     section = SECURITY.read_text().partition("## Engine arguments")[2]
-    for concern, names in permitted_args.PERMITTED.items():
+    for concern, names in vllm_permissions.PERMITTED.items():
         (row,) = re.findall(rf"^\| {concern} \| (.*) \|$", section, re.MULTILINE)
         assert re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row)) == list(names)
         for name in names:
-            values = [f"`{value}`" for value in permitted_args.VALUES.get(name, ()) if value]
+            values = [f"`{value}`" for value in vllm_permissions.VALUES.get(name, ()) if value]
             assert not values or f"`{name}` ({', '.join(values)})" in row

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tritonllm import api, simulated_args
-from tritonllm.render import engine_args
+from tritonllm import api
+from tritonllm.engines import simulated, vllm_args
 
 VERSIONS = ("0.24.0", "0.25.1", "0.32.0")
 MODEL = api.Model.model_validate({"path": "/weights/mine"})
@@ -17,7 +17,8 @@ def problems(
     args: dict[str, Any], version: str | None = "0.32.0", model: api.Model | None = MODEL, kind: Any = "vllm"
 ) -> dict[str, str]:
     """Problems by argument; checks that every one says where it is."""
-    found = engine_args.check(api.Engine(type=kind, args=args), model, version)
+    trusted = model is not None and model.trust_remote_code
+    found = api.Engine(type=kind).definition.check(args, trust_remote_code=trusted, vllm_version=version)
     assert all(path.startswith("spec.engine.args.") for path, _ in found)
     return {path.removeprefix("spec.engine.args."): message for path, message in found}
 
@@ -143,7 +144,7 @@ def test_every_problem_is_told() -> None:
 
 @pytest.mark.parametrize("version", [*VERSIONS, "0.32.0+cpu", "0.25.1rc1", "0.24"])
 def test_a_known_version_has_its_own_table(version: str) -> None:
-    found, warning = engine_args.table(version)
+    found, warning = vllm_args.table(version)
     assert version.startswith(found["version"].removesuffix(".0"))
     assert warning is None
 
@@ -159,7 +160,7 @@ def test_a_known_version_has_its_own_table(version: str) -> None:
     ],
 )
 def test_an_unknown_version_is_checked_as_the_nearest_with_a_warning(version: str, nearest: str) -> None:
-    found, warning = engine_args.table(version)
+    found, warning = vllm_args.table(version)
     assert found["version"] == nearest
     assert (
         warning == f"there is no table for vLLM {version}; its arguments were checked as those of {nearest}"
@@ -167,7 +168,7 @@ def test_an_unknown_version_is_checked_as_the_nearest_with_a_warning(version: st
 
 
 def test_where_nobody_knows_the_version_the_newest_table_counts() -> None:
-    found, warning = engine_args.table(None)
+    found, warning = vllm_args.table(None)
     assert found["version"] == VERSIONS[-1]
     assert warning is not None
     assert "vLLM 0.32.0 has no argument" in problems({"max_modle_len": 1}, None)["max_modle_len"]
@@ -175,7 +176,7 @@ def test_where_nobody_knows_the_version_the_newest_table_counts() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_table_knows_the_arguments_that_decide_how_much_memory_an_engine_takes(version: str) -> None:
-    arguments = engine_args.table(version)[0]["arguments"]
+    arguments = vllm_args.table(version)[0]["arguments"]
     assert 0.8 < arguments["gpu_memory_utilization"].get("default", 0) < 1
     assert arguments["tensor_parallel_size"] == {"types": ["integer"], "default": 1}
 
@@ -193,4 +194,4 @@ def test_the_simulated_engine_has_arguments_of_its_own() -> None:
 
 
 def test_the_simulated_engine_takes_as_many_requests_as_the_endpoint_says() -> None:
-    assert simulated_args.SimulatedArgs().max_num_seqs == api.Engine(type="simulated").max_num_seqs
+    assert simulated.SimulatedArgs().max_num_seqs == api.Engine(type="simulated").max_num_seqs

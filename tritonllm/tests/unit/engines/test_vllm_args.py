@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tritonllm import versions
-from tritonllm.render import engine_args
+from tritonllm.engines import vllm_args
 
 TOOL = Path(__file__).parents[4] / "tools" / "vllm_args.py"
 
@@ -168,10 +168,10 @@ print(json.dumps([field.name for field in dataclasses.fields(AsyncEngineArgs)]))
 
 @pytest.mark.skipif(versions.installed_version() is None, reason="vLLM is not installed")
 def test_the_table_of_the_installed_vllm_has_the_names_of_its_dataclass() -> None:
-    table, warning = engine_args.table(versions.installed_version())
+    table, warning = vllm_args.table(versions.installed_version())
     assert warning is None
     # In a process of its own: vLLM's import is heavy and warns.
     output = subprocess.run(
         [sys.executable, "-c", _FIELDS], capture_output=True, text=True, check=True
     ).stdout
-    assert set(json.loads(output.splitlines()[-1])) == table["arguments"].keys() - engine_args.OWN.keys()
+    assert set(json.loads(output.splitlines()[-1])) == table["arguments"].keys() - vllm_args.OWN.keys()

@@ -1,4 +1,4 @@
-"""The arguments of the simulated engine, for the renderer that validates them and the engine that runs with them."""
+"""Engine type `simulated`: random words at a given speed, for tests and for capacity planning without a GPU."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from typing import Literal
 
 import pydantic
 
-from tritonllm import api
+from tritonllm.engines.base import DEFAULT_MAX_NUM_SEQS, Arguments, EngineType
 
 
-class SimulatedArgs(pydantic.BaseModel):
+class SimulatedArgs(Arguments):
     """`spec.engine.args` of engine type `simulated`."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     reply: Literal["words", "echo"] = pydantic.Field(
         default="words",
@@ -26,7 +24,7 @@ class SimulatedArgs(pydantic.BaseModel):
         default=0, ge=0, le=3600, description="Time between two tokens."
     )
     max_num_seqs: int = pydantic.Field(
-        default=api.DEFAULT_MAX_NUM_SEQS, ge=1, description="Maximum number of requests processed at once."
+        default=DEFAULT_MAX_NUM_SEQS, ge=1, description="Maximum number of requests processed at once."
     )
     max_model_len: int = pydantic.Field(
         default=4096, ge=1, description="Maximum number of tokens of prompt and answer together."
@@ -38,3 +36,17 @@ class SimulatedArgs(pydantic.BaseModel):
         default="", description="If set, loading the engine fails with this message."
     )
     load_seconds: float = pydantic.Field(default=0, ge=0, description="Duration of loading the engine.")
+
+
+class Simulated(EngineType):
+    """See the module."""
+
+    name = "simulated"
+    description = "`simulated` generates random words, without weights or a GPU."
+    label = "the simulated engine"
+    needs_weights = False
+    backend = "tritonllm.runtime.simulated:SimulatedBackend"
+    arguments = SimulatedArgs
+
+
+SIMULATED = Simulated()
