@@ -53,6 +53,9 @@ def run(
     request_rate: RequestRate = None,
     input_tokens: InputTokens = None,
     max_tokens: MaxTokens = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How often to measure; more than once shows the spread.")
+    ] = 1,
     slo: Slo = None,
     metrics_url: MetricsUrl = None,
     output: Output = None,
@@ -70,7 +73,11 @@ def run(
     Prints the times and throughput, and writes result.json, result.csv and AIPerf's own files. Ctrl-C keeps what has been
     measured. The exit code is 1 if any request failed.
     """
+    import dataclasses
+
     from tritonllm.bench import folders, measure, tables, workload
+    from tritonllm.bench import repeats as repeating
+    from tritonllm.bench import sweep as sweeps
 
     asked = work.workload(slo)
     point = workload.with_defaults(workload.Point(concurrency, request_rate, input_tokens, max_tokens), asked)
@@ -80,12 +87,25 @@ def run(
             raise typer.BadParameter(f"{folder} has a result already; name another", param_hint="--output")
         asked = benchmarking.with_prompts(asked, folder)
         typer.echo(f"Asking {server.model} at {server.url} …", err=True)
-        result = measure.measure(
-            server, work.tokenizer or server.tokenizer or "builtin", asked, point, folder
-        )
-    typer.echo(tables.summary(result))
-    typer.echo(f"Results: {folder / folders.RESULT}", err=True)
-    raise typer.Exit(benchmarking.exit_code(complete=result.complete, failed=result.failed))
+        tokens = work.tokenizer or server.tokenizer or "builtin"
+        if repeats == 1:
+            found = [measure.measure(server, tokens, asked, point, folder)]
+        else:
+            wanted = sweeps.settings(target, server.model, tokens, asked) | {"load": point.described()}
+            folders.claim(folder, repeating.SETTINGS, wanted, "repeats")
+            found = repeating.run(
+                folder,
+                repeats,
+                # Other prompts each time: a prefix cache would know the same ones.
+                lambda number, place: measure.measure(
+                    server, tokens, dataclasses.replace(asked, seed=asked.seed + number), point, place
+                ),
+                lambda text: typer.echo(text, err=True),
+            )
+    typer.echo(tables.summary(found[0]) if repeats == 1 else repeating.text(found))
+    typer.echo(f"Results: {folder / (folders.RESULT if repeats == 1 else repeating.TABLE)}", err=True)
+    complete = len(found) == repeats and all(result.complete for result in found)
+    raise typer.Exit(benchmarking.exit_code(complete=complete, failed=sum(result.failed for result in found)))
 
 
 @app.command()

@@ -50,7 +50,7 @@ def tune(
         typer.Option(min=1, metavar="N", help="Number of configurations to try, with those of the folder."),
     ] = 30,
     minutes: Annotated[
-        float | None, typer.Option(min=0, metavar="N", help="Start no more trials after this time.")
+        float | None, typer.Option(min=1, metavar="N", help="Start no more trials after this time.")
     ] = None,
     start_timeout: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="Maximum time until a configuration is ready.")

@@ -157,6 +157,26 @@ class EngineType:
         """Whether the engine runs on other machines as well."""
         return False
 
+    def default(self, name: str, vllm_version: str | None) -> Any:
+        """The value of an argument that is left out; None if the engine decides, or has no such argument.
+
+        Args:
+            name: of the argument.
+            vllm_version: as for `check`.
+        """
+        if name == "max_num_seqs":
+            return self.max_num_seqs({})
+        field = self.arguments.model_fields.get(name) if self.arguments is not None else None
+        return None if field is None else field.default
+
+    def search_space(self, gpus: int) -> Mapping[str, tuple[Any, ...]]:
+        """What `tritonllm tune` tries by itself: values by argument, none of which changes answers; empty for nothing.
+
+        Args:
+            gpus: number of GPUs that can be used.
+        """
+        return {}
+
     def hashed(self, args: Args) -> dict[str, Any]:
         """The arguments as they enter the `spec_hash` of the engine's model."""
         return {**args, "max_num_seqs": self.max_num_seqs(args)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import pydantic
 
@@ -47,6 +48,10 @@ class Simulated(EngineType):
     needs_weights = False
     backend = "tritonllm.runtime.simulated:SimulatedBackend"
     arguments = SimulatedArgs
+
+    def search_space(self, gpus: int) -> Mapping[str, tuple[Any, ...]]:
+        """See `EngineType.search_space`."""
+        return {"max_num_seqs": (16, 32, 64, 128, 256, 512)}
 
 
 SIMULATED = Simulated()

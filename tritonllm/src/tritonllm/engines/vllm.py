@@ -66,6 +66,27 @@ class Vllm(EngineType):
         default = known["arguments"].get("gpu_memory_utilization", {}).get("default", 0.9)
         return float(args.get("gpu_memory_utilization", default))
 
+    def default(self, name: str, vllm_version: str | None) -> Any:
+        """See `EngineType.default`; by the table of this version."""
+        known, _ = vllm_args.table(vllm_version)
+        default = known["arguments"].get(name, {}).get("default")
+        return self.max_num_seqs({}) if name == "max_num_seqs" else default
+
+    def search_space(self, gpus: int) -> Mapping[str, tuple[Any, ...]]:
+        """See `EngineType.search_space`."""
+        found: dict[str, tuple[Any, ...]] = {
+            "max_num_seqs": (64, 128, 256, 512, 1024),
+            "max_num_batched_tokens": (2048, 4096, 8192, 16384),
+            "enable_chunked_prefill": (True, False),
+            "enable_prefix_caching": (True, False),
+            "stream_interval": (1, 4, 16),
+        }
+        if gpus:
+            found |= {"gpu_memory_utilization": (0.85, 0.9, 0.95), "block_size": (16, 32, 64)}
+        if gpus > 1:
+            found["tensor_parallel_size"] = tuple(2**n for n in range(int(math.log2(gpus)) + 1))
+        return found
+
     def loads_weights(self, args: Args) -> bool:
         """See `EngineType.loads_weights`."""
         return args.get("load_format") != "dummy"

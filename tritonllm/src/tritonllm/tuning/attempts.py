@@ -65,6 +65,15 @@ def attempt(work: Work, content: str, folder: Path) -> list[results.Result]:
         ) from None
 
 
+def unanswered(result: results.Result) -> str:
+    """That requests got no answer, not even an error, and why; empty if each got one."""
+    broken = [each for each in result.errors if not each.kind[:1].isdigit()]
+    if not broken:
+        return ""
+    first = f"{broken[0].count} x {broken[0].kind}: {broken[0].message}"
+    return f"{sum(each.count for each in broken)} requests got no answer ({first})"
+
+
 def _measured(work: Work, server: targets.Server, folder: Path) -> list[results.Result]:
     found: list[results.Result] = []
     for number, point in enumerate(work.points):
@@ -77,11 +86,8 @@ def _measured(work: Work, server: targets.Server, folder: Path) -> list[results.
             raise reasons.Unusable(reasons.Outcome.unmeasured, reasons.in_short(str(error))) from None
         if not result.complete:
             raise KeyboardInterrupt
-        if broken := [each for each in result.errors if not each.kind[:1].isdigit()]:
-            first = f"{broken[0].count} x {broken[0].kind}: {broken[0].message}"
-            raise reasons.Unusable(
-                reasons.Outcome.died, f"{sum(each.count for each in broken)} requests got no answer ({first})"
-            )
+        if said := unanswered(result):
+            raise reasons.Unusable(reasons.Outcome.died, said)
         found.append(result)
         if work.enough(result):
             break

@@ -8,8 +8,7 @@ from typing import Any
 
 import ruamel.yaml
 
-from tritonllm import api, simulated_args
-from tritonllm.render import engine_args
+from tritonllm import api
 
 Values = Mapping[tuple[str, ...], Any]
 """Values by the path of their field in `spec`; None leaves the field to its default."""
@@ -64,15 +63,7 @@ def default(engine: api.Engine, path: tuple[str, ...], vllm_version: str | None)
     *parents, name = path
     if parents == ["limits"]:
         return api.Limits().model_dump(by_alias=True).get(name)
-    if name == "max_num_seqs":
-        return api.DEFAULT_MAX_NUM_SEQS
-    if engine.type == "simulated":
-        field = simulated_args.SimulatedArgs.model_fields.get(name)
-        return None if field is None else field.default
-    if engine.type != "vllm":
-        return None
-    known, _ = engine_args.table(vllm_version)
-    return known["arguments"].get(name, {}).get("default")
+    return engine.definition.default(name, vllm_version)
 
 
 def _set(spec: MutableMapping[str, Any], path: tuple[str, ...], value: Any) -> None:

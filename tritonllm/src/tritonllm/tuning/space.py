@@ -67,7 +67,7 @@ def parse(data: Any, source: str) -> dict[tuple[str, ...], tuple[Any, ...]]:
 
 
 def default(endpoint: api.LLMEndpoint, gpus: int) -> dict[tuple[str, ...], tuple[Any, ...]]:
-    """What is worth trying for an engine type; nothing in it changes the answers of the model.
+    """What is worth trying for the engine type, and the limit on requests at once.
 
     Args:
         endpoint: to tune.
@@ -77,24 +77,11 @@ def default(endpoint: api.LLMEndpoint, gpus: int) -> dict[tuple[str, ...], tuple
         failures.InvalidBenchmark: there is none for this engine type.
     """
     engine = endpoint.spec.engine
-    if engine.type == "simulated":
-        return {("engine", "args", "max_num_seqs"): (16, 32, 64, 128, 256, 512)}
-    if engine.type != "vllm":
+    args = engine.definition.search_space(gpus)
+    if not args:
         raise failures.InvalidBenchmark(
             f"there is no search space for engine type {engine.type}; name a file with --space"
         )
-    args: dict[str, tuple[Any, ...]] = {
-        "max_num_seqs": (64, 128, 256, 512, 1024),
-        "max_num_batched_tokens": (2048, 4096, 8192, 16384),
-        "enable_chunked_prefill": (True, False),
-        "enable_prefix_caching": (True, False),
-        "stream_interval": (1, 4, 16),
-    }
-    if gpus:
-        args["gpu_memory_utilization"] = (0.85, 0.9, 0.95)
-        args["block_size"] = (16, 32, 64)
-    if gpus > 1:
-        args["tensor_parallel_size"] = tuple(2**n for n in range(int(math.log2(gpus)) + 1))
     found: dict[tuple[str, ...], tuple[Any, ...]] = {
         ("engine", "args", name): values for name, values in args.items()
     }

@@ -106,6 +106,14 @@ def test_a_sweep_needs_an_axis_and_axes_are_numbers(url: str) -> None:
     assert said.startswith("--concurrency: `1-8` is not a number or a range")
 
 
+def test_repeats_of_another_load_are_not_mixed(url: str) -> None:
+    Path("results").mkdir()
+    Path("results/repeats.json").write_text('{"load": {"concurrency": 1}}')
+    code, said = bench(url, "--model", "chat", "--repeats", "2", "--output", "results")
+    assert (code, said.splitlines()[-1].startswith("results has repeats with another ")) == (2, True)
+    assert "load" in said
+
+
 def test_both_sides_of_a_comparison_are_checked_before_one_is_asked(url: str) -> None:
     assert bench("compare", url, "nothing.yaml", "--model", "chat") == (
         2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 import measured
 import tuned
 from tritonllm import files
-from tritonllm.bench import failures, results
-from tritonllm.tuning import candidates, objectives, reasons, space, trials
+from tritonllm.bench import failures, results, workload
+from tritonllm.tuning import attempts, candidates, objectives, reasons, space, trials
 
 SEQS = ("engine", "args", "max_num_seqs")
 
@@ -157,3 +158,21 @@ def test_a_reason_is_the_last_problem_that_a_server_told() -> None:
     assert reasons.in_short(lines) == "chat-engine: RuntimeError: CUDA out of memory"
     assert reasons.in_short("tritonllm: port 8000 is taken\n") == "port 8000 is taken"
     assert reasons.in_short("Traceback\n  ImportError: no\n") == "Traceback ImportError: no"
+
+
+def test_a_server_that_dies_is_told_from_one_that_refuses() -> None:
+    gone = results.Errors("ClientConnectorError", 3, "Connection refused")
+    full = results.Errors("429 queue_full", 2, "the queue is full")
+    result = dataclasses.replace(measured.result(32), failed=5, errors=(gone, full))
+    said = "3 requests got no answer (3 x ClientConnectorError: Connection refused)"
+    assert attempts.unanswered(result) == said
+    assert attempts.unanswered(dataclasses.replace(result, failed=2, errors=(full,))) == ""
+
+
+def test_a_configuration_that_is_invalid_is_refused_before_it_is_served(tmp_path: Path) -> None:
+    work = attempts.Work("chat", workload.Workload(), [], None, 1, lambda result: False)
+    content = candidates.text(tuned.ENDPOINT, "chat", {("limits", "maxConcurrentRequests"): 4096})
+    with pytest.raises(reasons.Unusable, match=r"spec\.limits\.maxConcurrentRequests: ") as error:
+        attempts.attempt(work, content, tmp_path / "trial")
+    assert error.value.outcome is reasons.Outcome.refused
+    assert (tmp_path / "trial/endpoint.yaml").read_text() == content
