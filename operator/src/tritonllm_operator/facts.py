@@ -27,12 +27,14 @@ class ModelState:
         spec_hash: of the configuration it runs with; empty where it has none of ours.
         kind: engine, guardrail or pipeline; empty where it is not one of ours.
         reason: why it is not ready.
+        adapters: of a pipeline that has some: how it says they are, each with `name`, `state` and `message`.
     """
 
     state: str
     spec_hash: str = ""
     kind: str = ""
     reason: str = ""
+    adapters: Sequence[Mapping[str, str]] = ()
 
     @property
     def failed(self) -> bool:

@@ -13,7 +13,19 @@ import typer
 import typer.core
 import typer.main
 
-from tritonllm.commands import bench, chat, gateway, generate, guard, keys, render, serve, validate, weights
+from tritonllm.commands import (
+    bench,
+    chat,
+    gateway,
+    generate,
+    guard,
+    keys,
+    render,
+    serve,
+    tune,
+    validate,
+    weights,
+)
 
 if TYPE_CHECKING:
     import importlib.metadata
@@ -106,6 +118,7 @@ app.command()(gateway.gateway)
 app.command()(generate.generate)
 app.command()(chat.chat)
 app.command()(guard.guard)
+app.command()(tune.tune)
 app.add_typer(bench.app, name="bench")
 app.add_typer(keys.app, name="keys")
 app.add_typer(weights.app, name="weights")
@@ -128,7 +141,7 @@ def _tritonllm(
     """LLM endpoints with guardrails and streaming on Triton, from one YAML file.
 
     Validate an endpoint (`validate`), serve it (`serve`), send prompts to it (`generate`, `chat`), test its guardrails
-    without a server (`guard`), measure it (`bench`), and manage its weights (`weights`) and API keys (`keys`).
+    without a server (`guard`), measure it (`bench`), find its best engine arguments (`tune`), and manage its weights (`weights`) and API keys (`keys`).
     """
 
 
