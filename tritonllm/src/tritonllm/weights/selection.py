@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ _PICKLES = (("*.bin",), ("*.pt", "*.pth"))
 _NO_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "random_states*")
 # Mistral's own layout: the same weights once more. Taken only where there are no others.
 _CONSOLIDATED = ("consolidated*.safetensors",)
+# A LoRA adapter as PEFT saves it: https://huggingface.co/docs/peft/developer_guides/checkpoint
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTERS = ("adapter_model*.safetensors", "adapter_model*.bin")
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "additional_chat_templates/*.jinja")
 _INDEX = "*.index.json"
 _CODE = ("*.py", "*/*.py")
@@ -105,6 +109,7 @@ def select(files: Iterable[RemoteFile], wanted: Wanted, repo: str) -> Selection:
 
 
 def _weights(files: Sequence[RemoteFile], wanted: Wanted, repo: str) -> tuple[list[RemoteFile], Format]:
+    _refuse_adapter(files, repo)
     safe = [file for file in files if _matches(file.path, _SAFETENSORS)]
     usual = [file for file in safe if not _matches(file.path, _CONSOLIDATED)]
     if usual or safe:
@@ -121,6 +126,17 @@ def _weights(files: Sequence[RemoteFile], wanted: Wanted, repo: str) -> tuple[li
     raise failures.NoSafetensors(
         f"{repo} has no weights: neither *.safetensors nor *.bin; correct `spec.model`"
     )
+
+
+def _refuse_adapter(files: Sequence[RemoteFile], repo: str) -> None:
+    every = (*_SAFETENSORS, *itertools.chain.from_iterable(_PICKLES))
+    weights = [file for file in files if _matches(file.path, every) and not _matches(file.path, _NO_WEIGHTS)]
+    described = any(file.path == _ADAPTER_CONFIG for file in files)
+    if (weights or described) and all(_matches(file.path, _ADAPTERS) for file in weights):
+        raise failures.NoSafetensors(
+            f"{repo} has only an adapter (LoRA), not a model; set `spec.model` to the base model that its"
+            f" {_ADAPTER_CONFIG} names, or to a repository in which both are merged"
+        )
 
 
 def _indexes(index: str, weights: Sequence[RemoteFile]) -> bool:
