@@ -78,10 +78,12 @@ def import_(
     Of a repository, only descriptions and the headers of its weights are read. The reasons are comments of the file,
     and on standard error. The exit code is 1 if the model does not fit.
     """
+    from tritonllm import engines, versions
     from tritonllm.sizing import proposal
     from tritonllm.weights import description, hub, token
 
-    wishes = proposal.Wishes(gpus, quantity(gpu_memory), max_model_len, quantization, kv_cache_dtype)
+    share = engines.TYPES["vllm"].memory_share({}, versions.installed_version())
+    wishes = proposal.Wishes(gpus, quantity(gpu_memory), max_model_len, quantization, kv_cache_dtype, share)
     if source.startswith("hf:"):
         repo = source.removeprefix("hf:")
         model: dict[str, Any] = {"repo": repo, "revision": revision}

@@ -26,6 +26,7 @@ class Wishes:
         max_model_len: None to choose one.
         quantization: None for that of the checkpoint.
         kv_cache_dtype: None for that of the model.
+        share: of a GPU that the engine takes; None for `memory.DEFAULT_SHARE`.
     """
 
     gpus: int = 1
@@ -33,6 +34,7 @@ class Wishes:
     max_model_len: int | None = None
     quantization: str | None = None
     kv_cache_dtype: str | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,14 @@ def _length(model: Checkpoint, wishes: Wishes, made: Proposal) -> memory.Fit | N
         if wishes.max_model_len is None:
             made.reasons.append(f"max_model_len: not set ({said}); give --gpu-memory to choose what fits")
         return None
-    settings = memory.Settings.of(made.args)
+    settings = memory.Settings.of(made.args, wishes.share)
     if wishes.max_model_len is None:
         many = memory.longest(model, settings, wishes.gpu_bytes, _REQUESTS)
         one = memory.longest(model, settings, wishes.gpu_bytes)
         length = many if many and many >= _SHORT else min(one or 0, _SHORT)
         if length:
             made.args["max_model_len"] = length
-            settings = memory.Settings.of(made.args)
+            settings = memory.Settings.of(made.args, wishes.share)
         elif model.context is not None:
             # What would fit is advised for a short context.
             settings = dataclasses.replace(settings, max_model_len=min(model.context, _SHORT))

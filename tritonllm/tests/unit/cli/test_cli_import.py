@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hub_server
 import pytest
 import typer.testing
 
+import hub_server
 from tritonllm import cli, files
 
 CONFIG: dict[str, Any] = {
@@ -88,7 +88,7 @@ def test_a_repository_becomes_an_endpoint_that_is_valid(hub: hub_server.HubServe
         "reasoning_parser": "qwen3",
     }
     assert (
-        "max_model_len 16384: config.json says 40960, of which 16384 fits 27 concurrent requests"
+        "max_model_len 16384: config.json says 40960, of which 16384 fits 28 concurrent requests"
         in result.stderr
     )
     for line in result.stderr.splitlines():
@@ -176,3 +176,29 @@ def test_what_names_no_model_is_a_mistake(source: str) -> None:
     result = run(source)
     assert result.exit_code == 2
     assert source.removeprefix("hf:") in " ".join(result.stderr.split())
+
+
+def test_validate_says_the_same_of_a_file_whose_weights_are_here(directory: Path, tmp_path: Path) -> None:
+    output = tmp_path / "chat.yaml"
+    run(directory, "--gpu-memory", "80Gi", "-o", output)
+    said = run(directory, "--gpu-memory", "80Gi").stderr
+    validate = ["validate", str(output), "--gpu-memory"]
+    result = typer.testing.CliRunner().invoke(cli.app, [*validate, "80Gi"])
+    assert result.exit_code == 0, result.output
+    sentence = result.stdout.splitlines()[-1].removeprefix("qwen3-8b: ")
+    assert sentence.partition(":")[0] == "fits 28 concurrent requests of 16384 tokens on 1 × 80 GiB"
+    assert sentence.partition(":")[0] in said
+    small = typer.testing.CliRunner().invoke(cli.app, [*validate, "8Gi"])
+    assert small.exit_code == 1
+    assert "qwen3-8b: does not fit 1 × 8 GiB" in small.stdout
+
+
+def test_validate_says_what_it_could_not_know(hub: hub_server.HubServer, tmp_path: Path) -> None:
+    output = tmp_path / "chat.yaml"
+    run("hf:org/Qwen3-8B", "--endpoint-url", hub.url, "-o", output)
+    command = ["validate", str(output), "--gpu-memory", "80Gi", "--weights", str(tmp_path)]
+    result = typer.testing.CliRunner().invoke(cli.app, command)
+    assert result.exit_code == 0
+    assert "qwen3-8b: whether it fits is unknown: its weights are not in " in result.stdout
+    wrong = typer.testing.CliRunner().invoke(cli.app, [*command[:2], "--gpu-memory", "80GB"])
+    assert wrong.exit_code == 2

@@ -47,8 +47,8 @@ def test_float32_is_loaded_in_16_bits_unless_float32_is_asked_for() -> None:
 
 
 def test_tied_embeddings_and_layers_for_several_tokens_are_not_counted() -> None:
-    tied = dataclasses.replace(QWEN, config=QWEN.config | {"tie_word_embeddings": True}).loaded_bytes()
-    shorter = dataclasses.replace(QWEN, config=QWEN.config | {"num_hidden_layers": 35}).loaded_bytes()
+    tied = dataclasses.replace(QWEN, config=dict(QWEN.config) | {"tie_word_embeddings": True}).loaded_bytes()
+    shorter = dataclasses.replace(QWEN, config=dict(QWEN.config) | {"num_hidden_layers": 35}).loaded_bytes()
     whole = QWEN.loaded_bytes()
     assert tied
     assert shorter
