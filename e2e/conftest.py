@@ -99,11 +99,18 @@ def full(cluster: Cluster) -> str:
     return images.load(cluster, images.triton_cpu("full"))
 
 
-@pytest.fixture(scope="module")
-def operating(cluster: Cluster) -> Iterator[operator.Operator]:
-    """The operator, for all tests of a file."""
-    with operator.installed(cluster.kubernetes, images.load(cluster, images.operator())) as found:
+@pytest.fixture(scope="session")
+def only_operator(cluster: Cluster) -> Iterator[operator.Operator]:
+    """The operator of this run, in whatever version a test installs."""
+    with operator.alone(cluster.kubernetes) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def operating(cluster: Cluster, only_operator: operator.Operator) -> operator.Operator:
+    """The operator of the sources."""
+    only_operator.apply(images.load(cluster, images.operator()))
+    return only_operator
 
 
 @pytest.fixture

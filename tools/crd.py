@@ -39,6 +39,7 @@ def rule(expression: str, message: str) -> Schema:
 
 WITHOUT_WEIGHTS = [each.name for each in engines.TYPES.values() if not each.needs_weights]
 WITHOUT_TEXT = [each.name for each in engines.TYPES.values() if not each.generates_text]
+WITHOUT_ADAPTERS = [each.name for each in engines.TYPES.values() if not each.serves_adapters]
 
 RULES: dict[str, list[Schema]] = {
     "Spec": [
@@ -55,6 +56,25 @@ RULES: dict[str, list[Schema]] = {
             " && (!has(self.guardrails.output) || self.guardrails.output.size() == 0))",
             f"`guardrails` must be empty with engine type {' and '.join(WITHOUT_TEXT)}, which generates no text",
         ),
+        rule(
+            f"!has(self.adapters) || self.adapters.size() == 0 || !(self.engine.type in {WITHOUT_ADAPTERS})",
+            f"`adapters` is not supported by engine type {' and '.join(WITHOUT_ADAPTERS)}",
+        ),
+    ],
+    "Adapter": [
+        rule("has(self.repo) != has(self.path)", "exactly one of `repo` and `path` is required"),
+        rule(
+            "!has(self.path) || !self.path.matches('(^|/)[.][.](/|$)')",
+            "`path` must not contain a `..` component",
+        ),
+        rule("!self.revision.contains('..')", "`revision` must not contain `..`"),
+    ],
+    "Adapter.repo": [
+        rule(
+            f"!self.matches(r'{api.NO_REPO.pattern}')",
+            "must not contain `--` or `..`, must not have a part that starts or ends with `-` or `.`, and must not"
+            " end in `.git`",
+        )
     ],
     "Model": [
         rule(

@@ -43,8 +43,9 @@ errors in the engine's arguments and phrases that are empty after normalization;
 [the status](#status). Outside `guardrails`, clients other than kubectl can get a warning for an unknown field instead of
 an error.
 
-The operator adds two fields: `status` in the resource, and `resolved` in the file that pods read (`resolved.commit` is the
-commit that `spec.model.revision` was resolved to). They are not part of the spec or of any `spec_hash`.
+The operator adds two fields: `status` in the resource, and `resolved` in the file that pods read (the commits that
+`spec.model.revision` and the revisions of adapters were resolved to). They are not part of the spec or of any
+`spec_hash`.
 
 Below, a *name* is 1 to 50 lower-case letters, digits and `-`, and starts and ends with a letter or digit. If the default
 is "none", the description of the field says what happens without it; otherwise the engine's default applies.
@@ -108,13 +109,14 @@ COLUMNS = """\
 |---|---|---|---|
 """
 
-MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
+MISTAKES: tuple[tuple[str, Any], ...] = (
     ("spec.model", {"path": "a", "repo": "b/c"}),
     ("spec.model", {"path": "../elsewhere"}),
     ("spec.model", {"repo": "a/b--c"}),
     ("spec.engine", {"type": "simulated"}),
     ("spec.engine", {"args": {"max_model_length": 4096}}),
     ("spec.engine", {"args": {"served_model_name": "x"}}),
+    ("spec.adapters", [{"name": "sql", "repo": "org/sql-lora"}]),
     ("spec.prompt", {"system": "Be brief."}),
     ("spec.sampling", {"defaults": {"max_tokens": 512}, "maxTokensLimit": 256}),
     ("spec.guardrails", {"inputs": []}),

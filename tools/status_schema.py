@@ -38,6 +38,23 @@ CONDITION: Schema = {
     },
 }
 
+ADAPTER: Schema = {
+    "type": "object",
+    "description": "A LoRA adapter.",
+    "required": ["name", "state", "message"],
+    "properties": {
+        "name": text("Name of the adapter.", 50),
+        "state": text(
+            "Ready: every pod that serves the endpoint has loaded it. Loading: some have not yet. Missing: its files are"
+            " not there. Updating: so are those of its new revision, and the former one serves. Refused: it can't be served.",
+            8,
+        )
+        | {"enum": ["Ready", "Loading", "Missing", "Updating", "Refused"]},
+        "commit": text("Commit that its revision was resolved to.", 40),
+        "message": text("Reason why it is not Ready, and what to do.", 32768),
+    },
+}
+
 STATUS: Schema = {
     "type": "object",
     "description": "Observed state of the endpoint. Written by the operator.",
@@ -56,6 +73,13 @@ STATUS: Schema = {
             "type": "object",
             "description": "The weights of the endpoint.",
             "properties": {"commit": text("Commit that `spec.model.revision` was resolved to.", 40)},
+        },
+        "adapters": {
+            "type": "array",
+            "description": "The LoRA adapters of the endpoint.",
+            "items": ADAPTER,
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
         },
         "plan": {
             "type": "object",

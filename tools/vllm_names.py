@@ -51,8 +51,10 @@ _OF_THE_ENGINE: dict[str, Members] = {
     "vllm.engine.arg_utils:AsyncEngineArgs": {"model": None},
     _ASYNC_LLM: {
         "from_engine_args": Call(("engine_args",), ("stat_loggers",)),
-        "add_request": Call(("request_id", "prompt", "params")),
-        "generate": Call(("prompt", "sampling_params", "request_id")),
+        "add_request": Call(("request_id", "prompt", "params"), ("lora_request",)),
+        "generate": Call(("prompt", "sampling_params", "request_id"), ("lora_request",)),
+        "add_lora": Call(("lora_request",)),
+        "remove_lora": Call(("lora_id",)),
         "abort": Call(("request_id",)),
         "check_health": Call(),
         "get_tokenizer": Call(),
@@ -62,6 +64,10 @@ _OF_THE_ENGINE: dict[str, Members] = {
     "vllm.v1.engine.output_processor:RequestOutputCollector": {
         "put": Call(("output",)),
         "get_nowait": Call(),
+    },
+    "vllm.lora.request:LoRARequest": dict.fromkeys(["lora_name", "lora_int_id", "lora_path"]),
+    "vllm.lora.ops.torch_ops.lora_ops:bgmv_shrink": {
+        ITSELF: Call(("inputs", "lora_b_weights", "output_tensor", "lora_indices_tensor"))
     },
     "vllm.inputs.engine:tokens_input": {ITSELF: Call(("prompt_token_ids",))},
     "vllm.config.model:ModelConfig": {"max_model_len": None, "get_diff_sampling_param": Call()},

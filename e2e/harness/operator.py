@@ -43,8 +43,8 @@ class Operator:
         self._helm("rollback", NAME)
 
     def uninstall(self) -> None:
-        """Removes it; the CRD and endpoints stay."""
-        self._helm("uninstall", NAME)
+        """Removes it, if it is there; the CRD and endpoints stay."""
+        self._helm("uninstall", NAME, "--ignore-not-found")
 
     def _helm(self, *arguments: str, stdin: str | None = None) -> None:
         there = self.kubernetes
@@ -70,13 +70,11 @@ class Operator:
 
 
 @contextlib.contextmanager
-def installed(everywhere: Kubernetes, image: str, chart: Path = CHART) -> Iterator[Operator]:
-    """The operator with its CRD for as long as the block.
+def alone(everywhere: Kubernetes) -> Iterator[Operator]:
+    """The only operator of a cluster for as long as the block; nothing is installed yet.
 
     Args:
         everywhere: the cluster.
-        image: what it runs, `repository:tag`.
-        chart: directory or archive of the chart.
     """
     there = everywhere.within(NAMESPACE)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -84,7 +82,6 @@ def installed(everywhere: Kubernetes, image: str, chart: Path = CHART) -> Iterat
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     )
     found = Operator(there)
-    found.apply(image, chart)
     try:
         yield found
     finally:

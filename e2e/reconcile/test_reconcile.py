@@ -16,7 +16,7 @@ from harness.kubernetes import Kubernetes
 
 @pytest.fixture
 def pool(operating: operator.Operator, release: Release, kubernetes: Kubernetes) -> Iterator[Release]:
-    """Three pods that serve `chat`, and a neighbour to ask them from."""
+    """Two pods that serve `chat`, and a neighbour to ask them from."""
     kubernetes.apply(operator.endpoint("chat", release.name, traffic.SPEC))
     release.apply()
     operator.until(kubernetes, "chat", "Loaded")

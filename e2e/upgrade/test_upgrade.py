@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from harness.kubernetes import Kubernetes
 _BEFORE = Path(__file__).with_name("before")
 _POOL_BEFORE = _BEFORE / "tritonllm-pool-0.1.0.tgz"
 _OPERATOR_BEFORE = _BEFORE / "tritonllm-operator-0.1.0.tgz"
+_CRD = "llmendpoints.tritonllm.io"
 _OPERATED = {"operator": {"enabled": True, "namespace": operator.NAMESPACE}}
 
 
@@ -29,11 +29,14 @@ def before(cluster: Cluster, release: Release) -> Release:
 
 
 @pytest.fixture
-def operating(cluster: Cluster) -> Iterator[operator.Operator]:
+def operating(cluster: Cluster, only_operator: operator.Operator) -> operator.Operator:
     """The operator of the earlier chart and image."""
     image = images.load(cluster, images.before(images.operator()))
-    with operator.installed(cluster.kubernetes, image, _OPERATOR_BEFORE) as found:
-        yield found
+    only_operator.uninstall()
+    # It stays when its chart goes.
+    cluster.kubernetes.kubectl("delete", "crd", _CRD, "--ignore-not-found")
+    only_operator.apply(image, _OPERATOR_BEFORE)
+    return only_operator
 
 
 def test_a_pool_is_upgraded_and_rolled_back_without_a_failed_request(
@@ -128,6 +131,6 @@ def _may(kubernetes: Kubernetes, verb: str, resource: str, name: str = "", group
 
 def _model_fields(kubernetes: Kubernetes) -> set[str]:
     """Fields of `spec.model` that the CRD knows."""
-    (version,) = kubernetes.get("crd", "llmendpoints.tritonllm.io")["spec"]["versions"]
+    (version,) = kubernetes.get("crd", _CRD)["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return set(spec["properties"]["model"]["properties"])

@@ -27,12 +27,14 @@ class ModelState:
         spec_hash: of the configuration it runs with; empty where it has none of ours.
         kind: engine, guardrail or pipeline; empty where it is not one of ours.
         reason: why it is not ready.
+        adapters: of a pipeline that has some: how it says they are, each with `name`, `state` and `message`.
     """
 
     state: str
     spec_hash: str = ""
     kind: str = ""
     reason: str = ""
+    adapters: Sequence[Mapping[str, str]] = ()
 
     @property
     def failed(self) -> bool:
@@ -125,6 +127,7 @@ class Pool:
         max_surge: pods beyond the wanted number during a roll.
         observed: whether Kubernetes has seen the newest template.
         deadline_exceeded: whether the roll to it made no progress for too long.
+        not_created: why Kubernetes cannot create pods; empty where it can.
         gateway: whether its Service speaks OpenAI's API.
         allow: what its endpoints can use.
     """
@@ -146,6 +149,7 @@ class Pool:
     max_surge: str = "0"
     observed: bool = True
     deadline_exceeded: bool = False
+    not_created: str = ""
     gateway: bool = False
     allow: allow.Allow = allow.NOTHING
 
@@ -230,6 +234,7 @@ def pool(deployment: Resource) -> Pool:
     template = spec["template"]
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
     progressing = conditions.get("Progressing", {})
+    failure = conditions.get("ReplicaFailure", {})
     rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
     drain = annotations.get(names.DRAIN_SECONDS)
     return Pool(
@@ -250,6 +255,7 @@ def pool(deployment: Resource) -> Pool:
         max_surge=str(rolling.get("maxSurge", 0)),
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
+        not_created=failure.get("message", "") if failure.get("status") == "True" else "",
         gateway=any(
             port.get("name") == names.GATEWAY_PORT
             for container in template["spec"].get("containers") or ()

@@ -58,5 +58,5 @@ def revision(key: str) -> str | None:
 
 
 def sync_job(pool: str, revision: str) -> str:
-    """The Job that brings the weights of a revision before its pods start."""
-    return f"{pool}-sync-{revision}"
+    """The Job that brings the weights of a revision before its pods start, or adapters while they run."""
+    return f"{pool}-sync-{revision or 'first'}"

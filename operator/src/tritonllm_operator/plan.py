@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tritonllm import api
-from tritonllm_operator import accept, facts, names, revisions, rolls
+from tritonllm_operator import accept, adapters, facts, names, revisions, rolls
 from tritonllm_operator.facts import Pod, Pool, Resource, Trouble, World
 
 # Pods get their first endpoints once none is younger: those of one `helm install` then start together.
@@ -91,7 +91,7 @@ class Plan:
         return bool(
             self.data is not None
             or self.revision is not None
-            or self.start_job
+            or self.start_job is not None
             or self.delete_jobs
             or self.steps
         )
@@ -179,7 +179,9 @@ def _kept(world: World, pool: Pool) -> dict[str, dict[str, api.LLMEndpoint]]:
     for revision, items in (world.files.revisions if world.files else {}).items():
         reports = [seen.weights for seen in (*world.pods, *world.jobs) if seen.revision == revision]
         found[revision] = {
-            name: _reported(endpoint, [report.get(name, {}) for report in reports])
+            name: adapters.reported(
+                _reported(endpoint, [report.get(name, {}) for report in reports]), reports
+            )
             for name, endpoint in revisions.endpoints(items).items()
         }
     return found
@@ -187,7 +189,7 @@ def _kept(world: World, pool: Pool) -> dict[str, dict[str, api.LLMEndpoint]]:
 
 def _reported(endpoint: api.LLMEndpoint, reports: Sequence[Mapping[str, str]]) -> api.LLMEndpoint:
     commit = next((report["commit"] for report in reports if "commit" in report), None)
-    return endpoint if commit is None or endpoint.resolved is not None else endpoint.at(commit)
+    return endpoint if commit is None or revisions.resolved(endpoint) else endpoint.at(commit)
 
 
 def _too_early(world: World, pool: Pool, *, handed_over: bool) -> bool:

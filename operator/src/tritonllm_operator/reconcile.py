@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tritonllm_operator import (
+    adapters,
     bodies,
     facts,
     kube,
@@ -208,6 +209,8 @@ class Pool:
             conditions = {item["type"]: item["status"] == "True" for item in found["conditions"]}
             ready[conditions["Ready"]] += 1
             settled &= conditions["Loaded"] or not conditions["Accepted"]
+            # An engine loads an adapter when its files come, and tells nobody.
+            settled &= all(each["state"] in adapters.FINAL for each in found.get("adapters", ()))
             if not status.same(judged.resource.get("status") or {}, found):
                 changed.append((judged.resource, found))
         for answer, count in ready.items():

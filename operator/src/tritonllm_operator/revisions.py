@@ -10,7 +10,7 @@ from google.protobuf import json_format
 
 from tritonllm import api, files
 from tritonllm.render import canonical, config
-from tritonllm_operator import memo
+from tritonllm_operator import adapters, memo
 from tritonllm_operator.facts import Resource
 
 Endpoints = Mapping[str, api.LLMEndpoint]
@@ -133,8 +133,8 @@ def in_place(running: Endpoints, wanted: Endpoints) -> dict[str, api.LLMEndpoint
 def _in_place(old: api.LLMEndpoint, new: api.LLMEndpoint) -> api.LLMEndpoint:
     if engine_hash(old) == engine_hash(new):
         return with_commit(new, old)
-    spec = new.spec.model_copy(update={"engine": old.spec.engine, "model": old.spec.model})
-    return old.model_copy(update={"spec": spec})
+    kept = {"engine": old.spec.engine, "model": old.spec.model, "adapters": old.spec.adapters}
+    return old.model_copy(update={"spec": new.spec.model_copy(update=kept)})
 
 
 def with_commit(new: api.LLMEndpoint, known: api.LLMEndpoint | None) -> api.LLMEndpoint:
@@ -144,9 +144,16 @@ def with_commit(new: api.LLMEndpoint, known: api.LLMEndpoint | None) -> api.LLME
         new: the endpoint.
         known: the same, or an earlier version of it.
     """
-    if new.resolved is not None or known is None or known.resolved is None:
+    new = adapters.with_commits(new, known)
+    commit = known and resolved(known)
+    if resolved(new) or known is None or not commit:
         return new
-    return new.at(known.resolved.commit) if _weights(new) == _weights(known) else new
+    return new.at(commit) if _weights(new) == _weights(known) else new
+
+
+def resolved(endpoint: api.LLMEndpoint) -> str | None:
+    """The commit of its weights that a download has told; None before."""
+    return endpoint.resolved and endpoint.resolved.commit
 
 
 def _weights(endpoint: api.LLMEndpoint) -> tuple[str, str] | None:
@@ -156,4 +163,4 @@ def _weights(endpoint: api.LLMEndpoint) -> tuple[str, str] | None:
 
 def wants_download(endpoint: api.LLMEndpoint) -> bool:
     """Whether the endpoint's weights come from the Hub and nobody has reported yet that they are there."""
-    return _weights(endpoint) is not None and endpoint.resolved is None
+    return _weights(endpoint) is not None and resolved(endpoint) is None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tritonllm import api
-from tritonllm_operator import facts, names, revisions
+from tritonllm_operator import adapters, facts, names, revisions
 from tritonllm_operator.facts import Job, Pod, Pool, Trouble, World
 
 # A download that failed is tried again: who has the token or the access may have got it meanwhile.
@@ -63,12 +63,15 @@ def aim(
         return Aim(keep, move_to=files.good, annotations=present(marks), delete_jobs=gone)
     if not new:
         gone = tuple(job.revision for job in world.jobs if job.revision != at)
+        start, over = adapters.download(world, pool, at, wanted.values())
+        gone += over
         if pool.rolled_out and all(pod.revision == at for pod in world.pods):
-            return Aim(frozenset({at}), annotations={names.GOOD: at}, delete_jobs=gone)
+            marks = {names.GOOD: at}
+            return Aim(frozenset({at}), annotations=marks, start_job=start, delete_jobs=gone)
         if pool.observed and pool.deadline_exceeded and files.good in kept and files.good != at:
             marks |= {names.FAILED: at, names.BECAUSE: _why(world.pods, at)}
             return Aim(keep, move_to=files.good, annotations=present(marks), delete_jobs=gone)
-        return Aim(keep, annotations=present(marks), delete_jobs=gone)
+        return Aim(keep, annotations=present(marks), start_job=start, delete_jobs=gone)
     target = revisions.name(wanted, at)
     gone = tuple(job.revision for job in world.jobs if job.revision not in (at, target))
     if target == files.failed:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator import facts, plan, revisions
+from tritonllm_operator import adapters, facts, plan, revisions
 from tritonllm_operator.facts import Pod, Trouble, World
 
 Status = dict[str, Any]
@@ -89,6 +89,9 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
         )
         if endpoint.commit is not None:
             status["model"] = {"commit": endpoint.commit}
+        if endpoint.spec.adapters:
+            told = [seen.weights for seen in (*world.jobs, *world.pods)]
+            status["adapters"] = adapters.described(endpoint, loaded, told)
     status["conditions"] = [
         _condition(kind, found[kind], before, status["observedGeneration"], world.now) for kind in CONDITIONS
     ]
@@ -170,6 +173,8 @@ def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Tro
             state = (pod.models or {}).get(model)
             if state is not None and state.failed:
                 return Trouble("LoadFailed", f"{model} on pod {pod.name}: {state.reason}")
+    if world.pool is not None and world.pool.not_created:
+        return Trouble("PodNotCreated", f"Kubernetes cannot create a pod: {world.pool.not_created}")
     # Pods of before have another engine as long as its roll has not begun.
     return _neighbour(world) or (None if rolls else _skew(world, endpoint))
 
@@ -221,8 +226,8 @@ def _weights(
     assert world.pool is not None
     if endpoint.spec.model is None or endpoint.spec.model.repo is None:
         return _Finding("True", "NotDownloaded", "its weights do not come from the Hub")
-    if endpoint.resolved is not None:
-        return _Finding("True", "Downloaded", f"{endpoint.spec.model.repo} at {endpoint.resolved.commit}")
+    if commit := revisions.resolved(endpoint):
+        return _Finding("True", "Downloaded", f"{endpoint.spec.model.repo} at {commit}")
     if (
         decided.holding is not None
         and _waits(decided, endpoint.name)

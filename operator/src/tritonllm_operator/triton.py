@@ -6,7 +6,9 @@ All over gRPC. Over HTTP, Triton works on a load in a thread that streams of cli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -17,7 +19,11 @@ from tritonllm.serve import api_lock, loader
 from tritonllm_operator import facts
 from tritonllm_operator.facts import ModelState, Trouble
 
+LOG = logging.getLogger(__name__)
+
 PORT = 8001
+# See `tritonllm.runtime.pipeline.DESCRIBE`, which can only be imported inside of Triton.
+_ADAPTERS = "tritonllm_adapters"
 # An answer of the API itself comes in milliseconds; a busy machine gets this long.
 _QUICK = 5.0
 # Questions to a pod at the same time: with all at once, the last ones would wait for longer than that.
@@ -87,7 +93,24 @@ class Triton:
             # It went between the two questions.
             return ModelState("UNAVAILABLE")
         parameters: Mapping[str, object] = answer.config.parameters
-        return ModelState(state, _text(parameters, "spec_hash"), _text(parameters, "kind"))
+        adapters = await self._adapters(model) if "adapters" in parameters else ()
+        return ModelState(state, _text(parameters, "spec_hash"), _text(parameters, "kind"), adapters=adapters)
+
+    async def _adapters(self, pipeline: str) -> Sequence[Mapping[str, str]]:
+        """How the adapters of an endpoint are; nothing where it does not say, which its status shows."""
+
+        async def question() -> AsyncIterator[dict[str, Any]]:
+            yield {"model_name": pipeline, "inputs": [], "parameters": {_ADAPTERS: True}}
+
+        try:
+            async with self._turns:
+                answers = self._client.stream_infer(question(), stream_timeout=_QUICK, headers=self._headers)
+                async for answer, _ in answers:
+                    if answer is not None:
+                        return json.loads(answer.as_numpy("text_output")[0])
+        except (InferenceServerException, grpc.RpcError):
+            LOG.warning("pod %s does not say how the adapters of %s are", self._pod, pipeline)
+        return ()
 
     async def load(self, model: str, config: str) -> None:
         """Loads a model with its complete configuration; the old one serves until the new one is ready.

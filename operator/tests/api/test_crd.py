@@ -29,7 +29,15 @@ def rules(*given: Spec) -> Spec:
     return {"guardrails": {"output": made}}
 
 
+def adapters(*given: Spec) -> Spec:
+    """An engine that serves LoRA adapters, and these."""
+    return {"engine": {"args": {"enable_lora": True, "max_cpu_loras": 64}}, "adapters": list(given)}
+
+
 ACCEPTED: list[Spec] = [
+    adapters(),
+    adapters({"name": "a", "repo": "acme/a", "revision": "v2"}, {"name": "b", "path": "/lora/b"}),
+    adapters(*({"name": f"a{number}", "repo": f"acme/{number}"} for number in range(64))),
     {},
     {"guardrails": {"input": [], "output": []}},
     {"model": {"path": "a/..b/c"}},
@@ -99,6 +107,15 @@ SAME_WORDS: list[tuple[Spec, str, str]] = [
         "exactly one of `repo`, `path` and `image` is required",
     ),
     ({"model": {}}, "spec.model", "exactly one of `repo`, `path` and `image` is required"),
+    (
+        {"engine": SIMULATED, "model": MISSING, "adapters": [{"name": "a", "path": "a"}]},
+        "spec",
+        "`adapters` is not supported by engine type",
+    ),
+    (adapters({"name": "a"}), "spec.adapters[0]", "exactly one of `repo` and `path` is required"),
+    (adapters({"name": "a", "path": "a/../b"}), "spec.adapters[0]", "`path` must not contain a `..`"),
+    (adapters({"name": "a", "repo": "a/b--c"}), "spec.adapters[0].repo", NO_REPO),
+    (adapters({"name": "A", "repo": "a/b"}), "spec.adapters[0].name", NAME),
     ({"model": {"repo": "a/b", "image": IMAGE}}, "spec.model", "exactly one of `repo`, `path` and `image`"),
     ({"model": {"image": "registry/llama:8b"}}, "spec.model.image", "must be an image with its digest"),
     ({"model": {"path": "c", "subPath": "d"}}, "spec.model", "`subPath` requires `image`"),
@@ -232,6 +249,7 @@ def test_the_status_keeps_all_that_the_operator_writes_and_is_its_own(
         "observedGeneration": 1,
         "conditions": [condition],
         "model": {"commit": "0" * 40},
+        "adapters": [{"name": "sql", "state": "Refused", "message": "rank 64", "commit": "1" * 40}],
         "plan": {"action": "InPlace", "models": ["chat"], "message": "new rules", "disruptive": False},
         "pods": {"desired": 3, "loaded": 2, "summary": "2/3"},
         "url": "http://llm.models:8000/v2/models/chat",

@@ -37,3 +37,14 @@ def test_a_file_says_which_endpoints_are_needed_and_means_the_same_without_the_m
     found = facts.files({"metadata": {}, "data": data})
     assert found.needed == {"r1": {"chat", "code"}}
     assert found.revisions["r1"] == found.revisions[""]
+
+
+@pytest.mark.parametrize(("status", "told"), [("True", "exceeded quota"), ("False", "")])
+def test_a_deployment_tells_why_its_pods_cannot_be_created(status: str, told: str) -> None:
+    condition = {"type": "ReplicaFailure", "status": status, "message": "exceeded quota"}
+    deployment = {
+        "metadata": {"uid": "1", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"template": {"metadata": {}, "spec": {}}},
+        "status": {"conditions": [condition]},
+    }
+    assert facts.pool(deployment).not_created == told

@@ -138,6 +138,19 @@ def test_a_pod_on_its_way_is_no_trouble() -> None:
     assert conditions(told(replace(starting(), pods=[])))["Ready"] == ("False", "NoPods")
 
 
+def test_pods_that_kubernetes_cannot_create_are_told_with_its_reason() -> None:
+    seen = replace(starting(), pods=[])
+    assert seen.pool is not None
+    why = 'pods "llm-1" is forbidden: exceeded quota: small'
+    found = told(replace(seen, pool=replace(seen.pool, not_created=why)))
+    assert conditions(found)["Ready"] == conditions(found)["Loaded"] == ("False", "PodNotCreated")
+    assert message(found) == f"Kubernetes cannot create a pod: {why}"
+    assert (
+        conditions(told(replace(stable(CHAT), pool=replace(seen.pool, not_created=why))))["Ready"][0]
+        == "True"
+    )
+
+
 def test_one_pod_in_trouble_leaves_the_endpoint_ready_on_the_others() -> None:
     seen = stable(CHAT, pods=2)
     trouble = facts.Trouble("ImagePull", "no such image")

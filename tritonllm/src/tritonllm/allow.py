@@ -107,6 +107,10 @@ def problems(endpoint: api.LLMEndpoint, allow: Allow) -> list[Problem]:
         if model.repo is not None and not any(_matches(entry, model) for entry in allow.repos):
             what = f"the pool does not permit the repository {model.repo} at {model.revision}"
             found.append(("spec.model.repo", f"{what}; its owner can add it to allow.repos"))
+    for index, adapter in enumerate(endpoint.spec.adapters):
+        if adapter.repo is not None and not any(_matches(entry, adapter) for entry in allow.repos):
+            what = f"the pool does not permit the repository {adapter.repo} at {adapter.revision}"
+            found.append((f"spec.adapters[{index}].repo", f"{what}; its owner can add it to allow.repos"))
     for name, value in engine.args.items():
         if what := engine.definition.needs_permission(name, value, allow.engine_args):
             message = f"the pool does not permit {what}; its owner can add {name} to allow.engineArgs"
@@ -114,7 +118,7 @@ def problems(endpoint: api.LLMEndpoint, allow: Allow) -> list[Problem]:
     return found
 
 
-def _matches(entry: str, model: api.Model) -> bool:
+def _matches(entry: str, model: api.Model | api.Adapter) -> bool:
     pattern, _, revision = entry.partition("@")
     if revision and revision != model.revision:
         return False

@@ -27,10 +27,14 @@ KIND = "LLMEndpoint"
 CHARACTERS_PER_TOKEN = 16
 ASSUMED_CONTEXT = 131_072
 
+# Adapters are tenants of one model: more of them than this are more endpoints.
+MAX_ADAPTERS = 64
+
 # Each takes one of the 8 threads that Triton has for a pipeline while it is asked.
 MAX_CLASSIFIERS = 4
 
 Name = schema.Name
+Revision = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z_./-]{1,128}$")]
 Repo = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z._-]{1,96}/[0-9A-Za-z._-]{1,96}$")]
 # https://github.com/huggingface/huggingface_hub: utils/_validators.py
 NO_REPO = re.compile(r"--|\.\.|(^|/)[-.]|[-.](/|$)|\.git$")
@@ -49,6 +53,17 @@ def image_directory(image: str) -> str:
         image: its reference, with a digest.
     """
     return posixpath.join(IMAGES, image.rpartition(":")[2])
+
+
+def _repo(value: str | None) -> str | None:
+    """Checks that a repository has a name as on the Hub."""
+    if value is not None and NO_REPO.search(value):
+        raise PydanticCustomError(
+            "bad_repo",
+            "must not contain `--` or `..`, must not have a part that starts or ends with `-` or `.`, and must not"
+            " end in `.git`",
+        )
+    return value
 
 
 class Model(schema.Model):
@@ -70,10 +85,8 @@ class Model(schema.Model):
     sub_path: Annotated[str, pydantic.StringConstraints(pattern=r"^[^/\s][^\s]{0,254}$")] | None = (
         pydantic.Field(default=None, description="Directory of the weights in `image`.")
     )
-    revision: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z_./-]{1,128}$")] = (
-        pydantic.Field(
-            default="main", description="Branch, tag or commit of `repo`; resolved to a commit once."
-        )
+    revision: Revision = pydantic.Field(
+        default="main", description="Branch, tag or commit of `repo`; resolved to a commit once."
     )
     trust_remote_code: bool = pydantic.Field(
         default=False, description="Run Python code from the repository. Only for authors you trust."
@@ -84,16 +97,7 @@ class Model(schema.Model):
         " Only for authors you trust.",
     )
 
-    @pydantic.field_validator("repo")
-    @classmethod
-    def _named_as_on_the_hub(cls, value: str | None) -> str | None:
-        if value is not None and NO_REPO.search(value):
-            raise PydanticCustomError(
-                "bad_repo",
-                "must not contain `--` or `..`, must not have a part that starts or ends with `-` or `.`, and must not"
-                " end in `.git`",
-            )
-        return value
+    _named_as_on_the_hub = pydantic.field_validator("repo")(_repo)
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -103,6 +107,33 @@ class Model(schema.Model):
             raise PydanticCustomError("no_image", "`subPath` requires `image`")
         if self.sub_path is not None and ".." in self.sub_path.split("/"):
             raise PydanticCustomError("sub_path_climbs", "`subPath` must not contain a `..` component")
+        if self.path is not None and ".." in self.path.split("/"):
+            raise PydanticCustomError("path_climbs", "`path` must not contain a `..` component")
+        if ".." in self.revision:
+            raise PydanticCustomError("revision_climbs", "`revision` must not contain `..`")
+        return self
+
+
+class Adapter(schema.Model):
+    """A LoRA adapter of the model, served as `endpoint:name`."""
+
+    name: Name = pydantic.Field(description="Name of the adapter; requests ask for `endpoint:name`.")
+    repo: Repo | None = pydantic.Field(
+        default=None, description="Repository on the Hugging Face Hub, `organisation/name`."
+    )
+    path: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)] | None = pydantic.Field(
+        default=None, description="Directory of the adapter, absolute or relative to the weights volume."
+    )
+    revision: Revision = pydantic.Field(
+        default="main", description="Branch, tag or commit of `repo`; resolved to a commit once."
+    )
+
+    _named_as_on_the_hub = pydantic.field_validator("repo")(_repo)
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.repo is None) == (self.path is None):
+            raise PydanticCustomError("one_adapter_source", "exactly one of `repo` and `path` is required")
         if self.path is not None and ".." in self.path.split("/"):
             raise PydanticCustomError("path_climbs", "`path` must not contain a `..` component")
         if ".." in self.revision:
@@ -140,6 +171,11 @@ class Engine(schema.Model):
     def devices(self) -> tuple[int, ...]:
         """Indexes of these GPUs among those of the pod."""
         return self.definition.devices(self.args)
+
+    @property
+    def max_adapters(self) -> int:
+        """Number of adapters that the engine keeps in memory; 0 if it serves none."""
+        return self.definition.max_adapters(self.args)
 
     @pydantic.model_validator(mode="after")
     def _one_device_for_each_rank(self) -> Self:
@@ -290,6 +326,11 @@ class Spec(schema.Model):
         default=None, description="The weights to serve. Required, except for the simulated engine."
     )
     engine: Engine = pydantic.Field(default_factory=Engine)
+    adapters: Annotated[list[Adapter], pydantic.Field(max_length=MAX_ADAPTERS)] = pydantic.Field(
+        default_factory=list,
+        description="LoRA adapters of the model. They are loaded and unloaded while the engine runs. Requires"
+        " `engine.args.enable_lora: true`.",
+    )
     prompt: Prompt = pydantic.Field(default_factory=Prompt)
     sampling: Sampling = pydantic.Field(default_factory=Sampling)
     guardrails: Guardrails = pydantic.Field(
@@ -307,6 +348,47 @@ class Spec(schema.Model):
         if self.model is not None and not needed:
             raise PydanticCustomError(
                 "model_unused", "`model` is not supported by engine type {type}", {"type": self.engine.type}
+            )
+        return self
+
+    @pydantic.field_validator("adapters")
+    @classmethod
+    def _unique_adapters(cls, adapters: list[Adapter]) -> list[Adapter]:
+        names = [adapter.name for adapter in adapters]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise PydanticCustomError(
+                "duplicate_adapter", "duplicate adapter names: {names}", {"names": ", ".join(twice)}
+            )
+        return adapters
+
+    @pydantic.model_validator(mode="after")
+    def _adapters_for_engines_that_serve_them(self) -> Self:
+        given, most = len(self.adapters), self.engine.max_adapters
+        if given and not self.engine.definition.serves_adapters:
+            raise PydanticCustomError(
+                "adapters_unused",
+                "`adapters` is not supported by engine type {type}",
+                {"type": self.engine.type},
+            )
+        if given and not most:
+            raise PydanticCustomError(
+                "adapters_disabled",
+                "`adapters` requires `engine.args.enable_lora: true`; changing this argument replaces the engine, changes"
+                " of `adapters` do not",
+            )
+        if given > most:
+            raise PydanticCustomError(
+                "many_adapters",
+                "`adapters` has {given} adapters, and the engine keeps {most} in memory; set `engine.args.max_cpu_loras`"
+                " to at least {given}",
+                {"given": given, "most": most},
+            )
+        if self.model is not None and self.model.repo in {adapter.repo for adapter in self.adapters} - {None}:
+            raise PydanticCustomError(
+                "adapter_is_model",
+                "`adapters` must not contain the repository of `model`, {repo}",
+                {"repo": self.model.repo},
             )
         return self
 
@@ -363,7 +445,13 @@ class Metadata(schema.Model):
 class Resolved(schema.Model):
     """What the operator has resolved, so that every pod serves the same weights. Not part of the spec."""
 
-    commit: Commit = pydantic.Field(description="Commit that `spec.model.revision` was resolved to.")
+    commit: Commit | None = pydantic.Field(
+        default=None, description="Commit that `spec.model.revision` was resolved to."
+    )
+    adapters: dict[str, Commit] = pydantic.Field(
+        default_factory=dict,
+        description="Commits that the revisions of adapters were resolved to, by the adapter's name.",
+    )
 
 
 class LLMEndpoint(schema.Model):
@@ -428,7 +516,39 @@ class LLMEndpoint(schema.Model):
 
     def at(self, commit: str) -> Self:
         """A copy of the endpoint with its weights at this commit."""
-        return self.model_copy(update={"resolved": Resolved(commit=commit)})
+        adapters = self.resolved.adapters if self.resolved else {}
+        return self.model_copy(update={"resolved": Resolved(commit=commit, adapters=adapters)})
+
+    def adapter_commit(self, adapter: Adapter) -> str | None:
+        """The commit of an adapter, if it is known without a request to the Hub."""
+        if adapter.repo is None:
+            return None
+        if _COMMIT.fullmatch(adapter.revision):
+            return adapter.revision
+        return self.resolved.adapters.get(adapter.name) if self.resolved else None
+
+    def with_adapters_at(self, commits: dict[str, str]) -> Self:
+        """A copy of the endpoint with its adapters at these commits.
+
+        Args:
+            commits: by the adapter's name.
+        """
+        before = self.resolved or Resolved()
+        adapters = before.adapters | commits
+        return self.model_copy(update={"resolved": Resolved(commit=before.commit, adapters=adapters)})
+
+    def adapter_directory(self, adapter: Adapter, weights: str) -> str | None:
+        """The directory of an adapter; None while the commit is unknown.
+
+        Args:
+            adapter: one of the endpoint's.
+            weights: root of the weights volume, an absolute path.
+        """
+        if adapter.path is not None:
+            return posixpath.join(weights, adapter.path)
+        assert adapter.repo is not None
+        commit = self.adapter_commit(adapter)
+        return commit and posixpath.join(weights, adapter.repo.replace("/", "--"), commit)
 
     def directory(self, weights: str) -> str | None:
         """The directory of the weights; `tritonllm.weights.layout` defines its structure.

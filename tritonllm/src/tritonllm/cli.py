@@ -23,6 +23,7 @@ from tritonllm.commands import (
     keys,
     render,
     serve,
+    tune,
     validate,
     weights,
 )
@@ -119,6 +120,7 @@ app.command()(gateway.gateway)
 app.command()(generate.generate)
 app.command()(chat.chat)
 app.command()(guard.guard)
+app.command()(tune.tune)
 app.add_typer(bench.app, name="bench")
 app.add_typer(keys.app, name="keys")
 app.add_typer(weights.app, name="weights")
@@ -141,8 +143,8 @@ def _tritonllm(
     """LLM endpoints with guardrails and streaming on Triton, from one YAML file.
 
     Write an endpoint for a model (`import`), validate it (`validate`), serve it (`serve`), send prompts to it (`generate`,
-    `chat`), test its guardrails without a server (`guard`), measure it (`bench`), and manage its weights (`weights`) and
-    API keys (`keys`).
+    `chat`), test its guardrails without a server (`guard`), measure it (`bench`), find its best engine arguments (`tune`),
+    and manage its weights (`weights`) and API keys (`keys`).
     """
 
 

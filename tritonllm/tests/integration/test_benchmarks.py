@@ -20,6 +20,7 @@ import pytest
 
 import chat_tokenizers
 from integration import server
+from tritonllm import files
 
 pytestmark = [
     pytest.mark.skipif(
@@ -123,3 +124,24 @@ def test_a_file_is_served_and_swept(tokenizer: Path, tmp_path: Path) -> None:
     assert "<svg" in (folder / "report.html").read_text()
     again = run("sweep", *asked, "--concurrency", "1,2")
     assert again.stderr.count("measured already") == 2
+
+
+def test_the_best_configuration_of_the_simulated_engine_is_found_and_applies(
+    tokenizer: Path, tmp_path: Path
+) -> None:
+    file, space, folder = tmp_path / "endpoint.yaml", tmp_path / "space.yaml", tmp_path / "results"
+    # Of eight streams one is answered at a time: eight at a time are eight times as fast, and an engine without memory does not start.
+    args = "{inter_token_seconds: 0.02, max_num_seqs: 1}   # to be tuned"
+    file.write_text(
+        ENDPOINT.replace("{reply: echo, fail_on: please fail, inter_token_seconds: 0.005}}", f"{args}\n  }}")
+    )
+    space.write_text("engine: {args: {max_num_seqs: [1, 8], fail_to_load: [null, CUDA out of memory]}}")
+    asked = ("--space", space, "--concurrency", 8, "--requests", 16, "--warmup", 0, "--input-tokens", 20, "--max-tokens", 10)  # fmt: skip
+    found = subprocess.run([sys.executable, "-m", "tritonllm", "tune", *map(str, (file, *asked, "--slo", "latency-p99=60s", "--tokenizer", tokenizer, "--output", folder))], capture_output=True, text=True, timeout=500)  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    (best,) = files.load([folder / "best.yaml"])
+    assert best.spec.engine.args["max_num_seqs"] == 8
+    with (folder / "trials.csv").open() as lines:
+        outcomes = [row["outcome"] for row in csv.DictReader(lines)]
+    assert sorted(outcomes) == ["did not fit", "did not fit", "feasible", "feasible"]
+    assert "CUDA out of memory" in (folder / "report.html").read_text()

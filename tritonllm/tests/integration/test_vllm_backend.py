@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+import gptq
 import models
 from tritonllm import errors, sampling, versions
 from tritonllm.runtime import backend, vllm_engine, vllm_requests
@@ -433,3 +434,23 @@ def test_a_dead_engine_fails_every_request_and_the_check(
             engine.run(engine.backend.check())
     finally:
         engine.close()
+
+
+def test_a_gptq_model_answers_as_its_dequantized_weights_do(tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    gptq.quantize(models.tiny_llama(tmp_path / "model"), tmp_path / "gptq", tmp_path / "plain", group_size=32)
+    engine = Engine(tmp_path / "gptq")
+    found = engine.ask("one two three", max_tokens=1, logprobs=0)[-1].logprobs
+    engine.close()
+
+    [ids] = transformers.AutoTokenizer.from_pretrained(tmp_path / "plain")(
+        "one two three", return_tensors="pt"
+    )["input_ids"]
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "plain", dtype=torch.float32)
+    with torch.no_grad():
+        expected = plain(ids[None]).logits[0, -1].log_softmax(-1)
+    best = int(expected.argmax())
+    assert found is not None
+    assert found[0][0][best]["logprob"] == pytest.approx(float(expected[best]), abs=0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from tritonllm.bench import failures
@@ -32,6 +33,16 @@ def converted(lines: Iterable[str], source: str) -> Iterator[dict[str, Any]]:
             count += 1
     if not count:
         raise failures.InvalidBenchmark(f"{source}: has no prompts; each line is {_SHAPES}")
+
+
+def texts(file: Path) -> list[str]:
+    """The prompts of a file that `converted` has made.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open(encoding="utf-8") as lines:
+        return [json.loads(line)["text"] for line in lines]
 
 
 def _entry(line: str, where: str) -> dict[str, Any]:

@@ -9,3 +9,15 @@ class InvalidBenchmark(ValueError):
 
 class BenchmarkFailed(Exception):
     """The benchmark could not run: no server, no AIPerf, no result."""
+
+
+class NotServed(BenchmarkFailed):
+    """The server of a file does not get ready.
+
+    Attributes:
+        said: its last lines.
+    """
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(f"{message}:{said}")
+        self.said = said

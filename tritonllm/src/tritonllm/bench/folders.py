@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -51,6 +52,38 @@ def write(path: Path, content: str | bytes) -> None:
     except OSError as error:
         # A full disk is told without the file.
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def claim(folder: Path, name: str, wanted: Mapping[str, Any], what: str) -> None:
+    """Writes the settings of a run into a new folder, or compares them with those of an old one.
+
+    Args:
+        folder: for the results.
+        name: of the file of settings.
+        wanted: the settings.
+        what: the kind of run, for messages, such as `a sweep`.
+
+    Raises:
+        failures.InvalidBenchmark: the folder has a run with other settings, or the result of one measurement.
+        OSError: the folder cannot be written.
+    """
+    file = folder / name
+    if (folder / RESULT).exists():
+        raise failures.InvalidBenchmark(f"{folder} has the result of one measurement; name another --output")
+    try:
+        known = orjson.loads(file.read_bytes())
+    except FileNotFoundError:
+        write(file, orjson.dumps(wanted, option=orjson.OPT_INDENT_2))
+        return
+    except ValueError:
+        known = None
+    encoded = orjson.loads(orjson.dumps(wanted))
+    if not isinstance(known, dict):
+        raise failures.InvalidBenchmark(f"{file} cannot be read; name another --output")
+    if different := [name for name in encoded if known.get(name) != encoded[name]]:
+        raise failures.InvalidBenchmark(
+            f"{folder} has {what} with another {', '.join(different)}; name another --output"
+        )
 
 
 def write_result(folder: Path, result: results.Result) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -16,6 +18,7 @@ from tritonllm.bench import (
     dataset,
     failures,
     folders,
+    gpu_use,
     processes,
     results,
     tables,
@@ -50,8 +53,13 @@ def program() -> str:
     return found
 
 
-def prepared_dataset(file: Path, folder: Path) -> Path:
+def prepared_dataset(file: Path, folder: Path, entries: int | None = None) -> Path:
     """The prompts of a file, in a file that AIPerf reads.
+
+    Args:
+        file: of prompts; see `dataset.converted`.
+        folder: for the other file.
+        entries: number of prompts, the first ones; None has all.
 
     Raises:
         failures.InvalidBenchmark: the file cannot be read, or a line of it.
@@ -59,13 +67,15 @@ def prepared_dataset(file: Path, folder: Path) -> Path:
     """
     try:
         with file.open(encoding="utf-8") as lines:
-            entries = [json.dumps(entry) for entry in dataset.converted(lines, str(file))]
+            found = [
+                json.dumps(entry) for entry in itertools.islice(dataset.converted(lines, str(file)), entries)
+            ]
     except OSError as error:
         raise failures.InvalidBenchmark(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise failures.InvalidBenchmark(f"{file}: is not UTF-8 text") from None
     prompts = folder / "prompts.jsonl"
-    folders.write(prompts, "\n".join(entries) + "\n")
+    folders.write(prompts, "\n".join(found) + "\n")
     return prompts.absolute()
 
 
@@ -96,9 +106,12 @@ def measure(
     command = aiperf.command(generator, target, asked, point, output.absolute(), progress=progress)
     before = _counts(server)
     log = folder / "aiperf.log"
-    with processes.running(
-        command, aiperf.environment(os.environ, tokenizer), log, progress=progress
-    ) as process:
+    with (
+        _sampled(server.url) as sampler,
+        processes.running(
+            command, aiperf.environment(os.environ, tokenizer), log, progress=progress
+        ) as process,
+    ):
         stopped = processes.interrupted(process)
     records = list(_records(output / results.RECORDS))
     if not records:
@@ -111,6 +124,7 @@ def measure(
     did = None if before is None or after is None else verdicts.between(before, after)
     summary = _summary(output / results.SUMMARY)
     result = results.parse(point.described(), summary, records, did, stopped=stopped)
+    result = dataclasses.replace(result, gpu=sampler.use() if sampler else None)
     if result.succeeded and summary is None and not stopped:
         raise failures.BenchmarkFailed(
             f"AIPerf has no summary; is the disk full? Its log is {log}:{processes.last_lines(log)}"
@@ -118,6 +132,17 @@ def measure(
     folders.write_result(folder, result)
     folders.write(folder / "result.csv", tables.to_csv([result]))
     return result
+
+
+@contextlib.contextmanager
+def _sampled(url: str) -> Iterator[gpu_use.Sampler | None]:
+    """What samples the GPUs of the server for the block; None where there are none, or they are elsewhere."""
+    with gpu_use.nvml() as read:
+        if read is None or not gpu_use.is_local(url):
+            yield None
+            return
+        with gpu_use.Sampler(read) as sampler:
+            yield sampler
 
 
 def _summary(file: Path) -> Mapping[str, Any] | None:

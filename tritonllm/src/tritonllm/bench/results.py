@@ -87,6 +87,23 @@ class Verdict:
 
 
 @dataclasses.dataclass(frozen=True)
+class GpuUse:
+    """What the GPUs of the machine did during a measurement, warm-up and AIPerf's start included.
+
+    Attributes:
+        gpus: number of them.
+        watts: mean power of all together; None if they do not tell.
+        memory_gib: most memory in use, of all together; likewise.
+        percent: mean share of the time in which they computed, 0 to 100; likewise.
+    """
+
+    gpus: int
+    watts: float | None
+    memory_gib: float | None
+    percent: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """A measurement.
 
@@ -100,6 +117,7 @@ class Result:
         complete: whether it ran to its end; not if Ctrl-C stopped it.
         errors: most frequent first.
         verdicts: None if it is not known what the rules did.
+        gpu: None if the server is elsewhere, or has no GPU.
     """
 
     load: Mapping[str, Any]
@@ -111,6 +129,7 @@ class Result:
     complete: bool
     errors: tuple[Errors, ...] = ()
     verdicts: tuple[Verdict, ...] | None = None
+    gpu: GpuUse | None = None
 
     @property
     def answered(self) -> bool:
@@ -128,12 +147,13 @@ def decoded(given: Mapping[str, Any]) -> Result:
     Raises:
         KeyError, TypeError: the object is something else.
     """
-    verdicts = given["verdicts"]
+    verdicts, gpu = given["verdicts"], given.get("gpu")
     return Result(
         **{
             **given,
             "errors": tuple(Errors(**each) for each in given["errors"]),
             "verdicts": None if verdicts is None else tuple(Verdict(**each) for each in verdicts),
+            "gpu": None if gpu is None else GpuUse(**gpu),
         }
     )
 

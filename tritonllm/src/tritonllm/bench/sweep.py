@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from tritonllm.bench import curves, failures, folders, report, results, tables, workload
 
 SETTINGS = "sweep.json"
@@ -41,29 +39,8 @@ def settings(target: str, model: str, tokenizer: str, asked: workload.Workload) 
 
 
 def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
-    """Writes the settings into a new folder, or compares them with those of an old one.
-
-    Raises:
-        failures.InvalidBenchmark: the folder has another sweep.
-        OSError: the folder cannot be written.
-    """
-    file = folder / SETTINGS
-    if (folder / folders.RESULT).exists():
-        raise failures.InvalidBenchmark(f"{folder} has the result of one measurement; name another --output")
-    try:
-        known = orjson.loads(file.read_bytes())
-    except FileNotFoundError:
-        folders.write(file, orjson.dumps(wanted, option=orjson.OPT_INDENT_2))
-        return
-    except ValueError:
-        known = None
-    encoded = orjson.loads(orjson.dumps(wanted))
-    if not isinstance(known, dict):
-        raise failures.InvalidBenchmark(f"{file} cannot be read; name another --output")
-    if different := [name for name in encoded if known.get(name) != encoded[name]]:
-        raise failures.InvalidBenchmark(
-            f"{folder} has a sweep with another {', '.join(different)}; name another --output"
-        )
+    """Makes the folder that of this sweep; see `folders.claim`."""
+    folders.claim(folder, SETTINGS, wanted, "a sweep")
 
 
 def run(

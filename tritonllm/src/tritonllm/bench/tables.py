@@ -17,8 +17,11 @@ COLUMNS = (
     "seconds",
     *(metric.column for metric in results.RATES),
     *(f"{metric.column}_{name}" for metric in results.DISTRIBUTIONS for name in results.STATISTICS),
+    "gpu_power_w_avg",
+    "gpu_memory_gib_max",
+    "gpu_utilization_percent_avg",
 )
-"""Columns of the CSV: the load, requests, throughput, and the statistics of every metric."""
+"""Columns of the CSV: the load, requests, throughput, the statistics of every metric, and all GPUs together."""
 
 
 def to_csv(found: Iterable[results.Result]) -> str:
@@ -26,15 +29,21 @@ def to_csv(found: Iterable[results.Result]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for result in found:
-        row: list[object] = [result.load.get(name) for name in _LOAD]
-        row += [result.succeeded, result.failed, result.seconds]
-        row += [result.rates.get(metric.tag) for metric in results.RATES]
-        for metric in results.DISTRIBUTIONS:
-            statistics = result.distributions.get(metric.tag, {})
-            row += [statistics.get(name) for name in results.STATISTICS]
-        writer.writerow(row)
+    writer.writerows(row(result) for result in found)
     return text.getvalue()
+
+
+def row(result: results.Result) -> list[object]:
+    """The values of `COLUMNS`; None for what was not measured."""
+    found: list[object] = [result.load.get(name) for name in _LOAD]
+    found += [result.succeeded, result.failed, result.seconds]
+    found += [result.rates.get(metric.tag) for metric in results.RATES]
+    for metric in results.DISTRIBUTIONS:
+        statistics = result.distributions.get(metric.tag, {})
+        found += [statistics.get(name) for name in results.STATISTICS]
+    gpu = result.gpu
+    found += [None] * 3 if gpu is None else [gpu.watts, gpu.memory_gib, gpu.percent]
+    return found
 
 
 def summary(result: results.Result) -> str:
@@ -43,18 +52,23 @@ def summary(result: results.Result) -> str:
     for metric in results.DISTRIBUTIONS:
         if metric.tag in result.distributions:
             statistics = result.distributions[metric.tag]
-            cells.append([metric.title, *(_number(statistics[name]) for name in results.STATISTICS)])
+            cells.append([metric.title, *(number(statistics[name]) for name in results.STATISTICS)])
     for metric in results.RATES:
         if metric.tag in result.rates:
-            cells.append([metric.title, _number(result.rates[metric.tag])])
-    seconds = "" if result.seconds is None else f" in {_number(result.seconds)} s"
+            cells.append([metric.title, number(result.rates[metric.tag])])
+    seconds = "" if result.seconds is None else f" in {number(result.seconds)} s"
     requests = f"{result.succeeded} requests succeeded, {result.failed} failed{seconds}"
-    lines = [*_aligned(cells), requests]
+    lines = [*aligned(cells), requests]
     lines += [f"  {each.count} x {each.kind}: {each.message}" for each in result.errors]
     if result.verdicts is not None:
         lines += [
             f"{each.direction} rule {each.rule}: {each.action} ({each.count})" for each in result.verdicts
         ]
+    if (gpu := result.gpu) is not None:
+        lines.append(
+            f"{gpu.gpus} GPUs: {number(gpu.watts)} W on average, {number(gpu.memory_gib)} GiB at most,"
+            f" {number(gpu.percent)} % busy"
+        )
     if not result.complete:
         lines.append("Stopped before the end; the numbers are those of the requests until then.")
     return "\n".join(lines)
@@ -62,7 +76,7 @@ def summary(result: results.Result) -> str:
 
 def overview(found: Sequence[results.Result]) -> str:
     """The table of a sweep."""
-    return "\n".join(_aligned(rows(found)))
+    return "\n".join(aligned(rows(found)))
 
 
 def rows(found: Sequence[results.Result]) -> list[list[str]]:
@@ -79,16 +93,17 @@ def rows(found: Sequence[results.Result]) -> list[list[str]]:
     goodput = any("goodput" in result.rates for result in found)
     cells = [[*head, *(["goodput (requests/s)"] if goodput else []), "failed"]]
     for result in found:
-        row = [_number(result.load.get(name)) for name in load]
-        row += [_number(result.rates.get(tag)) for tag in ("request_throughput", "output_token_throughput")]
+        line = [number(result.load.get(name)) for name in load]
+        line += [number(result.rates.get(tag)) for tag in ("request_throughput", "output_token_throughput")]
         for metric in results.DISTRIBUTIONS[:3]:
             statistics = result.distributions.get(metric.tag)
-            row.append(f"{_number(statistics['p50'])}, {_number(statistics['p99'])}" if statistics else "-")
-        cells.append([*row, *([_number(result.rates.get("goodput"))] if goodput else []), str(result.failed)])
+            line.append(f"{number(statistics['p50'])}, {number(statistics['p99'])}" if statistics else "-")
+        cells.append([*line, *([number(result.rates.get("goodput"))] if goodput else []), str(result.failed)])
     return cells
 
 
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: the first column to the left, the others to the right."""
     widths = [max(len(row[n]) for row in cells if n < len(row)) for n in range(len(cells[0]))]
     return [
         "  ".join(
@@ -99,7 +114,8 @@ def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A number in three digits, or whole; `-` for None."""
     if value is None:
         return "-"
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"

@@ -20,6 +20,9 @@ from tritonllm.bench import failures, processes
 from tritonllm.weights import endpoints as weights_of
 from tritonllm.weights import layout
 
+START_SECONDS = 1800
+"""Within which a server has to get ready; the time that `tritonllm serve` gives a model to load."""
+
 _ANSWER_SECONDS = 10
 _POLL_SECONDS = 0.2
 
@@ -56,16 +59,17 @@ def endpoint(file: Path, model: str | None) -> str:
 
 
 @contextlib.contextmanager
-def served(file: Path, name: str, log: Path) -> Iterator[Server]:
+def served(file: Path, name: str, log: Path, start_seconds: float = START_SECONDS) -> Iterator[Server]:
     """Serves a file on free ports.
 
     Args:
         file: with LLMEndpoints.
         name: of the endpoint to ask; see `endpoint`.
         log: file for what the server prints.
+        start_seconds: within which it has to get ready.
 
     Raises:
-        failures.BenchmarkFailed: the endpoint does not get ready.
+        failures.NotServed: the endpoint does not get ready.
     """
     ports = dict(zip(("http", "grpc", "metrics", "health", "gateway"), _free_ports(5), strict=True))
     command = [sys.executable, "-m", "tritonllm", "serve", str(file)]
@@ -73,9 +77,14 @@ def served(file: Path, name: str, log: Path) -> Iterator[Server]:
         command += [f"--{port}-port", str(number)]
     with processes.running(command, os.environ, log) as process:
         ready = f"http://127.0.0.1:{ports['health']}/readyz"
+        deadline = time.monotonic() + start_seconds
         while not _is_ready(ready):
             if process.poll() is not None:
-                raise failures.BenchmarkFailed(f"{file} is not served:{processes.last_lines(log)}")
+                raise failures.NotServed(f"{file} is not served", processes.last_lines(log))
+            if time.monotonic() > deadline:
+                raise failures.NotServed(
+                    f"{file} is not ready after {start_seconds:g} s", processes.last_lines(log)
+                )
             time.sleep(_POLL_SECONDS)
         yield Server(
             f"http://127.0.0.1:{ports['gateway']}",

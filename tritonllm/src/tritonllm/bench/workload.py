@@ -73,6 +73,7 @@ class Workload:
     Attributes:
         api: route.
         dataset: file of prompts as AIPerf reads it; None has synthetic prompts.
+        dataset_entries: number of its prompts that are sent; None sends all.
         requests: number of requests; None follows from the point.
         duration: seconds after which no request is sent any more; None has no limit.
         warmup: requests that are sent before and not counted; None follows from the point.
@@ -85,6 +86,7 @@ class Workload:
 
     api: Api = Api.chat
     dataset: Path | None = None
+    dataset_entries: int | None = None
     requests: int | None = None
     duration: float | None = None
     warmup: int | None = None

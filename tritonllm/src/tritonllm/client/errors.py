@@ -49,7 +49,7 @@ class InvalidRequest(TritonLLMError):
 
 
 class ModelNotFound(TritonLLMError):
-    """The server has no endpoint of this name, or has not loaded it."""
+    """The server has no endpoint or adapter of this name, or has not loaded it."""
 
     code = "model_not_found"
 

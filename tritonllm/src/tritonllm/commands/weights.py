@@ -114,7 +114,8 @@ def _sync(
 
     # Validation in full takes seconds, which a start with complete weights must not cost.
     endpoints = files.load(paths, deep=False)
-    if any(weights_of.missing(layout.Cache(cache), endpoint) for endpoint in endpoints):
+    place = layout.Cache(cache)
+    if any(weights_of.missing(place, each) or weights_of.missing_adapters(place, each) for each in endpoints):
         endpoints = files.load(paths)
 
     def done(result: report.Result) -> None:
@@ -261,12 +262,8 @@ def remove(
     # One by one, because several files can have different versions of an endpoint.
     endpoints = [endpoint for file in files.expand(keep) for endpoint in files.load([file])]
     place = layout.Cache(cache)
-    sources = [wants for endpoint in endpoints if (wants := weights_of.source(endpoint)) is not None]
-    paths = [
-        Path(directory)
-        for endpoint in endpoints
-        if weights_of.source(endpoint) is None and (directory := endpoint.directory(str(cache)))
-    ]
+    sources = [wants for endpoint in endpoints for wants in weights_of.sources(endpoint)]
+    paths = [path for endpoint in endpoints for path in weights_of.paths(endpoint, str(cache))]
     needed = retention.needs(place, sources, paths)
     collected = gc.collect(place, needed, datetime.timedelta(days=grace), _now(), dry_run=dry_run)
     for verdict in collected.verdicts:

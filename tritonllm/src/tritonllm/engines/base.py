@@ -56,6 +56,7 @@ class EngineType:
         package: what has to be installed; None if nothing has to.
         arguments: the table of its arguments; None if they depend on a version, as vLLM's.
         parallel_sizes: arguments whose product is the number of its GPUs.
+        serves_adapters: whether `spec.adapters` is supported.
     """
 
     name: ClassVar[str]
@@ -67,6 +68,7 @@ class EngineType:
     package: ClassVar[Package | None] = None
     arguments: ClassVar[type[Arguments] | None] = None
     parallel_sizes: ClassVar[tuple[str, ...]] = ()
+    serves_adapters: ClassVar[bool] = False
 
     def check(
         self, args: Args, *, trust_remote_code: bool = False, vllm_version: str | None = None
@@ -129,6 +131,10 @@ class EngineType:
     def devices(self, args: Args) -> tuple[int, ...]:
         """Indexes of these GPUs among those of the pod."""
         return tuple(range(self.gpus(args)))
+
+    def max_adapters(self, args: Args) -> int:
+        """Number of LoRA adapters that the engine keeps in memory; 0 if it was not told to serve any."""
+        return 0
 
     def memory_share(self, args: Args, vllm_version: str | None) -> float | None:
         """Share of each GPU's memory that the engine reserves when it starts; None if it takes what it needs.

@@ -23,6 +23,7 @@ class Vllm(EngineType):
     label = "vLLM"
     backend = "tritonllm.runtime.vllm_engine:VllmBackend"
     package = Package("vllm", "vLLM is not installed; `pip install vllm` or use `engine.type: simulated`")
+    serves_adapters = True
     parallel_sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
     def check(
@@ -51,6 +52,13 @@ class Vllm(EngineType):
         if self.gpus(args) and isinstance(given, list) and all(isinstance(index, int) for index in given):
             return tuple(given)
         return super().devices(args)
+
+    def max_adapters(self, args: Args) -> int:
+        """See `EngineType.max_adapters`; the defaults are those of vLLM's `LoRAConfig`."""
+        if args.get("enable_lora") is not True:
+            return 0
+        kept = args.get("max_cpu_loras") or args.get("max_loras") or 1
+        return kept if isinstance(kept, int) else 1
 
     def memory_share(self, args: Args, vllm_version: str | None) -> float | None:
         """See `EngineType.memory_share`: `gpu_memory_utilization`, by default that of this version."""

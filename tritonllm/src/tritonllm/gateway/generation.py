@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import orjson
 from starlette.types import Receive
 
 from tritonllm import errors
@@ -32,6 +33,12 @@ class Prompt(NamedTuple):
     field: str
     names: Mapping[str, str]
 
+    def to(self, adapter: str) -> Prompt:
+        """The same for an adapter of the endpoint."""
+        sampling = orjson.loads(self.inputs.get("sampling_parameters") or "{}") | {"lora_name": adapter}
+        inputs = {**self.inputs, "sampling_parameters": orjson.dumps(sampling).decode()}
+        return Prompt(inputs, self.field, {**self.names, "lora_name": "model"})
+
 
 class Generation:
     """See above.
@@ -39,7 +46,7 @@ class Generation:
     Args:
         source: of the endpoints.
         record: of the request.
-        model: name of the endpoint.
+        model: name of the endpoint, or `endpoint:adapter`.
         prompts: what is asked; each is a request to the pipeline.
         n: number of choices for each prompt.
 
@@ -55,10 +62,14 @@ class Generation:
         prompts: Sequence[Prompt],
         n: int,
     ) -> None:
-        known = source.endpoints().get(model)
-        if known is not None or not record.allows(model):
-            record.ask(model)
+        endpoint, adapter = upstream.split(model)
+        known = source.endpoints().get(endpoint)
+        if known is not None or not record.allows(endpoint):
+            record.ask(endpoint)
         self.model = model
+        self._endpoint = endpoint
+        if adapter is not None:
+            prompts = [prompt.to(adapter) for prompt in prompts]
         self.refusal = known.refusal if known else "Error"
         self.answers = [answers.Answer(index * n, n, self.refusal) for index in range(len(prompts))]
         self._source = source
@@ -69,7 +80,7 @@ class Generation:
         self._calls: list[upstream.Call] = []
         try:
             for prompt in prompts:
-                self._calls.append(source.submit(model, prompt.inputs))
+                self._calls.append(source.submit(endpoint, prompt.inputs))
         except errors.RequestError as error:
             self.close()
             raise failures.translated(error, prompts[len(self._calls)].names) from None
@@ -129,7 +140,7 @@ class Generation:
 
     def headers(self) -> dict[str, str]:
         """Headers of a response that say what the endpoint is at the moment."""
-        known = self._source.endpoints().get(self.model)
+        known = self._source.endpoints().get(self._endpoint)
         return {"X-Guardrail-Policy": known.policy} if known else {}
 
     def usage(self) -> answers.Usage:

@@ -19,7 +19,10 @@ def listing(source: upstream.Upstream) -> reading.Handler:
     async def answer(request: Request) -> Response:
         record = records.of(request.scope)
         found = [
-            model(endpoint) for name, endpoint in sorted(source.endpoints().items()) if record.allows(name)
+            described
+            for name, endpoint in sorted(source.endpoints().items())
+            if record.allows(name)
+            for described in (model(endpoint), *(_adapter(endpoint, each) for each in endpoint.adapters))
         ]
         return reading.respond({"object": "list", "data": found})
 
@@ -30,11 +33,15 @@ def one(source: upstream.Upstream) -> reading.Handler:
     """The handler of one of them."""
 
     async def answer(request: Request) -> Response:
-        name = request.path_params["model"]
+        asked = request.path_params["model"]
+        name, adapter = upstream.split(asked)
         endpoint = source.endpoints().get(name)
         if endpoint is None or not records.of(request.scope).allows(name):
-            raise missing(name)
-        return reading.respond(model(endpoint), {"X-Guardrail-Policy": endpoint.policy})
+            raise missing(asked)
+        if adapter is not None and adapter not in endpoint.adapters:
+            raise missing(asked)
+        described = model(endpoint) if adapter is None else _adapter(endpoint, adapter)
+        return reading.respond(described, {"X-Guardrail-Policy": endpoint.policy})
 
     return answer
 
@@ -48,6 +55,11 @@ def model(endpoint: upstream.Endpoint) -> dict[str, Any]:
         "owned_by": OWNER,
         "max_model_len": endpoint.context,
     }
+
+
+def _adapter(endpoint: upstream.Endpoint, adapter: str) -> dict[str, Any]:
+    """The same of an adapter; `parent` as in vLLM's server."""
+    return model(endpoint) | {"id": f"{endpoint.name}:{adapter}", "parent": endpoint.name}
 
 
 def missing(name: str) -> errors.RequestError:

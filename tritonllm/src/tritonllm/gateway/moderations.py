@@ -50,15 +50,17 @@ def route(source: upstream.Upstream) -> reading.Handler:
     async def answer(request: Request) -> Response:
         body = ModerationRequest.read(await reading.document(request))
         record = records.of(request.scope)
-        known = source.endpoints().get(body.model)
-        if known is not None or not record.allows(body.model):
-            record.ask(body.model)
+        # An adapter has the rules of its endpoint.
+        endpoint, _ = upstream.split(body.model)
+        known = source.endpoints().get(endpoint)
+        if known is not None or not record.allows(endpoint):
+            record.ask(endpoint)
         texts = [body.input] if isinstance(body.input, str) else body.input
         turns = asyncio.Semaphore(_AT_A_TIME)
 
         async def check(text: str) -> upstream.Verdict:
             async with turns:
-                return await source.check(body.model, text, body.direction or "input")
+                return await source.check(endpoint, text, body.direction or "input")
 
         verdicts = await asyncio.gather(*map(check, texts))
         content = {

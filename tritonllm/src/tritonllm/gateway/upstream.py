@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 Inputs = Mapping[str, str | bool]
@@ -28,6 +28,7 @@ class Endpoint:
         policy: hash of its guardrail policy.
         refusal: how a prompt that a rule blocks is answered; see `api.Guardrails`.
         context: maximum number of tokens of prompt and answer together, if known.
+        adapters: names of its LoRA adapters that can be asked.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Endpoint:
     policy: str
     refusal: Literal["Error", "Message"] = "Error"
     context: int | None = None
+    adapters: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,6 +46,12 @@ class Verdict:
     text: str
     blocked: bool
     guardrail: list[dict[str, Any]]
+
+
+def split(model: str) -> tuple[str, str | None]:
+    """Endpoint and adapter of a model's name, such as `chat` or `chat:sql`."""
+    endpoint, colon, adapter = model.partition(":")
+    return endpoint, adapter if colon else None
 
 
 def verdict(outputs: Outputs) -> Verdict:

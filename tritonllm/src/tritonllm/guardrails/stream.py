@@ -24,6 +24,7 @@ BLOCK = 1024
 # Of ASCII letters and what stands between them, a block takes less.
 _PLAIN_BLOCKS = 8
 _PLAIN = (string.ascii_letters + " ,.;:\n").encode()
+_LONG_RUN = 256
 # More than this held back is searched again only when it has grown by a quarter, so that a match in progress costs
 # in proportion to its length.
 _LONG_MATCH = 1024
@@ -188,9 +189,19 @@ def blocks(text: str) -> list[str]:
     parts: list[str] = []
     start = 0
     while start < len(text):
-        size = BLOCK
-        if plain_text.is_all(text[start : start + _PLAIN_BLOCKS * BLOCK], _PLAIN):
-            size *= _PLAIN_BLOCKS
-        parts.append(text[start : start + size])
+        size = _PLAIN_BLOCKS * BLOCK
+        block = text[start : start + size]
+        if not plain_text.is_all(block, _PLAIN) or _has_long_run(block):
+            size = BLOCK
+        parts.append(block[:size])
         start += size
     return parts or [""]
+
+
+def _has_long_run(text: str) -> bool:
+    """Whether one letter is there some hundreds of times in a row: from each of them, all that follow may be walked."""
+    lower = text.lower()
+    return any(
+        lower[start] * _LONG_RUN == lower[start : start + _LONG_RUN]
+        for start in range(0, len(text), _LONG_RUN)
+    )

@@ -24,17 +24,20 @@ log = logging.getLogger(__name__)
 HELLO: Final = "hello"
 """`[token, owner]`: the first message; the connection is closed if the token is wrong."""
 GENERATE: Final = "generate"
-"""To an engine `[number, text, messages, sampling parameters, chat options]`, to a pipeline `[number, inputs]`."""
+"""To an engine `[number, text, messages, sampling parameters, chat options, adapter]`, to a pipeline
+`[number, inputs]`."""
 CHECK: Final = "check"
 """`[number, text, direction]`: apply the rules to a text; to a pipeline."""
 ABORT: Final = "abort"
 """`[number]`"""
+ADAPTERS: Final = "adapters"
+"""`[adapters]`: all that the pipeline wants, to an engine; how each of them is, of an engine, after each change."""
 RELEASE: Final = "release"
 """`[lease]`: its last request has ended; to an engine."""
 
 # From the process that answers.
 WELCOME: Final = "welcome"
-"""`[description]`: the first message of a pipeline."""
+"""`[description]`: the first message of a pipeline; again when it has changed."""
 CLOSING: Final = "closing"
 """`[]`: a pipeline is to be unloaded; the gateway sends no more requests, and closes the connection when it has received
 its last answer."""

@@ -65,4 +65,7 @@ def engine_arguments(endpoint: api.LLMEndpoint, weights: str) -> dict[str, objec
         arguments["model"] = endpoint.directory(weights)
         if model.trust_remote_code:
             arguments["trust_remote_code"] = True
+    if spec.engine.max_adapters:
+        # Not part of its hash: adapters come and go while it runs.
+        arguments["weights"] = weights
     return arguments | spec.engine.definition.model_json(spec.engine.args, spec.prompt.given())

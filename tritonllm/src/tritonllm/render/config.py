@@ -96,7 +96,14 @@ def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
         "settings": canonical.dumps(settings),
         "policy": canonical.pack(guardrails),
     }
-    model = _model(endpoint.name, "pipeline", settings | {"guardrails": guardrails}, parameters)
+    hashed = settings | {"guardrails": guardrails}
+    if spec.adapters:
+        # The pipeline tells the engine which adapters it wants, so a change of them leaves the engine alone.
+        hashed["adapters"] = [adapter.given() for adapter in spec.adapters]
+        parameters["adapters"] = canonical.dumps(
+            [adapter.given() | {"commit": endpoint.adapter_commit(adapter)} for adapter in spec.adapters]
+        )
+    model = _model(endpoint.name, "pipeline", hashed, parameters)
     model.model_transaction_policy.decoupled = True
     model.instance_group.add(count=spec.limits.pipeline_instances, kind=schema.ModelInstanceGroup.KIND_CPU)
     _tensors(model, tensors.GENERATE_INPUTS, tensors.PIPELINE_OUTPUTS)

@@ -23,6 +23,7 @@ class Generation:
         messages: a conversation, turned into a prompt by the model's chat template.
         sampling: with the endpoint's defaults applied; parameters that are not set are left to the backend.
         chat: what the conversation comes with; see `conversations.ChatOptions`.
+        adapter: id of the adapter to use, which has been added; None for the model alone.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Generation:
     messages: list[dict[str, Any]] | None
     sampling: sampling.SamplingParameters
     chat: dict[str, Any] = field(default_factory=dict)
+    adapter: int | None = None
 
 
 @dataclass(slots=True)
@@ -121,6 +123,10 @@ class Stats:
     steps: int = 0
 
 
+class AdapterRefused(Exception):
+    """The engine can't serve an adapter; the text says why."""
+
+
 class Backend(Protocol):
     """An engine. All of it is called from one event loop, which also calls back.
 
@@ -155,6 +161,23 @@ class Backend(Protocol):
 
     def abort(self, request_id: str) -> None:
         """Ends a request; its callbacks are not called any more. No effect if it has ended or is unknown."""
+        ...
+
+    async def add_adapter(self, number: int, name: str, directory: str) -> None:
+        """Loads a LoRA adapter, while requests go on.
+
+        Args:
+            number: its id, never used before.
+            name: for logs.
+            directory: of its files.
+
+        Raises:
+            AdapterRefused: the engine can't serve it, and is as it was before.
+        """
+        ...
+
+    async def remove_adapter(self, number: int) -> None:
+        """Removes an adapter that no request uses any more."""
         ...
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 
-from tritonllm.runtime import shared_names
+from tritonllm.runtime import cpu_lora, shared_names
 
 VARIABLE = "TRITONLLM_DIE_WITH_PARENT"
 PLUGIN = "tritonllm_die_with_parent"
@@ -45,3 +45,4 @@ def register() -> None:
     if os.getppid() != parent.pid:
         # It went before the kernel was told to watch it.
         os.kill(os.getpid(), signal.SIGKILL)
+    cpu_lora.enable()

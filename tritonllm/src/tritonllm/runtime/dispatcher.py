@@ -22,6 +22,7 @@ from tritonllm.guardrails import judges
 from tritonllm.runtime import (
     admission,
     backend,
+    endpoint_adapters,
     engine_client,
     judging,
     request_context,
@@ -102,6 +103,10 @@ class Dispatcher:
         self._judging = judge
         self._engine = engine_client.EngineClient(self._loop, leases, self._on_update, self._on_error, owner)
         self._events.call(self._check_cancellations)
+
+    def follow(self, adapters: endpoint_adapters.EndpointAdapters, address: Callable[[], str | None]) -> None:
+        """Has the engine load adapters; for the event loop. See `EngineClient.follow`."""
+        self._engine.follow(adapters, address)
 
     def submit(self, sender: senders.Sender, request: requests.Request, arrived: float) -> None:
         """Takes a request; for other threads.

@@ -14,8 +14,9 @@ import time
 from typing import Any
 
 from tritonllm import engines, errors
-from tritonllm.ipc import context_length, run_token
+from tritonllm.ipc import context_length, engine_address, run_token
 from tritonllm.runtime import (
+    adapters,
     backend,
     direct,
     dispatcher,
@@ -54,10 +55,21 @@ class TritonPythonModel:
         self.events.result(self.backend.start())
         context_length.write(self.name, self.backend.max_model_len)
         self.leases = engine_leases.EngineLeases(self.events.call)
+        self.adapters = (
+            adapters.Adapters(
+                self.events.loop,
+                self.backend,
+                pathlib.Path(arguments["weights"]),
+                pathlib.Path(arguments["model"]),
+            )
+            if "weights" in arguments
+            else None
+        )
         self.server = engine_server.EngineServer(
-            self.events.loop, self.backend, self.leases.release, self.leases.disconnected
+            self.events.loop, self.backend, self.leases.release, self.leases.disconnected, self.adapters
         )
         self.events.result(self.server.start())
+        engine_address.write(self.name, self.server.path)
         self.direct: dispatcher.Dispatcher | None = None
         if run_token.direct_allowed():
             run_token.ensure()
@@ -82,6 +94,8 @@ class TritonPythonModel:
 
     async def _close(self) -> None:
         self.server.close()
+        if self.adapters is not None:
+            await self.adapters.close()
         await self.backend.close()
 
     def _accept(self, triton_request: Any, sender: Any) -> None:

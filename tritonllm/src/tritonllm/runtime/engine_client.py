@@ -10,6 +10,7 @@ One event loop owns everything here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Protocol
 
 from tritonllm import errors
 from tritonllm.ipc import channel, run_token
-from tritonllm.runtime import backend, requests
+from tritonllm.runtime import backend, endpoint_adapters, requests
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ LEASE_SECONDS = 1.0
 """How long requests join a lease: an engine that is to be unloaded learns so within this time."""
 _RENEW_SECONDS = LEASE_SECONDS / 2
 _CLOSE_SECONDS = 5.0
+# How often the address of the engine is read: a restarted engine has another one.
+_FOLLOW_SECONDS = 1.0
 
 
 class Leases(Protocol):
@@ -95,6 +98,18 @@ class EngineClient:
         self._submitted: dict[int, _Lease] = {}
         self._connections: dict[str, _Connection] = {}
         self._drained: asyncio.Future[None] | None = None
+        self._adapters: endpoint_adapters.EndpointAdapters | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    def follow(self, adapters: endpoint_adapters.EndpointAdapters, address: Callable[[], str | None]) -> None:
+        """Tells the engine, and each one that replaces it, which adapters are wanted.
+
+        Args:
+            adapters: takes what the engine says.
+            address: returns the path of the engine's socket, if it is known without a lease.
+        """
+        self._adapters = adapters
+        self._following = self._loop.create_task(self._follow(address))
 
     def submit(self, number: int, request: requests.Request) -> None:
         """Sends a request to the engine.
@@ -125,6 +140,8 @@ class EngineClient:
 
     async def close(self) -> None:
         """Releases the engine; call it when no request is left."""
+        if self._following is not None:
+            self._following.cancel()
         if self._opening is not None:
             await asyncio.wait([self._opening], timeout=_CLOSE_SECONDS)
         if self._lease is not None:
@@ -157,10 +174,26 @@ class EngineClient:
             self._opening = None
             self._adopt(_Lease(name, connection, self._loop.time()))
 
+    async def _follow(self, address: Callable[[], str | None]) -> None:
+        """Stays connected, so that an engine loads adapters before the first request."""
+        while True:
+            path = address()
+            if path is not None and path not in self._connections:
+                # What an engine that was killed has left.
+                with contextlib.suppress(OSError):
+                    await self._connect(path)
+            await asyncio.sleep(_FOLLOW_SECONDS)
+
     async def _connect(self, path: str) -> _Connection:
         connection = _Connection(self._loop, self, path)
         await self._loop.create_unix_connection(lambda: connection, path)
+        if path in self._connections:
+            # A lease has been opened meanwhile, and has connected.
+            connection.close()
+            return self._connections[path]
         connection.post(channel.HELLO, run_token.current(), self._owner)
+        if self._adapters is not None:
+            connection.post(channel.ADAPTERS, self._adapters.wanted)
         self._connections[path] = connection
         return connection
 
@@ -192,7 +225,7 @@ class EngineClient:
         if request.wants("logprobs") or request.wants("cumulative_logprob"):
             sampling.setdefault("logprobs", 0)
         lease.connection.post(
-            channel.GENERATE, number, request.text, request.messages, sampling, request.chat
+            channel.GENERATE, number, request.text, request.messages, sampling, request.chat, request.adapter
         )
 
     def _leave(self, number: int) -> _Lease | None:
@@ -227,12 +260,16 @@ class EngineClient:
             elif kind == channel.ERROR:
                 if self._leave(subject):
                     self._on_error(subject, errors.parse(rest[0]))
+            elif kind == channel.ADAPTERS:
+                if self._adapters is not None:
+                    self._adapters.update(subject)
             elif kind == channel.RELEASED:
                 self._close_lease(subject, self._leases.finish)
 
     def disconnected(self, connection: _Connection) -> None:
         """Fails the requests of an engine that is gone, at once."""
-        self._connections.pop(connection.path, None)
+        if self._connections.get(connection.path) is connection:
+            del self._connections[connection.path]
         if self._lease is not None and self._lease.connection is connection:
             self._lease = None
         for name, lease in list(self._open.items()):

@@ -28,6 +28,8 @@ REQUESTS = "tritonllm_requests_total"
 REJECTIONS = "tritonllm_rejections_total"
 INPUT_TOKENS = "tritonllm_input_tokens_total"
 OUTPUT_TOKENS = "tritonllm_output_tokens_total"
+ADAPTER_REQUESTS = "tritonllm_adapter_requests_total"
+ADAPTER_OUTPUT_TOKENS = "tritonllm_adapter_output_tokens_total"
 VERDICTS = "tritonllm_verdicts_total"
 GUARDRAIL_FAILURES = "tritonllm_guardrail_failures_total"
 JUDGEMENTS = "tritonllm_judgements_total"
@@ -51,6 +53,8 @@ PIPELINE = (
     Family(REJECTIONS, "COUNTER", "Requests refused before any work was done, by reason"),
     Family(INPUT_TOKENS, "COUNTER", "Tokens of the prompts that the engine read"),
     Family(OUTPUT_TOKENS, "COUNTER", "Tokens that the engine generated"),
+    Family(ADAPTER_REQUESTS, "COUNTER", "Requests to LoRA adapters, by adapter and the way they ended"),
+    Family(ADAPTER_OUTPUT_TOKENS, "COUNTER", "Tokens that the engine generated with an adapter, by adapter"),
     Family(VERDICTS, "COUNTER", "Matches of guardrail rules, by rule, action and direction"),
     Family(GUARDRAIL_FAILURES, "COUNTER", "Failures of the guardrail itself"),
     Family(JUDGEMENTS, "COUNTER", "Windows judged by classifier rules, by rule, direction and outcome"),

@@ -6,17 +6,19 @@ on. Decoupled, because a model that is not answers one request at a time.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from typing import Any
 
 from tritonllm import errors, finish_reasons
-from tritonllm.ipc import context_length, names
+from tritonllm.ipc import context_length, engine_address, names
 from tritonllm.render import canonical
 from tritonllm.runtime import (
     classifier_calls,
     dispatcher,
+    endpoint_adapters,
     judging,
     leases,
     logs,
@@ -35,10 +37,16 @@ from tritonllm.runtime import (
 
 OUTCOMES = (*finish_reasons.MEANINGS, *errors.CODES)
 
+DESCRIBE = "adapters"
+"""Private parameter of a request that is answered with how the adapters are; see `endpoint_adapters.Description`."""
+
 # How long a thread that computes can keep the dispatcher from running.
 _SWITCH_SECONDS = 0.001
 # They look for new pipelines several times a second.
 _GATEWAY_SECONDS = 1.0
+# Each is read from the disk and copied to every worker of the engine, one after another. Then the endpoint is served
+# with those that are loaded, and the others follow.
+_ADAPTERS_SECONDS = 60.0
 # Beyond the deadline of a request, for its last response to reach the gateway.
 _LAST_SECONDS = 5.0
 
@@ -53,7 +61,9 @@ class TritonPythonModel:
         sys.setswitchinterval(_SWITCH_SECONDS)
         self.settings = settings.Settings.load(parameters["settings"])
         self.policy = screening.EndpointPolicy.load(parameters["policy"], self.settings.prompt_characters)
-        self.meter = metrics.Meter(parameters["endpoint"], metric_names.PIPELINE, _series(self.policy))
+        self.meter = metrics.Meter(
+            parameters["endpoint"], metric_names.PIPELINE, _series(self.policy, _names(parameters))
+        )
         if siblings.is_only_instance():
             # A process that was killed has left its requests in them.
             self.meter.zero(metric_names.RUNNING, metric_names.WAITING)
@@ -73,6 +83,9 @@ class TritonPythonModel:
             events.loop, classifier_calls.TritonClassifiers(self.policy.classifiers), self._on_judgement
         )
         self.dispatcher.start(leases.TritonLeases(parameters["engine_model"], owner), owner, judge)
+        self.adapters = endpoint_adapters.EndpointAdapters(
+            parameters["endpoint"], parameters.get("adapters", ""), self._on_adapters
+        )
         self.server = pipeline_server.PipelineServer(
             events,
             self.dispatcher,
@@ -81,6 +94,8 @@ class TritonPythonModel:
             judge,
             _description(parameters, self.policy),
         )
+        if self.adapters.wanted:
+            events.result(self._load_adapters(parameters["engine_model"]))
         events.result(self._listen())
         events.watch()
 
@@ -94,6 +109,16 @@ class TritonPythonModel:
         self.dispatcher.close()
         self.meter.close()
 
+    async def _load_adapters(self, engine: str) -> None:
+        self.dispatcher.follow(self.adapters, lambda: engine_address.read(engine))
+        # Otherwise the first request finds the engine.
+        if engine_address.read(engine) is not None:
+            await self.adapters.wait(_ADAPTERS_SECONDS)
+
+    def _on_adapters(self) -> None:
+        """Tells the gateways which adapters can be asked now."""
+        self.server.describe({**self.server.description, "adapters": self.adapters.ready})
+
     async def _listen(self) -> None:
         await self.server.start()
         gateways = int(os.environ.get(names.GATEWAY_PROCESSES, "0"))
@@ -106,7 +131,10 @@ class TritonPythonModel:
 
     def _accept(self, triton_request: Any, sender: Any) -> None:
         arrived = time.monotonic()
-        public, _ = wire.parameters(triton_request)
+        public, private = wire.parameters(triton_request)
+        if DESCRIBE in private:
+            wire.send(sender, {"text_output": [json.dumps(self.adapters.states)]}, final=True)
+            return
         values = wire.values(triton_request)
         try:
             asked = self._parse(values, public)
@@ -122,7 +150,10 @@ class TritonPythonModel:
     def _parse(
         self, values: dict[str, str | bool], parameters: dict[str, Any] | None = None
     ) -> requests.Request:
-        return self.settings.admit(requests.parse(values, parameters or {}), self.policy)
+        request = requests.parse(values, parameters or {})
+        if request.adapter is not None:
+            self.adapters.check(request.adapter)
+        return self.settings.admit(request, self.policy)
 
     def _count(self, running: int, waiting: int) -> None:
         self.meter.add(metric_names.RUNNING, running)
@@ -142,6 +173,9 @@ class TritonPythonModel:
     def _ended(self, summary: request_context.Summary) -> None:
         meter = self.meter
         meter.add(metric_names.REQUESTS, outcome=summary.outcome)
+        if summary.adapter is not None:
+            meter.add(metric_names.ADAPTER_REQUESTS, adapter=summary.adapter, outcome=summary.outcome)
+            meter.add(metric_names.ADAPTER_OUTPUT_TOKENS, summary.output_tokens, adapter=summary.adapter)
         meter.add(metric_names.INPUT_TOKENS, summary.input_tokens)
         meter.add(metric_names.OUTPUT_TOKENS, summary.output_tokens)
         meter.observe(metric_names.DURATION, summary.seconds)
@@ -165,10 +199,15 @@ def _description(parameters: dict[str, str], policy: screening.EndpointPolicy) -
         "policy": canonical.digest(canonical.unpack(parameters["policy"])),
         "refusal": policy.rules.refusal,
         "context": context_length.read(parameters["engine_model"]),
+        "adapters": [],
     }
 
 
-def _series(policy: screening.EndpointPolicy) -> dict[str, list[dict[str, str]]]:
+def _names(parameters: dict[str, str]) -> list[str]:
+    return [each["name"] for each in json.loads(parameters.get("adapters", "[]"))]
+
+
+def _series(policy: screening.EndpointPolicy, adapters: list[str]) -> dict[str, list[dict[str, str]]]:
     judged = [
         {"rule": rule.name, "direction": direction}
         for direction, found in policy.judges.items()
@@ -177,6 +216,10 @@ def _series(policy: screening.EndpointPolicy) -> dict[str, list[dict[str, str]]]
     ]
     return {
         metric_names.REQUESTS: [{"outcome": outcome} for outcome in OUTCOMES],
+        metric_names.ADAPTER_REQUESTS: [
+            {"adapter": name, "outcome": outcome} for name in adapters for outcome in finish_reasons.MEANINGS
+        ],
+        metric_names.ADAPTER_OUTPUT_TOKENS: [{"adapter": name} for name in adapters],
         metric_names.REJECTIONS: [{"reason": code} for code in ("invalid_argument", "queue_full")],
         metric_names.VERDICTS: [
             {"rule": rule.name, "action": rule.action, "direction": direction}

@@ -75,6 +75,12 @@ class PipelineServer(listener.Listener):
                     self._joined.clear()
                     await self._joined.wait()
 
+    def describe(self, description: dict[str, Any]) -> None:
+        """Tells all gateways how the endpoint is now."""
+        self.description = description
+        for connection in self.connections:
+            connection.post(channel.WELCOME, description)
+
     def joined(self) -> None:
         """Takes note that a gateway has connected."""
         self._joined.set()

@@ -41,6 +41,7 @@ class Summary:
     input_tokens: int
     output_tokens: int
     guardrail_failures: int
+    adapter: str | None
     verdicts: list[dict[str, Any]]
 
 
@@ -219,6 +220,7 @@ class RequestContext:
             input_tokens=self._answer.input_tokens,
             output_tokens=tokens,
             guardrail_failures=self._answer.failures,
+            adapter=self.request.adapter,
             verdicts=self._verdicts(),
         )
 

@@ -14,6 +14,9 @@ import pydantic
 from tritonllm import sampling, tensors, validation_errors
 from tritonllm.runtime import conversations
 
+ADAPTER = "lora_name"
+"""Among the sampling parameters, as in Triton's vLLM backend: the LoRA adapter that the request asks for."""
+
 # Twice what a context of a million tokens holds. Longer inputs would only cost shared memory of Triton and the
 # models, which never shrinks again, and delay other requests.
 LONGEST_CHARACTERS = 8 << 20
@@ -23,7 +26,7 @@ _MAX_PROBLEMS = 5
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """A well-formed request: exactly one of `text` and `messages` is set."""
+    """A well-formed request: exactly one of `text` and `messages` is set; `adapter` is the LoRA adapter to use."""
 
     text: str | None
     messages: list[conversations.Message] | None
@@ -31,6 +34,7 @@ class Request:
     flags: Mapping[str, bool]
     chat: conversations.Options = dataclasses.field(default_factory=dict)
     chat_characters: int = 0
+    adapter: str | None = None
 
     @property
     def characters(self) -> int:
@@ -80,13 +84,20 @@ def parse(values: Mapping[str, str | bool], parameters: Mapping[str, Any]) -> Re
         if len(str(values.get(field, ""))) > LONGEST_CHARACTERS:
             raise conversations.invalid(field, f"is longer than {LONGEST_CHARACTERS} characters; shorten it")
     given = values.get("sampling_parameters")
+    chosen = _json_object("sampling_parameters", str(given)) if given else dict(parameters)
+    adapter = chosen.pop(ADAPTER, None)
+    if adapter is not None and not isinstance(adapter, str):
+        raise conversations.invalid(
+            f"sampling_parameters.{ADAPTER}", "must be a string, the name of an adapter"
+        )
     return Request(
         text=None if text is None else str(text),
         messages=None if messages is None else conversations.parse_messages(str(messages)),
-        sampling=parse_sampling(_json_object("sampling_parameters", str(given)) if given else parameters),
+        sampling=parse_sampling(chosen),
         flags={name: bool(values[name]) for name in tensors.FLAGS if name in values},
         chat={} if chat is None else conversations.parse_options(str(chat)),
         chat_characters=len(str(chat or "")),
+        adapter=adapter,
     )
 
 

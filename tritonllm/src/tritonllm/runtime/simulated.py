@@ -84,6 +84,13 @@ class SimulatedBackend:
         if self._args.fail_to_load:
             raise RuntimeError(self._args.fail_to_load)
 
+    async def add_adapter(self, number: int, name: str, directory: str) -> None:
+        """Refuses: random words have no use for one."""
+        raise backend.AdapterRefused("the simulated engine serves no adapters")
+
+    async def remove_adapter(self, number: int) -> None:
+        """Has nothing to remove."""
+
     async def close(self) -> None:
         """Drops the requests that are still live."""
         self._live.clear()

@@ -7,6 +7,7 @@ starts, not with this module, so that the command line stays quick.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import locale
 import logging
@@ -35,6 +36,8 @@ _FINISH_REASONS = {"stop": "stop", "length": "length", "abort": "cancelled", "re
 _LEAST_LOGPROB = -9999.0
 # Where in its own sources xgrammar has raised an error, which says nothing to callers.
 _SOURCE = re.compile(r"\[[0-9:]+\] \S+:\d+: ")
+# What vLLM makes of an error of one of its workers.
+_PASSED_ON = re.compile(r"Worker failed with error [\"'](.*)[\"'], please check the stack trace", re.DOTALL)
 _SHUTDOWN_SECONDS = 10.0
 _CPU_CACHE_GIB = "1"
 
@@ -50,6 +53,9 @@ class VllmBackend:
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._arguments = dict(arguments)
         self._own = {name: self._arguments.pop(name, None) for name in vllm_chat.OWN_ARGUMENTS}
+        # Where adapters are; they are added by their directory.
+        self._arguments.pop("weights", None)
+        self._adapters: dict[int, Any] = {}
         self._engine: Any = None
         self._live: dict[str, _Live] = {}
         self._stats: dict[int, backend.Stats] = {}
@@ -103,6 +109,31 @@ class VllmBackend:
             self._aborts.add(task)
             task.add_done_callback(self._aborts.discard)
 
+    async def add_adapter(self, number: int, name: str, directory: str) -> None:
+        """Loads a LoRA adapter into all of vLLM's workers."""
+        from vllm.lora.request import LoRARequest
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        # vLLM takes requests of one name for the same, also in its cache of prefixes.
+        adapter = LoRARequest(lora_name=f"{name}-{number}", lora_int_id=number, lora_path=directory)
+        try:
+            added = await self._engine.add_lora(adapter)
+        except EngineDeadError:
+            raise
+        except Exception as error:
+            # One that failed half way keeps its place.
+            with contextlib.suppress(Exception):
+                await self._engine.remove_lora(number)
+            raise backend.AdapterRefused(_first_cause(error)) from None
+        if not added:
+            raise backend.AdapterRefused("vLLM did not load it; see the log of the pod")
+        self._adapters[number] = adapter
+
+    async def remove_adapter(self, number: int) -> None:
+        """Removes a LoRA adapter from all of vLLM's workers."""
+        del self._adapters[number]
+        await self._engine.remove_lora(number)
+
     async def close(self) -> None:
         """Ends vLLM and its processes."""
         for request_id in list(self._live):
@@ -151,8 +182,11 @@ class VllmBackend:
             def receive(output: Any) -> None:
                 self._receive(generation.id, progress, output)
 
+            options = dict(talk.engine_options)
+            if generation.adapter is not None:
+                options["lora_request"] = self._adapters[generation.adapter]
             await vllm_requests.add(
-                self._engine, generation.id, tokens_input(ids), wanted, receive, **talk.engine_options
+                self._engine, generation.id, tokens_input(ids), wanted, receive, **options
             )
             live.submitted = True
         except Exception as error:
@@ -369,6 +403,12 @@ def _engine_args(arguments: dict[str, Any]) -> Any:
         if dataclasses.is_dataclass(default) and isinstance(found.get(field.name), dict):
             found[field.name] = type(default)(**found[field.name])
     return AsyncEngineArgs(**found)
+
+
+def _first_cause(error: Exception) -> str:
+    """Why vLLM refuses an adapter, without the words of the processes that passed it on."""
+    text = str(error).removeprefix("Call to add_lora method failed: ").strip()
+    return match[1] if (match := _PASSED_ON.match(text)) else text or repr(error)
 
 
 def _with_grammar(generation: backend.Generation) -> str:

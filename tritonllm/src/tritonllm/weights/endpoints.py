@@ -26,17 +26,62 @@ def source(endpoint: api.LLMEndpoint) -> sync.Source | None:
     return sync.Source(model.repo, model.revision, wanted, endpoint.commit)
 
 
-def pinned(cache: layout.Cache, endpoints: Iterable[api.LLMEndpoint]) -> list[api.LLMEndpoint]:
-    """The endpoints, each with the commit that this cache has for its revision, where it has one.
+def adapter_source(endpoint: api.LLMEndpoint, adapter: api.Adapter) -> sync.Source | None:
+    """Which adapter of the Hub an endpoint wants; None if it is not from there."""
+    if adapter.repo is None:
+        return None
+    wanted = selection.Wanted(adapter=True)
+    return sync.Source(adapter.repo, adapter.revision, wanted, endpoint.adapter_commit(adapter))
 
-    So the directory of its weights is known, and rendering stays pure.
+
+def sources(endpoint: api.LLMEndpoint) -> list[sync.Source]:
+    """All that an endpoint wants from the Hub: its weights and its adapters."""
+    found = [source(endpoint), *(adapter_source(endpoint, adapter) for adapter in endpoint.spec.adapters)]
+    return [each for each in found if each is not None]
+
+
+def directories(endpoint: api.LLMEndpoint, root: str) -> list[Path]:
+    """Where all that is: the directories of its weights and its adapters, as far as they are known."""
+    found = [
+        endpoint.directory(root),
+        *(endpoint.adapter_directory(adapter, root) for adapter in endpoint.spec.adapters),
+    ]
+    return [Path(directory) for directory in found if directory is not None]
+
+
+def paths(endpoint: api.LLMEndpoint, root: str) -> list[Path]:
+    """Those of the directories that do not come from the Hub."""
+    own = endpoint.directory(root) if source(endpoint) is None else None
+    others = [
+        endpoint.adapter_directory(each, root) for each in endpoint.spec.adapters if each.path is not None
+    ]
+    return [Path(directory) for directory in (own, *others) if directory is not None]
+
+
+def pinned(cache: layout.Cache, endpoints: Iterable[api.LLMEndpoint]) -> list[api.LLMEndpoint]:
+    """The endpoints, each with the commits that this cache has for its revisions, where it has some.
+
+    So the directories of its weights and adapters are known, and rendering stays pure.
     """
     found: list[api.LLMEndpoint] = []
     for endpoint in endpoints:
         wants = source(endpoint)
         commit = wants and (wants.commit or cache.recorded(wants.repo, wants.revision))
-        found.append(endpoint.at(commit) if commit else endpoint)
+        with_commit = endpoint.at(commit) if commit else endpoint
+        commits = {
+            adapter.name: known
+            for adapter in endpoint.spec.adapters
+            if (asked := adapter_source(endpoint, adapter)) is not None
+            and (known := asked.commit or cache.recorded(asked.repo, asked.revision)) is not None
+        }
+        found.append(with_commit.with_adapters_at(commits) if commits else with_commit)
     return found
+
+
+def missing_adapters(cache: layout.Cache, endpoint: api.LLMEndpoint) -> list[str]:
+    """Names of an endpoint's adapters that come from the Hub and are not complete."""
+    wanted = {adapter.name: adapter_source(endpoint, adapter) for adapter in endpoint.spec.adapters}
+    return [name for name, asked in wanted.items() if asked is not None and sync.find(cache, asked) is None]
 
 
 def missing(cache: layout.Cache, endpoint: api.LLMEndpoint) -> str | None:
@@ -66,10 +111,10 @@ def in_use(endpoints: Iterable[api.LLMEndpoint], root: str) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         for endpoint in endpoints:
-            directory = endpoint.directory(root)
-            if directory is not None and Path(directory).is_dir():
-                held.enter_context(lock.in_use(Path(directory)))
-                marker.touch(Path(directory))
+            for directory in directories(endpoint, root):
+                if directory.is_dir():
+                    held.enter_context(lock.in_use(directory))
+                    marker.touch(directory)
         yield
 
 
@@ -94,31 +139,51 @@ def bring(
         bug: told of what should never happen, while it is handled.
 
     Returns:
-        One result for each endpoint, in their order.
+        A result for each endpoint, in their order, followed by one for each of its adapters.
     """
-    sources = {endpoint.name: source(endpoint) for endpoint in endpoints}
+    everything = [wants for endpoint in endpoints for wants in sources(endpoint)]
     synced: dict[sync.Source, sync.Published | report.Problem] = {}
     results: list[report.Result] = []
-    for endpoint in endpoints:
-        wants = sources[endpoint.name]
-        if wants is None:
-            result = report.Result(endpoint.name, note=_nothing(endpoint))
-        else:
-            shared = _joined(wants, sources.values())
-            if shared not in synced:
-                synced[shared] = _guarded(lambda s=shared: sync.sync(cache, s, options), bug)
-            outcome = synced[shared]
-            if isinstance(outcome, sync.Published):
-                outcome = _guarded(lambda w=wants, o=outcome: _allowed(w, o), bug)
-            result = report.Result(
-                endpoint.name,
-                wants.repo,
+
+    def take(result: report.Result, wants: sync.Source | None) -> None:
+        if wants is not None:
+            outcome = _brought(cache, wants, everything, synced, options, bug)
+            result = dataclasses.replace(
+                result,
+                repo=wants.repo,
                 published=outcome if isinstance(outcome, sync.Published) else None,
                 problem=outcome if isinstance(outcome, report.Problem) else None,
             )
         results.append(result)
         done(result)
+
+    for endpoint in endpoints:
+        wants = source(endpoint)
+        take(report.Result(endpoint.name, note="" if wants else _nothing(endpoint)), wants)
+        for adapter in endpoint.spec.adapters:
+            note = "" if adapter.repo else f"it is at {adapter.path}, so there is nothing to download"
+            result = report.Result(endpoint.name, adapter=adapter.name, revision=adapter.revision, note=note)
+            take(result, adapter_source(endpoint, adapter))
     return results
+
+
+def _brought(
+    cache: layout.Cache,
+    wants: sync.Source,
+    everything: Sequence[sync.Source],
+    synced: dict[sync.Source, sync.Published | report.Problem],
+    options: sync.Options,
+    bug: Callable[[Exception], None],
+) -> sync.Published | report.Problem:
+    """What became of one source; what several want is in `synced` once."""
+    shared = _joined(wants, everything)
+    if shared not in synced:
+        synced[shared] = _guarded(lambda: sync.sync(cache, shared, options), bug)
+    outcome = synced[shared]
+    if isinstance(outcome, sync.Published):
+        published = outcome
+        outcome = _guarded(lambda: _allowed(wants, published), bug)
+    return outcome
 
 
 def _nothing(endpoint: api.LLMEndpoint) -> str:
@@ -130,12 +195,12 @@ def _nothing(endpoint: api.LLMEndpoint) -> str:
     return f"its weights are at spec.model.path {model.path}, so there is nothing to download"
 
 
-def _joined(wants: sync.Source, others: Iterable[sync.Source | None]) -> sync.Source:
+def _joined(wants: sync.Source, others: Iterable[sync.Source]) -> sync.Source:
     """The same weights with all that anybody allows of them."""
-    place = (wants.repo, wants.revision, wants.commit)
+    place = (wants.repo, wants.revision, wants.commit, wants.wanted.adapter)
     together = wants.wanted
     for other in others:
-        if other is not None and (other.repo, other.revision, other.commit) == place:
+        if (other.repo, other.revision, other.commit, other.wanted.adapter) == place:
             together = together.joined(other.wanted)
     return dataclasses.replace(wants, wanted=together)
 

@@ -83,14 +83,19 @@ class Marker:
         Which patterns chose the files does not matter here: a newer version may choose others, and that is no
         reason to refuse what was served until now.
         """
-        return (wanted.remote_code <= self.wanted.remote_code) and (
-            self.format == "safetensors" or wanted.allow_pickle
+        return (
+            wanted.adapter == self.wanted.adapter
+            and wanted.remote_code <= self.wanted.remote_code
+            and (self.format == "safetensors" or wanted.allow_pickle)
         )
 
 
 def write(directory: Path, marker: Marker) -> None:
     """Declares a directory complete. Everything in it must be on the disk already."""
     content = {"schema": SCHEMA, **dataclasses.asdict(marker)}
+    if not marker.wanted.adapter:
+        # Versions that know no adapters read the markers of models.
+        del content["wanted"]["adapter"]
     volume.replace(directory / layout.MARKER, json.dumps(content, indent=1).encode() + b"\n")
 
 

@@ -43,6 +43,8 @@ class Result:
         published: where they are; None where they are not, or nothing was wanted.
         problem: why they are not there.
         note: why nothing was wanted.
+        adapter: name of the endpoint's adapter that it is about; empty if it is about the weights.
+        revision: of an adapter, as it was asked for.
     """
 
     endpoint: str
@@ -50,6 +52,13 @@ class Result:
     published: sync.Published | None = None
     problem: Problem | None = None
     note: str = ""
+    adapter: str = ""
+    revision: str = ""
+
+    @property
+    def name(self) -> str:
+        """The endpoint, or `endpoint:adapter`."""
+        return f"{self.endpoint}:{self.adapter}" if self.adapter else self.endpoint
 
 
 def internal(error: BaseException) -> Problem:
@@ -60,23 +69,25 @@ def internal(error: BaseException) -> Problem:
 def exit_code(results: Sequence[Result], problem: Problem | None = None) -> int:
     """The exit code of the command: 0, or that of what failed first.
 
+    An adapter that failed does not count: its endpoint is served without it.
+
     Args:
         results: of the endpoints.
         problem: of the command as a whole.
     """
-    found = [problem, *(result.problem for result in results)]
+    found = [problem, *(result.problem for result in results if not result.adapter)]
     return next((each.exit_code for each in found if each is not None), 0)
 
 
 def line(result: Result) -> str:
     """One result for people."""
     if result.problem is not None:
-        return f"{result.endpoint}: {result.problem.reason}: {result.problem.message}"
+        return f"{result.name}: {result.problem.reason}: {result.problem.message}"
     if result.published is None:
-        return f"{result.endpoint}: {result.note}"
+        return f"{result.name}: {result.note}"
     how = "downloaded and verified" if result.published.downloaded else "already complete"
     return (
-        f"{result.endpoint}: {result.repo} at {result.published.commit} is {how}"
+        f"{result.name}: {result.repo} at {result.published.commit} is {how}"
         f" ({sizes.readable(result.published.size)} in {result.published.directory})"
     )
 
@@ -85,7 +96,7 @@ def message(results: Sequence[Result], problem: Problem | None = None) -> str:
     """The termination message: one line of JSON that fits, whatever there is to say.
 
     `{"endpoints": {"chat": {"reason": "GatedRepo", "message": "…"}, "other": {"commit": "…"}}}`, failures first.
-    `reason` and `message` beside `endpoints` are about the command as a whole. Where it would be too long, messages
+    Adapters are under `endpoint:adapter`, with their `source`, such as `acme/sql@main`. `reason` and `message` beside `endpoints` are about the command as a whole. Where it would be too long, messages
     are shortened first; only then endpoints are left out, the last ones first, and counted in `more`.
 
     Args:
@@ -96,7 +107,7 @@ def message(results: Sequence[Result], problem: Problem | None = None) -> str:
 
     def text(kept: int, longest: int) -> str:
         found: dict[str, Any] = _said(problem, longest) if problem is not None else {}
-        found["endpoints"] = {result.endpoint: _entry(result, longest) for result in ordered[:kept]}
+        found["endpoints"] = {result.name: _entry(result, longest) for result in ordered[:kept]}
         if kept < len(ordered):
             found["more"] = len(ordered) - kept
         return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
@@ -108,9 +119,11 @@ def message(results: Sequence[Result], problem: Problem | None = None) -> str:
 
 
 def _entry(result: Result, longest: int) -> dict[str, str]:
+    # An adapter can be changed while the pods stay, so the reader must know which version this is about.
+    source = {"source": f"{result.repo}@{result.revision}"} if result.adapter and result.repo else {}
     if result.problem is not None:
-        return _said(result.problem, longest)
-    return {} if result.published is None else {"commit": result.published.commit}
+        return _said(result.problem, longest) | source
+    return {} if result.published is None else {"commit": result.published.commit} | source
 
 
 def _said(problem: Problem, longest: int) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ _PICKLES = (("*.bin",), ("*.pt", "*.pth"))
 _NO_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "random_states*")
 # Mistral's own layout: the same weights once more. Taken only where there are no others.
 _CONSOLIDATED = ("consolidated*.safetensors",)
-# A LoRA adapter as PEFT saves it: https://huggingface.co/docs/peft/developer_guides/checkpoint
-_ADAPTER_CONFIG = "adapter_config.json"
-_ADAPTERS = ("adapter_model*.safetensors", "adapter_model*.bin")
+# What PEFT writes (https://huggingface.co/docs/peft/developer_guides/checkpoint): an adapter is these two files.
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+_ADAPTER_WEIGHTS = "adapter_model.*"
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "additional_chat_templates/*.jinja")
 _INDEX = "*.index.json"
 _CODE = ("*.py", "*/*.py")
@@ -53,13 +53,17 @@ class Wanted:
     Attributes:
         allow_pickle: PyTorch's own format, which can run code when it is loaded, where there is no other.
         remote_code: Python files of the repository.
+        adapter: the files of a LoRA adapter, and no model.
     """
 
     allow_pickle: bool = False
     remote_code: bool = False
+    adapter: bool = False
 
     def digest(self) -> str:
         """Names the patterns that choose the files, this version's and these settings'."""
+        if self.adapter:
+            return hashlib.sha256(json.dumps(ADAPTER).encode()).hexdigest()
         chosen = [_SAFETENSORS, _CONSOLIDATED, _DESCRIPTIONS]
         chosen += [_PICKLES, _NO_WEIGHTS] if self.allow_pickle else []
         chosen += [_CODE] if self.remote_code else []
@@ -67,7 +71,11 @@ class Wanted:
 
     def joined(self, other: Wanted) -> Wanted:
         """What serves both."""
-        return Wanted(self.allow_pickle or other.allow_pickle, self.remote_code or other.remote_code)
+        return dataclasses.replace(
+            self,
+            allow_pickle=self.allow_pickle or other.allow_pickle,
+            remote_code=self.remote_code or other.remote_code,
+        )
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,8 @@ def select(files: Iterable[RemoteFile], wanted: Wanted, repo: str) -> Selection:
     """
     # Nothing that is hidden serves anything, and one of our own files is.
     listed = [file for file in files if not file.path.startswith(".")]
+    if wanted.adapter:
+        return _adapter(listed, repo)
     weights, kind = _weights(listed, wanted, repo)
     descriptions = [
         file
@@ -108,8 +118,19 @@ def select(files: Iterable[RemoteFile], wanted: Wanted, repo: str) -> Selection:
     return Selection(tuple(chosen[path] for path in sorted(chosen)), kind)
 
 
+def _adapter(files: Sequence[RemoteFile], repo: str) -> Selection:
+    chosen = {file.path: file for file in files if file.path in ADAPTER}
+    for name in ADAPTER:
+        if name not in chosen:
+            raise failures.NoSafetensors(
+                f"{repo} has no {name}, so it is no LoRA adapter that can be served; correct `spec.adapters`, or save"
+                " the adapter with PEFT and safetensors"
+            )
+    return Selection(tuple(chosen[name] for name in ADAPTER), "safetensors")
+
+
 def _weights(files: Sequence[RemoteFile], wanted: Wanted, repo: str) -> tuple[list[RemoteFile], Format]:
-    _refuse_adapter(files, repo)
+    listed, files = files, [file for file in files if not _matches(file.path, (_ADAPTER_WEIGHTS,))]
     safe = [file for file in files if _matches(file.path, _SAFETENSORS)]
     usual = [file for file in safe if not _matches(file.path, _CONSOLIDATED)]
     if usual or safe:
@@ -123,20 +144,14 @@ def _weights(files: Sequence[RemoteFile], wanted: Wanted, repo: str) -> tuple[li
                 f"{repo} has no *.safetensors; its {pickled[0].path} can run code when it is loaded."
                 " Choose a repository with safetensors, or set `spec.model.allowPickle: true` if you trust its authors"
             )
+    if len(files) < len(listed):
+        raise failures.NoSafetensors(
+            f"{repo} is a LoRA adapter and no model; list it in `spec.adapters`, and give the model that it was trained"
+            " for in `spec.model`"
+        )
     raise failures.NoSafetensors(
         f"{repo} has no weights: neither *.safetensors nor *.bin; correct `spec.model`"
     )
-
-
-def _refuse_adapter(files: Sequence[RemoteFile], repo: str) -> None:
-    every = (*_SAFETENSORS, *itertools.chain.from_iterable(_PICKLES))
-    weights = [file for file in files if _matches(file.path, every) and not _matches(file.path, _NO_WEIGHTS)]
-    described = any(file.path == _ADAPTER_CONFIG for file in files)
-    if (weights or described) and all(_matches(file.path, _ADAPTERS) for file in weights):
-        raise failures.NoSafetensors(
-            f"{repo} has only an adapter (LoRA), not a model; set `spec.model` to the base model that its"
-            f" {_ADAPTER_CONFIG} names, or to a repository in which both are merged"
-        )
 
 
 def _indexes(index: str, weights: Sequence[RemoteFile]) -> bool:

@@ -232,6 +232,12 @@ class _Download:
             self._progress = shown
             listed = self._retries.run(lambda: self._hub.files(place.repo, place.commit))
             before = marker.of(place, place.directory)
+            if before is not None and before.wanted.adapter != self._source.wanted.adapter:
+                raise failures.Corrupt(
+                    f"{place.directory} already holds {place.repo} as"
+                    f" {'an adapter' if before.wanted.adapter else 'a model'}, and one commit can't be used as both;"
+                    " remove the other use"
+                )
             wanted = self._source.wanted.joined(before.wanted) if before else self._source.wanted
             chosen = selection.select(listed, wanted, place.repo)
             if not self._source.wanted.allow_pickle:

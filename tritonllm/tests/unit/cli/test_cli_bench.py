@@ -106,6 +106,18 @@ def test_a_sweep_needs_an_axis_and_axes_are_numbers(url: str) -> None:
     assert said.startswith("--concurrency: `1-8` is not a number or a range")
 
 
+def test_both_sides_of_a_comparison_are_checked_before_one_is_asked(url: str) -> None:
+    assert bench("compare", url, "nothing.yaml", "--model", "chat") == (
+        2,
+        "nothing.yaml: cannot be read: No such file or directory\n",
+    )
+    assert bench("compare", url, url, "--model", "chat", "--model-b", "cat") == (
+        2,
+        f"{url} has no model cat; it has: chat, code\n",
+    )
+    assert not list(Path().glob("compare-*"))
+
+
 def test_a_folder_that_cannot_be_written_is_named(url: str) -> None:
     Path("file").write_text("")
     code, said = bench(url, "--model", "chat", "--output", "file/folder")

@@ -144,7 +144,10 @@ def test_a_model_without_a_chat_template_gets_whole_prompts(directory: Path) -> 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"], "only an adapter"),
+        (
+            ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"],
+            "is a LoRA adapter and no model",
+        ),
         (["config.json", "model-Q4.gguf"], "only as GGUF"),
         (["config.json", "pytorch_model.bin"], "can run code when it is loaded"),
         (["model.safetensors"], "no config.json"),

@@ -11,7 +11,7 @@ import pytest
 from policies import banned, pattern, profanity, rule
 
 from tritonllm import guardrails
-from tritonllm.guardrails import prefixes
+from tritonllm.guardrails import prefixes, stream
 
 FLOODS = {
     "spaced letters": "a ",
@@ -120,6 +120,14 @@ def test_no_flood_costs_more_than_its_length(policy: guardrails.Policy, unit: st
     spent, held = min(streamed(policy, flood(unit, 1000)) for _ in range(2))
     assert spent < 1000 * allowed(200)
     assert held <= 600
+
+
+def test_prose_is_judged_in_larger_blocks_than_a_letter_in_a_row() -> None:
+    prose = flood("The engine reads a prompt. ", 20_000)
+    assert [len(block) for block in stream.blocks(prose)] == [8192, 8192, 3616]
+    for run in ("a" * 20_000, "aA" * 10_000, prose[:3000] + "x" * 600 + prose[:4000]):
+        assert "".join(stream.blocks(run)) == run
+        assert len(stream.blocks(run)[0]) == stream.BLOCK
 
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)

@@ -51,18 +51,6 @@ def test_mistrals_own_layout_is_taken_where_there_is_no_other() -> None:
     assert chosen(names) == set(names) - {"README.md"}
 
 
-@pytest.mark.parametrize("weights", [[], ["adapter_model.safetensors"], ["adapter_model.bin"]])
-def test_an_adapter_is_refused_as_one(weights: list[str]) -> None:
-    with pytest.raises(failures.NoSafetensors, match=r"org/name has only an adapter \(LoRA\), not a model"):
-        chosen(["adapter_config.json", "tokenizer.json", *weights], allow_pickle=True)
-
-
-def test_a_model_beside_its_adapter_is_a_model() -> None:
-    assert "model.safetensors" in chosen(
-        ["adapter_config.json", "adapter_model.safetensors", "model.safetensors"]
-    )
-
-
 def test_weights_that_can_run_code_are_refused_with_the_setting_that_allows_them() -> None:
     with pytest.raises(
         failures.NoSafetensors, match=r"pytorch_model.*run code.*spec\.model\.allowPickle: true"
