@@ -279,7 +279,7 @@ def _body(request: Request, commit: str, file: File | None) -> Answer:
         return Answer(416, {**headers, "Content-Range": f"bytes */{file.size}"})
     last = min(int(asked[2] or file.size), file.size - 1)
     headers["Content-Range"] = f"bytes {start}-{last}/{file.size}"
-    return Answer(206, headers, file.content, start, length=last + 1 - start)
+    return Answer(206, headers, file.content, start, length=last + 1 - start if asked[2] else None)
 
 
 class _Server(http.server.ThreadingHTTPServer):

@@ -220,7 +220,7 @@ def _out_of_bounds(name: str, value: Any) -> str | None:
     return None
 
 
-def _second_model(speculative: dict[str, Any]) -> str | None:
+def _second_model(speculative: Any) -> str | None:
     for key in ("model", "tokenizer"):
         given = speculative.get(key)
         # Methods without a second model may stand where its name does.
