@@ -26,7 +26,7 @@ LARGE_BYTES = 1024
 _CHUNK = 1 << 18
 _ROUTE = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/(?P<kind>revision|tree)/(?P<rev>[^/]+)")
 _FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<path>.+)")
-_RANGE = re.compile(r"bytes=(\d+)-")
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 @dataclass(frozen=True)
@@ -277,8 +277,9 @@ def _body(request: Request, commit: str, file: File | None) -> Answer:
     start = int(asked[1])
     if start >= file.size:
         return Answer(416, {**headers, "Content-Range": f"bytes */{file.size}"})
-    headers["Content-Range"] = f"bytes {start}-{file.size - 1}/{file.size}"
-    return Answer(206, headers, file.content, start)
+    last = min(int(asked[2] or file.size), file.size - 1)
+    headers["Content-Range"] = f"bytes {start}-{last}/{file.size}"
+    return Answer(206, headers, file.content, start, length=last + 1 - start if asked[2] else None)
 
 
 class _Server(http.server.ThreadingHTTPServer):

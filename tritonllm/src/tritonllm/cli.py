@@ -19,6 +19,7 @@ from tritonllm.commands import (
     gateway,
     generate,
     guard,
+    importing,
     keys,
     render,
     serve,
@@ -111,6 +112,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 success, 1 failure, 2 invalid input, 3 blocked by a guardrail, 20 to 29 no weights"
     " (see `weights sync`), 130 interrupted.",
 )
+app.command("import")(importing.import_)
 app.command()(validate.validate)
 app.command()(render.render)
 app.command()(serve.serve)
@@ -140,8 +142,9 @@ def _tritonllm(
 ) -> None:
     """LLM endpoints with guardrails and streaming on Triton, from one YAML file.
 
-    Validate an endpoint (`validate`), serve it (`serve`), send prompts to it (`generate`, `chat`), test its guardrails
-    without a server (`guard`), measure it (`bench`), find its best engine arguments (`tune`), and manage its weights (`weights`) and API keys (`keys`).
+    Write an endpoint for a model (`import`), validate it (`validate`), serve it (`serve`), send prompts to it (`generate`,
+    `chat`), test its guardrails without a server (`guard`), measure it (`bench`), find its best engine arguments (`tune`),
+    and manage its weights (`weights`) and API keys (`keys`).
     """
 
 

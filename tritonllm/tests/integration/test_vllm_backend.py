@@ -254,9 +254,21 @@ def test_a_combination_that_vllm_refuses_is_the_callers_mistake(engine: Engine) 
     assert "greedy" in error.message
 
 
-def test_a_bias_for_what_is_no_token_id_is_refused(engine: Engine) -> None:
-    error = refusal(engine, logit_bias={"hello": 1.0})
-    assert (error.code, error.field) == ("invalid_argument", "sampling_parameters.logit_bias")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("logit_bias", {"hello": 1.0}),
+        ("logit_bias", {"1000000": 1.0}),
+        ("logit_bias", {"5": 1e39}),
+        ("stop_token_ids", [1000000]),
+    ],
+)
+def test_token_ids_and_biases_out_of_bounds_are_refused_and_the_engine_lives(
+    engine: Engine, field: str, value: Any
+) -> None:
+    error = refusal(engine, min_tokens=4, **{field: value})
+    assert (error.code, error.field) == ("invalid_argument", f"sampling_parameters.{field}")
+    assert tokens_of(engine.ask()) == 8
 
 
 def test_a_refused_request_leaves_the_engine_at_work(engine: Engine) -> None:

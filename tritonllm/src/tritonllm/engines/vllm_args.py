@@ -93,6 +93,8 @@ _REFUSED = {
 }
 # vLLM also takes the name of a repository here, which the engine, being offline, could not download.
 _PATHS = ("tokenizer", "hf_config_path")
+# https://docs.vllm.ai/en/latest/features/speculative_decoding/: methods that draft without a model.
+_NO_SECOND_MODEL = ("ngram", "[ngram]", "ngram_gpu", "suffix")
 _AT_LEAST_ONE = (
     "data_parallel_size",
     "max_num_batched_tokens",
@@ -206,6 +208,25 @@ def _out_of_bounds(name: str, value: Any) -> str | None:
         return (
             f"must be an absolute path, because the engine runs offline; got {validation_errors.show(value)}"
         )
+    if name == "generation_config" and value not in (None, "auto", "vllm") and not value.startswith("/"):
+        return (
+            "must be auto, vllm or an absolute path, because the engine runs offline; "
+            f"got {validation_errors.show(value)}"
+        )
+    if name == "speculative_config" and value is not None:
+        return _second_model(value)
     if name == "runner" and value not in ("auto", "generate"):
         return f"must be auto or generate, because an endpoint generates text; got {validation_errors.show(value)}"
+    return None
+
+
+def _second_model(speculative: Any) -> str | None:
+    for key in ("model", "tokenizer"):
+        given = speculative.get(key)
+        # Methods without a second model may stand where its name does.
+        if isinstance(given, str) and not given.startswith("/") and given not in _NO_SECOND_MODEL:
+            return (
+                f"`{key}` must be an absolute path, because the engine runs offline; put the files on the weights volume"
+                f" and give their directory; got {validation_errors.show(given)}"
+            )
     return None

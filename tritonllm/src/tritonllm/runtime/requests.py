@@ -6,6 +6,7 @@ Pure: input tensors come as plain Python values, and an invalid one raises a `Re
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ ADAPTER = "lora_name"
 LONGEST_CHARACTERS = 8 << 20
 # Describing a problem takes time that other requests wait for.
 _MAX_PROBLEMS = 5
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ def parse(values: Mapping[str, str | bool], parameters: Mapping[str, Any]) -> Re
 def parse_sampling(values: Mapping[str, Any]) -> sampling.SamplingParameters:
     """Checks sampling parameters."""
     try:
-        return sampling.SamplingParameters.model_validate(dict(values))
+        return sampling.SamplingParameters.model_validate(
+            {name: _number(name, value) for name, value in values.items()}
+        )
     except pydantic.ValidationError as error:
         (field, message), *others = validation_errors.problems(
             error, sampling.SamplingParameters, limit=_MAX_PROBLEMS
@@ -113,6 +117,17 @@ def parse_sampling(values: Mapping[str, Any]) -> sampling.SamplingParameters:
         more = error.error_count() - _MAX_PROBLEMS
         others += [f"and {more} more"] if more > 0 else []
     raise conversations.invalid(f"sampling_parameters.{field}", "; ".join([message, *others]))
+
+
+def _number(name: str, value: Any) -> Any:
+    """A number that came as a text, as the sample client of Triton's vLLM backend sends them; others as they are."""
+    field = sampling.SamplingParameters.model_fields.get(name)
+    if field is not None and isinstance(value, str) and _NUMBER.fullmatch(value):
+        if field.annotation == int | None and value.removeprefix("-").isdecimal():
+            return int(value)
+        if field.annotation == float | None:
+            return float(value)
+    return value
 
 
 def _json_object(field: str, text: str) -> dict[str, Any]:

@@ -17,7 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 from tritonllm import errors, sampling
-from tritonllm.runtime import backend, die_with_parent, prompts, shared_names, vllm_chat, vllm_requests
+from tritonllm.runtime import (
+    backend,
+    die_with_parent,
+    prompts,
+    shared_names,
+    vllm_bounds,
+    vllm_chat,
+    vllm_requests,
+)
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +80,7 @@ class VllmBackend:
         model = self._engine.model_config
         tokenizer = self._engine.get_tokenizer()
         self.max_model_len: int = model.max_model_len
+        self._vocabulary: int = model.get_vocab_size()
         self._parsers = vllm_chat.Parsers(tool_parser, reasoning_parser, tokenizer, model)
         self._prompt_tokenizer = prompts.PromptTokenizer(tokenizer, model.max_model_len, template)
         prompt = self._own["prompt"] or {}
@@ -165,7 +174,7 @@ class VllmBackend:
             ids = await self._prompt_tokenizer.tokens(
                 generation.text, generation.messages, talk.tools, talk.variables
             )
-            wanted = _sampling_params(talk.sampling)
+            wanted = _sampling_params(talk.sampling, self._vocabulary)
             if generation.id not in self._live:
                 return
             progress = _Progress(ids, choices, talk)
@@ -338,27 +347,21 @@ def _stat_loggers(latest: dict[int, backend.Stats]) -> Any:
     return Latest
 
 
-def _sampling_params(given: dict[str, Any]) -> Any:
+def _sampling_params(given: dict[str, Any], vocabulary: int) -> Any:
     """A request's parameters as vLLM's `SamplingParams`.
 
     Raises:
-        RequestError: a bias for something that is not a token id.
+        RequestError: a token id or a bias is out of bounds.
         ValueError: vLLM refuses the combination.
     """
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
+    vllm_bounds.check(given, vocabulary)
     if isinstance(given.get("structured_outputs"), dict):
         given["structured_outputs"] = StructuredOutputsParams(**given["structured_outputs"])
     given.setdefault("max_tokens", sampling.DEFAULT_MAX_TOKENS)
     if "logit_bias" in given:
-        try:
-            given["logit_bias"] = {int(token): bias for token, bias in given["logit_bias"].items()}
-        except ValueError:
-            raise errors.RequestError(
-                "invalid_argument",
-                "sampling_parameters.logit_bias",
-                'must have token ids as keys, such as {"42": -100}',
-            ) from None
+        given["logit_bias"] = {int(token): bias for token, bias in given["logit_bias"].items()}
     return SamplingParams(**given, output_kind=RequestOutputKind.DELTA)
 
 

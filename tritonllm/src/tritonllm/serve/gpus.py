@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pynvml
 
 from tritonllm import api
+from tritonllm.sizing import endpoints as endpoints_of
 
 _GIB = 1 << 30
 # https://docs.nvidia.com/deploy/cuda-compatibility: the oldest driver for any minor version of a CUDA.
@@ -109,7 +108,7 @@ def problems(
             problem
             or _old(machine, used.values())
             or _bfloat16(args, used.values())
-            or _weights(endpoint, root, used.values(), share)
+            or _weights(endpoint, root, used.values(), vllm_version)
             or _free(used, left, share)
         )
         if problem:
@@ -168,21 +167,19 @@ def _text(capability: tuple[int, int]) -> str:
     return "{}.{}".format(*capability)
 
 
-def _weights(endpoint: api.LLMEndpoint, root: str, used: Iterable[Gpu], share: float | None) -> str | None:
-    engine, args = endpoint.spec.engine, endpoint.spec.engine.args
-    directory = endpoint.directory(root)
-    loaded = engine.definition.loads_weights(args) and engine.definition.keeps_size_of_weights(args)
-    if directory is None or share is None or not loaded:
-        return None
-    # Each rank of data parallelism has all weights, on as many GPUs as the other sizes say.
-    needed = _bytes(Path(directory)) * args.get("data_parallel_size", 1) / engine.gpus
+def _weights(
+    endpoint: api.LLMEndpoint, root: str, used: Iterable[Gpu], vllm_version: str | None
+) -> str | None:
     smallest = min((gpu.total for gpu in used), default=0)
-    if not smallest or needed < smallest * share:
+    sized = endpoints_of.size(endpoint, root, smallest, vllm_version) if smallest else ""
+    # What can't be known is no reason to refuse. Neither is the rest of a fit: it holds an assumption, and vLLM measures.
+    if isinstance(sized, str) or sized.fit.weights is None or sized.fit.weights < sized.fit.budget:
         return None
+    found = sized.fit
     return (
-        f"the weights need {needed / _GIB:.1f} GiB on each GPU, and gpu_memory_utilization {share:g} of {smallest / _GIB:.1f}"
-        f" GiB is {smallest * share / _GIB:.1f}; raise tensor_parallel_size or gpu_memory_utilization, or choose a smaller"
-        " model"
+        f"the weights need {sized.fit.weights / _GIB:.1f} GiB on each GPU, and gpu_memory_utilization"
+        f" {found.settings.share:g} of {smallest / _GIB:.1f} GiB is {found.budget / _GIB:.1f}; raise tensor_parallel_size or"
+        " gpu_memory_utilization, or choose a smaller model"
     )
 
 
@@ -198,15 +195,6 @@ def _free(used: Mapping[int, Gpu], left: list[int], share: float | None) -> str 
                 f" gpu_memory_utilization {share:g} wants {wanted / _GIB:.1f}; lower it, or end what else uses the GPU"
             )
     return None
-
-
-def _bytes(directory: Path) -> float:
-    """What the weights of a directory take in memory: float32 is loaded with half of its size."""
-    size = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
-    config: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        config = json.loads((directory / "config.json").read_text())
-    return size / 2 if "float32" in (config.get("torch_dtype"), config.get("dtype")) else size
 
 
 def _handles() -> list[Any]:

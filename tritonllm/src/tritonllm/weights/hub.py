@@ -118,7 +118,9 @@ class Hub:
         return found
 
     @contextlib.contextmanager
-    def content(self, repo: str, commit: str, path: str, start: int = 0) -> Iterator[Content]:
+    def content(
+        self, repo: str, commit: str, path: str, start: int = 0, end: int | None = None
+    ) -> Iterator[Content]:
         """Opens a file; a failure while its bytes are read comes out of the `with` as well.
 
         Args:
@@ -126,6 +128,7 @@ class Hub:
             commit: 40 hexadecimal digits.
             path: inside the repository.
             start: the first byte that is wanted.
+            end: the first byte that is not; None for all.
 
         Raises:
             Failure: see `failures`.
@@ -133,8 +136,8 @@ class Hub:
         url = huggingface_hub.hf_hub_url(repo, path, revision=commit, endpoint=self._endpoint)
         # Compressed, a range would be one of the compressed bytes.
         headers = self._headers | {"Accept-Encoding": "identity"}
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        if start or end is not None:
+            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         with (
             self._failing(repo, commit),
             _session().stream("GET", url, headers=headers, timeout=_TIMEOUT) as response,
@@ -146,6 +149,28 @@ class Hub:
             with self._reading():
                 begins, size = _extent(response)
             yield Content(begins, size, response.iter_raw())
+
+    def part(self, repo: str, commit: str, path: str, start: int, size: int) -> bytes:
+        """Some bytes of a file; fewer where it ends.
+
+        Args:
+            repo: `organisation/name`.
+            commit: 40 hexadecimal digits.
+            path: inside the repository.
+            start: the first byte.
+            size: how many at most.
+
+        Raises:
+            Failure: see `failures`.
+        """
+        with self.content(repo, commit, path, start, start + size) as found:
+            # From the beginning where the server knows no ranges.
+            skipped, got = start - found.start, bytearray()
+            for chunk in found.chunks:
+                got += chunk
+                if len(got) >= skipped + size:
+                    break
+        return bytes(got[skipped : skipped + size])
 
     def _get(self, url: str) -> Any:
         response = _session().get(url, headers=self._headers, timeout=_TIMEOUT)

@@ -95,6 +95,17 @@ def test_an_argument_of_a_later_version_is_unknown_to_an_earlier_one() -> None:
             "org/name",
             'must be an absolute path, because the engine runs offline; got "org/name"',
         ),
+        (
+            "generation_config",
+            "org/name",
+            'must be auto, vllm or an absolute path, because the engine runs offline; got "org/name"',
+        ),
+        (
+            "speculative_config",
+            {"model": "org/draft", "num_speculative_tokens": 3},
+            "`model` must be an absolute path, because the engine runs offline; put the files on the weights volume and give"
+            ' their directory; got "org/draft"',
+        ),
         ("tool_call_parser", True, "must be a string, got true"),
         (
             "chat_template",
@@ -106,6 +117,18 @@ def test_an_argument_of_a_later_version_is_unknown_to_an_earlier_one() -> None:
 )
 def test_a_wrong_value_is_told_what_it_must_be(name: str, value: Any, message: str) -> None:
     assert problems({name: value}) == {name: message}
+
+
+@pytest.mark.parametrize(
+    "speculative",
+    [
+        {"method": "ngram", "num_speculative_tokens": 3},
+        {"model": "ngram", "num_speculative_tokens": 3},
+        {"model": "/weights/org--draft/0123", "num_speculative_tokens": 3},
+    ],
+)
+def test_a_second_model_is_a_path_or_none(speculative: dict[str, Any]) -> None:
+    assert problems({"speculative_config": speculative, "generation_config": "/weights/other"}) == {}
 
 
 def test_a_whole_number_is_a_number() -> None:

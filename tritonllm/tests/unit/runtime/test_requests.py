@@ -34,6 +34,27 @@ def test_parameters_of_the_request_are_sampling_parameters() -> None:
     assert request.stream
 
 
+def test_numbers_may_be_texts_as_the_sample_client_of_tritons_vllm_backend_sends_them() -> None:
+    given = {"temperature": "0.1", "top_p": "0.95", "max_tokens": "100", "seed": "-1"}
+    parsed = requests.parse_sampling(given)
+    assert parsed.given() == {"temperature": 0.1, "top_p": 0.95, "max_tokens": 100, "seed": -1}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_tokens", "1.5"),
+        ("max_tokens", "ten"),
+        ("max_tokens", "1_0"),
+        ("temperature", "1e999"),
+        ("temperature", "nan"),
+    ],
+)
+def test_a_text_that_is_no_such_number_is_refused(name: str, value: str) -> None:
+    with pytest.raises(errors.RequestError, match=name):
+        requests.parse_sampling({name: value})
+
+
 def test_the_sampling_tensor_goes_before_the_parameters() -> None:
     request = requests.parse(
         {"text_input": "Hi", "sampling_parameters": '{"max_tokens": 7}'}, {"max_tokens": 5}
@@ -74,7 +95,7 @@ def test_a_conversation_may_hold_its_texts_in_parts() -> None:
             "sampling_parameters.n",
             "at most 16, got 99",
         ),
-        ({"text_input": "a", "sampling_parameters": '{"n": "2"}'}, "sampling_parameters.n", "integer"),
+        ({"text_input": "a", "sampling_parameters": '{"n": "two"}'}, "sampling_parameters.n", "integer"),
         ({"text_input": "a", "sampling_parameters": '{"top_p": NaN}'}, "sampling_parameters.top_p", "finite"),
         (
             {"text_input": "a", "sampling_parameters": '{"max_token": 9}'},

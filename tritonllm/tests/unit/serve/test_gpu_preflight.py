@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,16 @@ def machine(*found: gpus.Gpu, **facts: Any) -> gpus.Machine:
 @pytest.fixture
 def model(tmp_path: Path) -> str:
     """16 GiB of weights."""
-    (tmp_path / "config.json").write_text('{"torch_dtype": "bfloat16"}')
-    with (tmp_path / "model.safetensors").open("wb") as file:
-        file.truncate(16 * GIB)  # sparse: takes no room
-    return str(tmp_path)
+    return weights(tmp_path, "BF16", 8 * GIB)
+
+
+def weights(directory: Path, dtype: str, elements: int) -> str:
+    """A model of four layers with so many elements: a header without data, which nothing here reads."""
+    (directory / "config.json").write_text(json.dumps({"torch_dtype": "bfloat16", "num_hidden_layers": 4}))
+    tensor = {"dtype": dtype, "shape": [1024, elements // 4096], "data_offsets": [0, 0]}
+    header = json.dumps({f"model.layers.{layer}.weight": tensor for layer in range(4)}).encode()
+    (directory / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    return str(directory)
 
 
 def endpoint(path: Any = "/nothing", name: Any = "chat", **args: Any) -> api.LLMEndpoint:
@@ -112,7 +120,7 @@ def test_data_parallelism_does_not_divide_weights(model: str) -> None:
 
 
 def test_float32_is_loaded_with_half_of_its_size(model: str) -> None:
-    Path(model, "config.json").write_text('{"torch_dtype": "float32"}')
+    weights(Path(model), "F32", 4 * GIB)
     assert problem(endpoint(model), machine(T4)) is None
 
 
