@@ -12,6 +12,15 @@ from tritonllm_operator.facts import Job, Pod, Pool, Trouble, World
 
 # A download that failed is tried again: who has the token or the access may have got it meanwhile.
 RETRY = datetime.timedelta(minutes=5)
+# Reasons of the condition `Loaded` that tell of new pods.
+_OF_PODS = (
+    "LoadFailed",
+    "ContainerFailed",
+    "OutOfMemory",
+    "ImagePull",
+    "ContainerNotCreated",
+    "Unschedulable",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ def aim(
             marks = {names.GOOD: at}
             return Aim(frozenset({at}), annotations=marks, start_job=start, delete_jobs=gone)
         if pool.observed and pool.deadline_exceeded and files.good in kept and files.good != at:
-            marks |= {names.FAILED: at, names.BECAUSE: _why(world.pods, at)}
+            marks |= {names.FAILED: at, names.BECAUSE: _why(world, at)}
             return Aim(keep, move_to=files.good, annotations=present(marks), delete_jobs=gone)
         return Aim(keep, annotations=present(marks), start_job=start, delete_jobs=gone)
     target = revisions.name(wanted, at)
@@ -130,9 +139,9 @@ def present(marks: Mapping[str, str | None]) -> dict[str, str]:
     return {key: value for key, value in marks.items() if value is not None}
 
 
-def _why(pods: Sequence[Pod], revision: str) -> str:
-    """What the pods of a revision said of themselves, in one sentence."""
-    for pod in pods:
+def _why(world: World, revision: str) -> str:
+    """What the pods of a revision say of themselves, or what was last seen of it, in one sentence."""
+    for pod in world.pods:
         if pod.revision != revision:
             continue
         if pod.trouble is not None:
@@ -140,6 +149,11 @@ def _why(pods: Sequence[Pod], revision: str) -> str:
         for model, state in sorted((pod.models or {}).items()):
             if state.failed:
                 return f"{model} of pod {pod.name}: {state.reason}"
+    # A container that has just been started again says nothing yet.
+    for endpoint in world.endpoints:
+        for condition in endpoint.get("status", {}).get("conditions", ()):
+            if condition["type"] == "Loaded" and condition.get("reason") in _OF_PODS:
+                return str(condition["message"])
     return "they said nothing of why"
 
 

@@ -350,6 +350,23 @@ def test_a_roll_that_misses_its_deadline_goes_back_and_says_why() -> None:
     assert not decided(rolling(deadline_exceeded=True, observed=False)).acts
 
 
+def test_a_roll_goes_back_with_the_reason_that_was_seen_before_a_container_was_started_again() -> None:
+    seen = rolling(deadline_exceeded=True)
+    failed = {
+        "type": "Loaded",
+        "status": "False",
+        "reason": "LoadFailed",
+        "message": "chat-engine: no memory",
+    }
+    told = [{**each, "status": {"conditions": [failed]}} for each in seen.endpoints]
+    quiet = [replace(each, trouble=None) for each in seen.pods]
+    assert (
+        decided(replace(seen, endpoints=told, pods=quiet)).annotations[names.BECAUSE]
+        == "chat-engine: no memory"
+    )
+    assert decided(replace(seen, pods=quiet)).annotations[names.BECAUSE] == "they said nothing of why"
+
+
 def test_a_version_that_was_taken_back_is_not_tried_again_until_it_changes() -> None:
     target = revisions.name({"chat": endpoint(FASTER)}, "")
     files = replace(worlds.files_of(first=[CHAT]), good="", failed=target, because="it always ends")

@@ -12,6 +12,9 @@ from tritonllm.serve.model_states import ModelStates, Phase
 from tritonllm.serve.report import Reporter
 
 _MAX_REASON = 600
+# What vLLM raises in its wait for workers, and says of them. Source: vllm/v1/executor/multiproc_executor.py, 0.25.1.
+_CANCELLED = "RuntimeError: cancelled"
+_WORKER_DIED = re.compile(r"Worker proc \S+ died unexpectedly")
 
 
 class LoadHung(Exception):
@@ -144,7 +147,7 @@ def cause(reason: str, lines: Sequence[str]) -> str:
     """Finds the cause of a failed load if Triton's reason only refers to it.
 
     vLLM's engine runs in processes of its own. If one of them fails, Triton learns no more than "see root cause above";
-    the cause is the first exception that was logged.
+    the cause is the first exception that was logged, or, if that is only the end of a wait, the worker that died.
 
     Args:
         reason: Triton's.
@@ -152,4 +155,8 @@ def cause(reason: str, lines: Sequence[str]) -> str:
     """
     if "root cause" not in reason:
         return reason
-    return log_tail.first_exception(lines)[:_MAX_REASON] or reason
+    first = log_tail.first_exception(lines)
+    died = next((match.group() for match in map(_WORKER_DIED.search, lines) if match), "")
+    if died and first in ("", _CANCELLED):
+        return f"{died} while the engine started; it was killed, or see the log before"
+    return first[:_MAX_REASON] or reason

@@ -138,3 +138,15 @@ def test_a_reason_that_only_refers_to_the_cause_is_replaced_by_the_first_excepti
     assert loader.cause("RuntimeError: failed, see root cause above", lines) == "ValueError: no weights"
     assert loader.cause("RuntimeError: see root cause above", []) == "RuntimeError: see root cause above"
     assert loader.cause("no room", lines) == "no room"
+
+
+def test_a_worker_that_died_is_the_cause_and_not_the_wait_for_it() -> None:
+    lines = [
+        "(EngineCore) ERROR Worker proc VllmWorker-1 died unexpectedly, shutting down executor.",
+        "(EngineCore) ERROR RuntimeError: cancelled",
+    ]
+    told = loader.cause("RuntimeError: failed, see root cause above", lines)
+    assert told.startswith("Worker proc VllmWorker-1 died unexpectedly while the engine started")
+    lines.insert(0, "(Worker_TP1) ERROR ValueError: Free memory on device cuda:1 is less than desired")
+    told = loader.cause("RuntimeError: failed, see root cause above", lines)
+    assert told == "ValueError: Free memory on device cuda:1 is less than desired"
