@@ -13,33 +13,11 @@ from typing import Any
 # Families whose layers all have the attention that this module computes. Others are unknown: a state space layer, a
 # cache that layers share, or heads that differ from layer to layer would be counted wrong.
 _FAMILIES = {
-    *(
-        "cohere",
-        "cohere2",
-        "deepseek_v2",
-        "deepseek_v3",
-        "gemma",
-        "gemma2",
-        "gemma3",
-        "gemma3_text",
-        "glm4",
-        "glm4_moe",
-    ),
-    *(
-        "gpt_oss",
-        "granite",
-        "kimi_k2",
-        "llama",
-        "mistral",
-        "mistral3",
-        "mixtral",
-        "olmo2",
-        "phi",
-        "phi3",
-        "qwen2",
-    ),
-    *("qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2"),
-}
+    "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "gemma", "gemma2", "gemma3", "gemma3_text", "glm4",
+    "glm4_moe", "gpt_oss", "granite", "kimi_k2", "llama", "mistral", "mistral3", "mixtral", "olmo2", "phi",
+    "phi3", "qwen2", "qwen2_5_vl", "qwen2_moe", "qwen2_vl", "qwen3", "qwen3_moe", "smollm3", "stablelm",
+    "starcoder2"
+}  # fmt: skip
 # Families that alternate without saying so in `layer_types`: each so many layers, one has full attention.
 _PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4, "gpt_oss": 2}
 # Keys of `config.json` with which caches differ from those computed here.
