@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pydantic
 
@@ -148,6 +148,10 @@ class EngineType:
     def loads_weights(self, args: Args) -> bool:
         """Whether the files of `spec.model` are loaded."""
         return self.needs_weights
+
+    def weights_layout(self, args: Args) -> Literal["hf", "mistral"]:
+        """Which weights are read, where a repository of Mistral AI has them in two layouts."""
+        return "hf"
 
     def keeps_size_of_weights(self, args: Args) -> bool:
         """Whether the weights take the size of their files in the memory of its GPUs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tritonllm.engines import vllm_args, vllm_permissions
 from tritonllm.engines.base import Args, EngineType, Package, Problem
@@ -90,6 +90,10 @@ class Vllm(EngineType):
     def loads_weights(self, args: Args) -> bool:
         """See `EngineType.loads_weights`."""
         return args.get("load_format") != "dummy"
+
+    def weights_layout(self, args: Args) -> Literal["hf", "mistral"]:
+        """See `EngineType.weights_layout`: that of `load_format`."""
+        return "mistral" if args.get("load_format") == "mistral" else "hf"
 
     def keeps_size_of_weights(self, args: Args) -> bool:
         """See `EngineType.keeps_size_of_weights`."""

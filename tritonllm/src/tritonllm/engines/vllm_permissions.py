@@ -106,7 +106,7 @@ PERMITTED: dict[str, tuple[str, ...]] = {
 
 VALUES: dict[str, tuple[str | None, ...]] = {
     # Others import a loader, deserialize what is no safetensors, or read from a URL.
-    "load_format": ("auto", "dummy", "safetensors"),
+    "load_format": ("auto", "dummy", "mistral", "safetensors"),
     # Others are names of classes, or a cluster of Ray.
     "distributed_executor_backend": (None, "mp", "uni"),
     # Others are registered by plugins.

@@ -22,7 +22,12 @@ def source(endpoint: api.LLMEndpoint) -> sync.Source | None:
     model = endpoint.spec.model
     if model is None or model.repo is None:
         return None
-    wanted = selection.Wanted(allow_pickle=model.allow_pickle, remote_code=model.trust_remote_code)
+    engine = endpoint.spec.engine
+    wanted = selection.Wanted(
+        allow_pickle=model.allow_pickle,
+        remote_code=model.trust_remote_code,
+        layout=engine.definition.weights_layout(engine.args),
+    )
     return sync.Source(model.repo, model.revision, wanted, endpoint.commit)
 
 
@@ -98,6 +103,8 @@ def missing(cache: layout.Cache, endpoint: api.LLMEndpoint) -> str | None:
         return f"the weights of {wants.repo} in {directory} are not complete"
     if found.format != "safetensors" and not wants.wanted.allow_pickle:
         return f"{directory} has weights that can run code when they are loaded, and `allowPickle` is not set"
+    if not found.has_layout(wants.wanted):
+        return f"{directory} lacks the weights that the endpoint's `load_format` reads"
     return f"{directory} lacks the Python files that `trustRemoteCode` asks for"
 
 

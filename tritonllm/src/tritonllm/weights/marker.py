@@ -87,7 +87,12 @@ class Marker:
             wanted.adapter == self.wanted.adapter
             and wanted.remote_code <= self.wanted.remote_code
             and (self.format == "safetensors" or wanted.allow_pickle)
+            and self.has_layout(wanted)
         )
+
+    def has_layout(self, wanted: selection.Wanted) -> bool:
+        """Whether the weights are in the layout that is wanted."""
+        return self.wanted.layout in (wanted.layout, "both")
 
 
 def write(directory: Path, marker: Marker) -> None:
@@ -96,6 +101,9 @@ def write(directory: Path, marker: Marker) -> None:
     if not marker.wanted.adapter:
         # Versions that know no adapters read the markers of models.
         del content["wanted"]["adapter"]
+    if marker.wanted.layout == "hf":
+        # So do versions that know one layout.
+        del content["wanted"]["layout"]
     volume.replace(directory / layout.MARKER, json.dumps(content, indent=1).encode() + b"\n")
 
 

@@ -13,14 +13,18 @@ from typing import Literal
 from tritonllm.weights import failures
 
 Format = Literal["safetensors", "pickle"]
+Layout = Literal["hf", "mistral", "both"]
+"""How a repository of Mistral AI has its weights: as all others do, in Mistral's own way, or what serves both."""
 
 _SAFETENSORS = ("*.safetensors",)
 # In the order of preference of vLLM's loader, the second only where there is nothing of the first.
 _PICKLES = (("*.bin",), ("*.pt", "*.pth"))
 # What training leaves beside the weights under the same endings; vLLM's loader skips them as well.
 _NO_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "random_states*")
-# Mistral's own layout: the same weights once more. Taken only where there are no others.
+# Mistral's own layout: the same weights once more. Taken only where there are no others, or where vLLM is to read them.
 _CONSOLIDATED = ("consolidated*.safetensors",)
+# Source: https://docs.mistral.ai/guides/tokenization; tekken.json and params.json are among the descriptions.
+_MISTRAL_TOKENIZERS = ("tokenizer*.model.v*",)
 # What PEFT writes (https://huggingface.co/docs/peft/developer_guides/checkpoint): an adapter is these two files.
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _ADAPTER_WEIGHTS = "adapter_model.*"
@@ -54,11 +58,13 @@ class Wanted:
         allow_pickle: PyTorch's own format, which can run code when it is loaded, where there is no other.
         remote_code: Python files of the repository.
         adapter: the files of a LoRA adapter, and no model.
+        layout: which weights, where a repository has them twice.
     """
 
     allow_pickle: bool = False
     remote_code: bool = False
     adapter: bool = False
+    layout: Layout = "hf"
 
     def digest(self) -> str:
         """Names the patterns that choose the files, this version's and these settings'."""
@@ -67,6 +73,7 @@ class Wanted:
         chosen = [_SAFETENSORS, _CONSOLIDATED, _DESCRIPTIONS]
         chosen += [_PICKLES, _NO_WEIGHTS] if self.allow_pickle else []
         chosen += [_CODE] if self.remote_code else []
+        chosen += [(self.layout,), _MISTRAL_TOKENIZERS] if self.layout != "hf" else []
         return hashlib.sha256(json.dumps(chosen).encode()).hexdigest()
 
     def joined(self, other: Wanted) -> Wanted:
@@ -75,6 +82,7 @@ class Wanted:
             self,
             allow_pickle=self.allow_pickle or other.allow_pickle,
             remote_code=self.remote_code or other.remote_code,
+            layout=self.layout if self.layout == other.layout else "both",
         )
 
 
@@ -107,10 +115,11 @@ def select(files: Iterable[RemoteFile], wanted: Wanted, repo: str) -> Selection:
     if wanted.adapter:
         return _adapter(listed, repo)
     weights, kind = _weights(listed, wanted, repo)
+    tokenizers = () if wanted.layout == "hf" else _MISTRAL_TOKENIZERS
     descriptions = [
         file
         for file in listed
-        if _matches(file.path, _DESCRIPTIONS)
+        if _matches(file.path, (*_DESCRIPTIONS, *tokenizers))
         and (not fnmatch.fnmatchcase(file.path, _INDEX) or _indexes(file.path, weights))
     ]
     code = [file for file in listed if wanted.remote_code and _matches(file.path, _CODE)]
@@ -133,6 +142,14 @@ def _weights(files: Sequence[RemoteFile], wanted: Wanted, repo: str) -> tuple[li
     listed, files = files, [file for file in files if not _matches(file.path, (_ADAPTER_WEIGHTS,))]
     safe = [file for file in files if _matches(file.path, _SAFETENSORS)]
     usual = [file for file in safe if not _matches(file.path, _CONSOLIDATED)]
+    if wanted.layout != "hf":
+        if len(usual) == len(safe):
+            raise failures.NoSafetensors(
+                f"{repo} has no consolidated*.safetensors, which `load_format: mistral` reads; remove it from"
+                " `spec.engine.args`"
+            )
+        consolidated = [file for file in safe if file not in usual]
+        return (consolidated if wanted.layout == "mistral" else safe), "safetensors"
     if usual or safe:
         return usual or safe, "safetensors"
     for patterns in _PICKLES:
@@ -155,8 +172,8 @@ def _weights(files: Sequence[RemoteFile], wanted: Wanted, repo: str) -> tuple[li
 
 
 def _indexes(index: str, weights: Sequence[RemoteFile]) -> bool:
-    ending = index.removesuffix(".index.json").rpartition(".")[2]
-    return any(file.path.endswith(f".{ending}") for file in weights)
+    name, _, ending = index.removesuffix(".index.json").rpartition(".")
+    return any(file.path.startswith(name) and file.path.endswith(f".{ending}") for file in weights)
 
 
 def _matches(path: str, patterns: Iterable[str]) -> bool:

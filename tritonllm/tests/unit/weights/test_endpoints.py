@@ -122,6 +122,14 @@ def test_weights_that_can_run_code_are_only_for_who_allows_them(cache: layout.Ca
     assert second.published == sync.Published(cache.snapshot(caches.REPO, A).directory, A, 1, False)
 
 
+def test_an_endpoint_wants_the_layout_that_its_engine_reads() -> None:
+    plain = endpoint("a", repo=caches.REPO, revision=A)
+    args = api.Engine(type="vllm", args={"load_format": "mistral", "tokenizer_mode": "mistral"})
+    mistral = plain.model_copy(update={"spec": plain.spec.model_copy(update={"engine": args})})
+    wanted = [endpoints.source(each) for each in (plain, mistral)]
+    assert [each and each.wanted.layout for each in wanted] == ["hf", "mistral"]
+
+
 def test_what_is_not_from_the_hub_needs_nothing(cache: layout.Cache) -> None:
     options = refusing(AssertionError("nobody asks"))
     results = endpoints.bring(cache, [endpoint("a"), endpoint("b", path="mine")], options)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import caches
 import pytest
@@ -27,7 +28,7 @@ def model(tmp_path: Path) -> Path:
     return caches.fill(tmp_path / "brought")
 
 
-def source(revision: str = "main", commit: str | None = COMMIT, **wanted: bool) -> sync.Source:
+def source(revision: str = "main", commit: str | None = COMMIT, **wanted: Any) -> sync.Source:
     return sync.Source(REPO, revision, selection.Wanted(**wanted), commit)
 
 

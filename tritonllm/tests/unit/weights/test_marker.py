@@ -15,6 +15,7 @@ from tritonllm.weights import layout, marker, selection
 COMMIT = "0123456789" * 4
 SAFE = selection.Wanted()
 CODE = selection.Wanted(remote_code=True)
+MISTRAL = selection.Wanted(layout="mistral")
 PICKLE = selection.Wanted(allow_pickle=True)
 
 
@@ -94,6 +95,11 @@ def test_a_directory_that_was_moved_is_not_another_commit(directory: Path) -> No
         (PICKLE, "pickle", SAFE, False),
         (PICKLE, "pickle", PICKLE, True),
         (PICKLE, "pickle", CODE, False),
+        (SAFE, "safetensors", MISTRAL, False),
+        (MISTRAL, "safetensors", SAFE, False),
+        (MISTRAL, "safetensors", MISTRAL, True),
+        (MISTRAL.joined(SAFE), "safetensors", SAFE, True),
+        (MISTRAL.joined(SAFE), "safetensors", MISTRAL, True),
     ],
 )
 def test_it_serves_who_finds_all_that_is_wanted_and_nothing_that_is_not_allowed(

@@ -29,9 +29,16 @@ CODE = [
 ]  # fmt: skip
 
 
-def chosen(names: list[str], *, allow_pickle: bool = False, remote_code: bool = False) -> set[str]:
+def chosen(
+    names: list[str],
+    *,
+    allow_pickle: bool = False,
+    remote_code: bool = False,
+    layout: selection.Layout = "hf",
+) -> set[str]:
     files = [selection.RemoteFile(name, 1, "0" * 40) for name in names]
-    found = selection.select(files, selection.Wanted(allow_pickle, remote_code), "org/name")
+    wanted = selection.Wanted(allow_pickle, remote_code, layout=layout)
+    found = selection.select(files, wanted, "org/name")
     assert found.size == len(found.files)
     return {file.path for file in found.files}
 
@@ -49,6 +56,20 @@ def test_of_two_copies_of_the_same_weights_one_is_taken() -> None:
 def test_mistrals_own_layout_is_taken_where_there_is_no_other() -> None:
     names = ["consolidated.safetensors", "params.json", "tekken.json", "README.md"]
     assert chosen(names) == set(names) - {"README.md"}
+
+
+def test_with_load_format_mistral_its_own_layout_is_taken_with_its_tokenizers() -> None:
+    shards = {name for name in MISTRAL if name.startswith("model")}
+    assert chosen(MISTRAL, layout="mistral") == set(MISTRAL) - shards - {"README.md"}
+    assert chosen(MISTRAL, layout="both") == set(MISTRAL) - {"README.md"}
+    with pytest.raises(failures.NoSafetensors, match=r"no consolidated\*\.safetensors.*load_format: mistral"):
+        chosen(LLAMA, layout="mistral")
+
+
+def test_endpoints_that_read_different_layouts_share_what_has_both() -> None:
+    hf, mistral = selection.Wanted(), selection.Wanted(layout="mistral")
+    assert hf.joined(mistral).layout == mistral.joined(hf).layout == "both"
+    assert len({hf.digest(), mistral.digest(), hf.joined(mistral).digest()}) == 3
 
 
 def test_weights_that_can_run_code_are_refused_with_the_setting_that_allows_them() -> None:
