@@ -36,8 +36,14 @@ OF_THE_GATEWAY = {
 # What Prometheus itself knows of a series, and what the models put on it.
 FOUND_BY_PROMETHEUS = {"namespace", "pod", "tritonllm_io_pool"}
 OF_THE_MODELS = {"endpoint", "outcome", "reason"}
-# Series of these begin with a rule that asks a classifier; tritonllm/tests/integration/test_classifiers.py has one.
-OF_CLASSIFIERS = {metric_names.JUDGEMENTS, f"{metric_names.JUDGEMENT}_bucket"}
+# Series of these begin with a rule that asks a classifier, or an adapter; test_classifiers.py and test_serve_adapters.py of
+# tritonllm/tests/integration have some.
+OF_OTHER_ENDPOINTS = {
+    metric_names.JUDGEMENTS,
+    f"{metric_names.JUDGEMENT}_bucket",
+    metric_names.ADAPTER_REQUESTS,
+    metric_names.ADAPTER_OUTPUT_TOKENS,
+}
 # What a scaler from zero has to ask others for.
 OF_KUBE_STATE_METRICS = {"kube_deployment_spec_replicas": {"namespace", "deployment"}}
 
@@ -130,7 +136,7 @@ def test_a_fresh_server_exports_every_metric_and_label_that_is_asked_for() -> No
         exported = read(served.metrics) + read(f"{served.gateway}/metrics")
     for where, expression in EXPRESSIONS:
         for selector in selectors(promql_parser.parse(expression)):
-            if selector.name in OF_CLASSIFIERS:
+            if selector.name in OF_OTHER_ENDPOINTS:
                 continue
             series = [line for line in exported.splitlines() if re.match(rf"{selector.name}[{{ ]", line)]
             assert series, f"{where}: {selector.name}"
