@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,8 +9,6 @@ from tritonllm import api
 from tritonllm_operator import adapters, facts, names, revisions
 from tritonllm_operator.facts import Job, Pod, Pool, Trouble, World
 
-# A download that failed is tried again: who has the token or the access may have got it meanwhile.
-RETRY = datetime.timedelta(minutes=5)
 # Reasons of the condition `Loaded` that tell of new pods.
 _OF_PODS = (
     "LoadFailed",
@@ -193,7 +190,7 @@ def _download(
         return _Download(holding=waiting)
     if job.succeeded:
         return _Download()
-    over = job.finished is None or world.now - job.finished >= RETRY
+    over = job.finished is None or world.now - job.finished >= adapters.RETRY
     return _Download(delete_jobs=(target,) if over else (), holding=_failed_download(world, job, missing))
 
 

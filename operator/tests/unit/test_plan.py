@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import worlds
-from tritonllm_operator import facts, names, plan, revisions, rolls
+from tritonllm_operator import adapters, facts, names, plan, revisions
 from worlds import endpoint, held, pod, resource, stable, steps, vllm, world
 
 
@@ -470,7 +470,7 @@ def test_weights_that_can_not_be_had_hold_the_roll_and_are_tried_again_later() -
     assert found.revision is None
     assert found.holding == facts.Trouble("GatedRepo", "ask for access")
     assert not found.delete_jobs
-    again = downloading(facts.Job(TARGET, False, worlds.NOW - rolls.RETRY, told))
+    again = downloading(facts.Job(TARGET, False, worlds.NOW - adapters.RETRY, told))
     assert again.delete_jobs == (TARGET,)
 
 
