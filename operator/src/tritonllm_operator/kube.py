@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,8 @@ from kubernetes.aio import client
 from tritonllm import api
 from tritonllm_operator import metrics, names
 from tritonllm_operator.facts import Resource
+
+LOG = logging.getLogger(__name__)
 
 _QUICK = 30.0
 _PAGE = "500"
@@ -84,13 +87,13 @@ class Kube:
             Each object that was added, changed or deleted; None whenever some may have been missed.
 
         Raises:
-            Failed: the watch can't be begun, or broke; the caller begins anew.
+            Failed: the watch can't be opened, or broke; the caller begins anew.
         """
         _, version = await self._list(kind, namespace, selector, limit="1")
-        yield None
         query = _query(selector, watch="1", resourceVersion=version, timeoutSeconds=str(_WATCH_SECONDS))
         answer = await self._send("GET", _path(kind, namespace), query, seconds=_WATCH_SECONDS + _QUICK)
         try:
+            yield None
             async for line in _lines(answer.content):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
@@ -226,11 +229,20 @@ async def watch_for_ever(
         lost: called when some may have been missed.
         pause: seconds before the next try after a failure.
     """
+    failing = False
+    where = f"in namespace {namespace}" if namespace else "in all namespaces"
     while True:
         try:
             async for resource in kube.watch(kind, namespace, selector):
+                if failing:
+                    LOG.info("%s %s are watched again", kind[1], where)
+                    failing = False
                 seen(resource) if resource is not None else lost()
-        except Failed:
+        except Failed as error:
+            metrics.WATCH_FAILURES.labels(kind[1]).inc()
+            if not failing:
+                LOG.warning("%s %s can't be watched, which is tried again: %s", kind[1], where, error)
+            failing = True
             await asyncio.sleep(pause)
 
 

@@ -49,10 +49,11 @@ async def run(chosen: settings.Settings) -> None:
     clusterwide = not chosen.namespaces
     await config.load_config()
     prometheus_client.start_http_server(chosen.metrics_port, addr=addresses.available(addresses.ANY))
-    async with health.answering(chosen.health_port), client.ApiClient() as connection:
+    async with client.ApiClient() as connection:
         pools = workers.Workers(kube.Kube(connection), chosen.namespaces, chosen.resync_seconds)
-        # Should one of the two fail, the other is of no use: the pod is then restarted.
-        async with asyncio.TaskGroup() as group:
+        probe = health.answering(chosen.health_port, pools.seconds_since_resync, chosen.resync_seconds)
+        # Should one of the two tasks fail, the other is of no use: the pod is then restarted.
+        async with probe, asyncio.TaskGroup() as group:
             group.create_task(pools.run())
             await kopf.operator(
                 registry=handlers.registry,

@@ -14,6 +14,14 @@ REQUESTS = prometheus_client.Counter(
 STEPS = prometheus_client.Counter(
     "tritonllm_operator_model_changes", "Loads and unloads on pods, by how they ended.", ["step", "outcome"]
 )
+WATCH_FAILURES = prometheus_client.Counter(
+    "tritonllm_operator_watch_failures", "Watches that could not be opened, or broke.", ["resource"]
+)
+LAST_RESYNC = prometheus_client.Gauge(
+    "tritonllm_operator_last_resync_timestamp_seconds",
+    "When all endpoints and pools were last listed, in seconds since the epoch.",
+    ["namespace"],
+)
 ENDPOINTS = prometheus_client.Gauge(
     "tritonllm_operator_endpoints",
     "Endpoints of a pool, by whether they are Ready.",

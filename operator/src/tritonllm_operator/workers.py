@@ -42,6 +42,12 @@ class Workers:
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._listed = {namespace: asyncio.Event() for namespace in self._namespaces}
         self._watching: asyncio.Task[None] | None = None
+        # When the last resync of each namespace ended, well or not.
+        self._resynced = dict.fromkeys(self._namespaces, time.monotonic())
+
+    def seconds_since_resync(self) -> float:
+        """How long ago the last resync ended, well or not, of the namespace where that is longest ago."""
+        return time.monotonic() - min(self._resynced.values())
 
     def endpoint(self, resource: Resource) -> None:
         """An endpoint changed, came or went: its pool is dirty, and the one it had before."""
@@ -115,9 +121,11 @@ class Workers:
             try:
                 await self._mark_all(namespace)
                 failures, wait = 0, self._resync_seconds
+                metrics.LAST_RESYNC.labels(namespace).set_to_current_time()
             except kube.Failed as error:
                 LOG.warning("pools can't be listed, which is tried again: %s", error)
                 failures, wait = failures + 1, _retry(failures)
+            self._resynced[namespace] = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await missed.wait()
