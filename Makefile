@@ -49,7 +49,7 @@ test: .venv/.ready .venv-bench/.ready ## All tests, on the real Triton and vLLM;
 # pytest's own plugin of that container's anyio is older than the pytest here.
 test-container: .venv-container/.ready ## What depends on libraries, with the packages of NVIDIA's container
 	.venv-container/bin/python -m pytest -n 2 -p no:anyio -p no:cacheprovider $(addprefix tritonllm/tests/,golden \
-	  unit/render unit/files unit/weights unit/gateway property/test_weights_property.py \
+	  unit/engines unit/render unit/files unit/weights unit/gateway property/test_weights_property.py \
 	  $(addprefix integration/test_weights_,sync.py network.py faults.py))
 
 lint: .venv/.ready ## Format, style, types and layers
