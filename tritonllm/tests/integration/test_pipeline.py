@@ -183,7 +183,7 @@ def test_the_policy_judges_texts_as_a_model_of_its_own(served: server.Served) ->
         ({"text_input": "a", "messages": "[]"}, "[invalid_argument] messages: cannot be combined with"),
         ({"messages": "nonsense"}, "[invalid_argument] messages: is not JSON"),
         ({"text_input": "a", "max_tokens": 501}, "max_tokens: must be at most 500 at this endpoint, got 501"),
-        ({"text_input": "a", "max_tokens": "5"}, "[invalid_argument] sampling_parameters.max_tokens"),
+        ({"text_input": "a", "max_tokens": "five"}, "[invalid_argument] sampling_parameters.max_tokens"),
         ({"text_input": "a", "temprature": 1}, "did you mean `temperature`?"),
         (
             {"text_input": "word " * 3000},
@@ -289,14 +289,20 @@ def test_one_request_too_many_is_refused_at_once_and_counted(served: server.Serv
 def test_every_metric_is_there_and_says_which_endpoint() -> None:
     with server.running(ENDPOINTS[1:2]) as fresh:
         found = httpx.get(fresh.metrics).text
-    # Those of classifiers begin with a rule that asks one; test_classifiers.py has it.
-    of_classifiers = (metric_names.JUDGEMENTS, metric_names.JUDGEMENT)
+    # These begin with a rule that asks a classifier, and with an adapter; test_classifiers.py and test_serve_adapters.py
+    # have them.
+    of_others = (
+        metric_names.JUDGEMENTS,
+        metric_names.JUDGEMENT,
+        metric_names.ADAPTER_REQUESTS,
+        metric_names.ADAPTER_OUTPUT_TOKENS,
+    )
     families = [*metric_names.PIPELINE, *metric_names.ENGINE]
-    for family in (family for family in families if family.name not in of_classifiers):
+    for family in (family for family in families if family.name not in of_others):
         name = family.name + ("_count" if family.kind == "HISTOGRAM" else "")
         assert f"# HELP {family.name} {family.description}" in found
         assert f"\n{name}{{" in found
-    assert found.count('endpoint="echo"') >= len(metric_names.PIPELINE) - len(of_classifiers)
+    assert found.count('endpoint="echo"') >= len(metric_names.PIPELINE) - len(of_others)
 
 
 def test_the_engine_can_be_opened_for_clients_of_tritons_own_backend() -> None:
