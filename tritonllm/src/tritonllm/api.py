@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -53,6 +54,15 @@ def image_directory(image: str) -> str:
         image: its reference, with a digest.
     """
     return posixpath.join(IMAGES, image.rpartition(":")[2])
+
+
+def _require_unique_names(kind: Literal["rule", "adapter"], named: Sequence[Rule | Adapter]) -> None:
+    names = [each.name for each in named]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PydanticCustomError(
+            f"duplicate_{kind}", f"duplicate {kind} names: {{names}}", {"names": ", ".join(twice)}
+        )
 
 
 def _repo(value: str | None) -> str | None:
@@ -269,12 +279,7 @@ class Guardrails(schema.Model):
     @pydantic.field_validator("input", "output")
     @classmethod
     def _unique_names(cls, rules: list[Rule]) -> list[Rule]:
-        names = [rule.name for rule in rules]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise PydanticCustomError(
-                "duplicate_rule", "duplicate rule names: {names}", {"names": ", ".join(twice)}
-            )
+        _require_unique_names("rule", rules)
         return rules
 
     @pydantic.model_validator(mode="after")
@@ -354,12 +359,7 @@ class Spec(schema.Model):
     @pydantic.field_validator("adapters")
     @classmethod
     def _unique_adapters(cls, adapters: list[Adapter]) -> list[Adapter]:
-        names = [adapter.name for adapter in adapters]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise PydanticCustomError(
-                "duplicate_adapter", "duplicate adapter names: {names}", {"names": ", ".join(twice)}
-            )
+        _require_unique_names("adapter", adapters)
         return adapters
 
     @pydantic.model_validator(mode="after")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tritonllm.commands import options
+
 if TYPE_CHECKING:
     from tritonllm.sizing import proposal
     from tritonllm.weights import description
@@ -60,16 +62,8 @@ def import_(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", show_default="standard output")
     ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File with the Hub's token.", show_default="the variable HF_TOKEN"),
-    ] = None,
-    endpoint_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="URL of the Hub or a mirror.", show_default="HF_ENDPOINT, or the Hub"
-        ),
-    ] = None,
+    token_file: options.TokenFile = None,
+    endpoint_url: options.EndpointUrl = None,
 ) -> None:
     """Write an endpoint for a model, with engine arguments that fit the GPUs, and say why.
 

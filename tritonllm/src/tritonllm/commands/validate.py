@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonllm import paths
-from tritonllm.commands import importing, render
+from tritonllm.commands import importing, options, render
 
 if TYPE_CHECKING:
     from tritonllm import api
@@ -18,17 +17,7 @@ _FAILED = 1
 
 def validate(
     endpoints: render.Files,
-    weights: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR",
-            envvar="TRITONLLM_WEIGHTS",
-            help="Root of the weights, for --gpu-memory.",
-            default_factory=paths.weights,
-            callback=lambda path: path.absolute(),
-            show_default="weights in the user's cache",
-        ),
-    ],
+    weights: Annotated[Path, options.weights_root("Root of the weights, for --gpu-memory.")],
     vllm_version: render.VllmVersion = None,
     gpu_memory: importing.GpuMemory = None,
 ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tritonllm import paths
+from tritonllm.commands import options
 
 if TYPE_CHECKING:
     from tritonllm.commands.downloading import Display
@@ -21,17 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Download weights, and manage the cache.")
 
-Cache = Annotated[
-    Path,
-    typer.Option(
-        metavar="DIR",
-        envvar="TRITONLLM_WEIGHTS",
-        help="Root of the weights.",
-        default_factory=paths.weights,
-        callback=lambda path: path.absolute(),
-        show_default="weights in the user's cache",
-    ),
-]
+Cache = Annotated[Path, options.weights_root("Root of the weights.")]
 
 
 @app.command()
@@ -44,16 +34,8 @@ def sync(
     max_wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to retry without progress.")
     ] = 300,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File with the Hub's token.", show_default="the variable HF_TOKEN"),
-    ] = None,
-    endpoint_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="URL of the Hub or a mirror.", show_default="HF_ENDPOINT, or the Hub"
-        ),
-    ] = None,
+    token_file: options.TokenFile = None,
+    endpoint_url: options.EndpointUrl = None,
     termination_message: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="File for the result, as one line of JSON.", show_default="none"),
@@ -105,7 +87,7 @@ def _sync(
     *,
     shown: Display,
     results: list[report.Result],
-    **options: Any,
+    **given: Any,
 ) -> None:
     from tritonllm import files
     from tritonllm.commands import downloading
@@ -124,7 +106,7 @@ def _sync(
         else:
             shown.say(report.line(result))
 
-    downloading.sync(endpoints, cache, shown=shown, results=results, done=done, **options)
+    downloading.sync(endpoints, cache, shown=shown, results=results, done=done, **given)
 
 
 def _problem(error: Exception) -> report.Problem:

@@ -153,10 +153,6 @@ class EngineType:
         """Which weights are read, where a repository of Mistral AI has them in two layouts."""
         return "hf"
 
-    def keeps_size_of_weights(self, args: Args) -> bool:
-        """Whether the weights take the size of their files in the memory of its GPUs."""
-        return True
-
     def is_distributed(self, args: Args) -> bool:
         """Whether the engine runs on other machines as well."""
         return False

@@ -9,8 +9,6 @@ from typing import Any, Literal
 from tritonllm.engines import vllm_args, vllm_permissions
 from tritonllm.engines.base import Args, EngineType, Package, Problem
 
-# With these, weights take another size in the GPU's memory than their files have.
-_RESIZED_BY = ("quantization", "cpu_offload_gb")
 # With these, an engine runs on other machines as well.
 _DISTRIBUTED_BY = ("nnodes", "data_parallel_size_local")
 
@@ -94,10 +92,6 @@ class Vllm(EngineType):
     def weights_layout(self, args: Args) -> Literal["hf", "mistral"]:
         """See `EngineType.weights_layout`: that of `load_format`."""
         return "mistral" if args.get("load_format") == "mistral" else "hf"
-
-    def keeps_size_of_weights(self, args: Args) -> bool:
-        """See `EngineType.keeps_size_of_weights`."""
-        return not any(args.get(name) for name in _RESIZED_BY)
 
     def is_distributed(self, args: Args) -> bool:
         """See `EngineType.is_distributed`."""
