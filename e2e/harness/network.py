@@ -71,7 +71,7 @@ def reached(kubernetes: Kubernetes, pod: str, targets: Iterable[str]) -> set[str
 
 
 def deny_all(**labels: str) -> dict[str, Any]:
-    """A NetworkPolicy that denies pods of these labels all that no other one allows; all pods where there are none."""
+    """A default-deny NetworkPolicy for the pods with these labels; for all pods if there are none."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

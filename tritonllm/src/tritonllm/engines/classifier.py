@@ -31,7 +31,7 @@ class Classifier(EngineType):
     """See the module."""
 
     name = "classifier"
-    description = "`classifier` generates nothing: it serves a text classifier for the `classifier` rules of other endpoints."
+    description = "`classifier` serves a text classifier for the `classifier` rules of other endpoints, and generates no text."
     label = "a classifier"
     generates_text = False
     package = Package("transformers", "transformers is not installed; `pip install transformers torch`")
