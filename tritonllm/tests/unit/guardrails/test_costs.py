@@ -1,11 +1,17 @@
-"""What judging costs: in proportion to the text, whatever the text; and what it holds back."""
+"""What judging costs: in proportion to the text, whatever the text; and what it holds back.
+
+A busy machine can slow one measurement down by any factor and never speeds one up, so each limit is met
+if one of several measurements meets it.
+"""
 
 from __future__ import annotations
 
+import gc
 import pydoc_data.topics
 import re
 import statistics
 import time
+from collections.abc import Callable
 
 import pytest
 from policies import banned, pattern, profanity, rule
@@ -80,6 +86,27 @@ def allowed(microseconds: float) -> float:
     return microseconds * 1e-6 * max(1.0, min(_reference() for _ in range(5)) / 33e-6)
 
 
+def assert_within(limit: Callable[[], float], measure: Callable[[], float]) -> None:
+    """The least of five measurements is below its limit; the first that is below ends them."""
+    seen: list[str] = []
+    for _ in range(5):
+        # A collection of the garbage that other tests left takes longer than most of what is measured.
+        gc.disable()
+        try:
+            spent, most = measure(), limit()
+        finally:
+            gc.enable()
+        if spent < most:
+            return
+        seen.append(f"{spent:.4g} > {most:.4g}")
+    pytest.fail(", ".join(seen))
+
+
+def assert_costs(microseconds: float, measure: Callable[[], float]) -> None:
+    """The processor seconds that are measured are within so many microseconds."""
+    assert_within(lambda: allowed(microseconds), measure)
+
+
 def whole(policy: guardrails.Policy, text: str) -> float:
     """Processor seconds for a text at once."""
     started = time.process_time()
@@ -116,10 +143,9 @@ def streamed(policy: guardrails.Policy, text: str) -> tuple[float, int]:
 @pytest.mark.parametrize("unit", FLOODS.values(), ids=FLOODS)
 def test_no_flood_costs_more_than_its_length(policy: guardrails.Policy, unit: str) -> None:
     # Twice the worst that was measured: emphasis after every letter, which is read in two ways.
-    assert min(whole(policy, flood(unit, 4000)) for _ in range(3)) < 4000 * allowed(80)
-    spent, held = min(streamed(policy, flood(unit, 1000)) for _ in range(2))
-    assert spent < 1000 * allowed(200)
-    assert held <= 600
+    assert_costs(4000 * 80, lambda: whole(policy, flood(unit, 4000)))
+    assert_costs(1000 * 200, lambda: streamed(policy, flood(unit, 1000))[0])
+    assert streamed(policy, flood(unit, 1000))[1] <= 600
 
 
 def test_prose_is_judged_in_larger_blocks_than_a_letter_in_a_row() -> None:
@@ -133,16 +159,15 @@ def test_prose_is_judged_in_larger_blocks_than_a_letter_in_a_row() -> None:
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 @pytest.mark.parametrize("unit", FLOODS.values(), ids=FLOODS)
 def test_no_step_of_a_long_text_holds_the_interpreter_for_long(policy: guardrails.Policy, unit: str) -> None:
-    assert min(max(steps(policy, flood(unit, 5000))) for _ in range(3)) < allowed(50_000)
+    assert_costs(50_000, lambda: max(steps(policy, flood(unit, 5000))))
 
 
 @pytest.mark.parametrize(("regex", "unit"), [("a(.*b)?", "a"), ("(x.*y|z)", "xz"), ("<.*>|x", "<x")])
 def test_no_step_of_a_pattern_takes_long_if_every_match_may_go_on_to_the_end(regex: str, unit: str) -> None:
     policy = pattern(regex)
     text = flood(unit, 20_000)
-    spent = steps(policy, text)
-    assert len(spent) > 20
-    assert statistics.quantiles(spent, n=20)[-1] < allowed(25_000)
+    assert len(steps(policy, text)) > 20
+    assert_costs(25_000, lambda: statistics.quantiles(steps(policy, text), n=20)[-1])
     matched = {"a": "a", "xz": "z", "<x": "x"}[unit]
     assert policy.scan(text).text == text.replace(matched, "#")
 
@@ -150,27 +175,28 @@ def test_no_step_of_a_pattern_takes_long_if_every_match_may_go_on_to_the_end(reg
 @pytest.mark.parametrize("unit", ["a ", "a", "@*", "ass ", "\u200d"])
 def test_a_text_four_times_as_long_does_not_cost_its_square(unit: str) -> None:
     for policy in POLICIES.values():
-        short = min(whole(policy, flood(unit, 20_000)) for _ in range(2))
-        long = min(whole(policy, flood(unit, 80_000)) for _ in range(2))
         # 4 where the cost grows with the length, 16 where with its square; neighbours on the processor double it.
-        assert long < 12 * short + 0.01
+        assert_within(
+            lambda policy=policy: 12 * whole(policy, flood(unit, 20_000)) + 0.01,
+            lambda policy=policy: whole(policy, flood(unit, 80_000)),
+        )
 
 
 def test_a_stream_costs_no_more_the_longer_it_gets() -> None:
     for policy in POLICIES.values():
-        short = min(streamed(policy, flood("a ", 500))[0] for _ in range(3))
-        long = min(streamed(policy, flood("a ", 4000))[0] for _ in range(2))
         # As above: 8 or 64.
-        assert long < 30 * short + 0.01
+        assert_within(
+            lambda policy=policy: 30 * streamed(policy, flood("a ", 500))[0] + 0.01,
+            lambda policy=policy: streamed(policy, flood("a ", 4000))[0],
+        )
 
 
 @pytest.mark.parametrize("regex", EXPRESSIONS + BOUNDED)
 @pytest.mark.parametrize("unit", LINES)
 def test_no_line_costs_a_pattern_more_than_its_length(regex: str, unit: str) -> None:
     policy = pattern(regex)
-    assert whole(policy, flood(unit, 20_000)) < 20_000 * allowed(30)
-    spent, _ = streamed(policy, flood(unit, 1000))
-    assert spent < 1000 * allowed(500)
+    assert_costs(20_000 * 30, lambda: whole(policy, flood(unit, 20_000)))
+    assert_costs(1000 * 500, lambda: streamed(policy, flood(unit, 1000))[0])
 
 
 @pytest.mark.parametrize("regex", BOUNDED)
@@ -184,10 +210,11 @@ def test_a_bounded_pattern_holds_back_its_longest_match_at_most(regex: str, unit
 
 def test_a_long_match_in_progress_costs_in_proportion_to_its_length() -> None:
     policy = pattern("<[^>]*>")
-    short = min(streamed(policy, "<" + "x" * 4000)[0] for _ in range(3))
-    long = min(streamed(policy, "<" + "x" * 32_000)[0] for _ in range(2))
     # 8 or 64.
-    assert long < 20 * short
+    assert_within(
+        lambda: 20 * streamed(policy, "<" + "x" * 4000)[0],
+        lambda: streamed(policy, "<" + "x" * 32_000)[0],
+    )
 
 
 def test_ordinary_prose_is_held_back_by_its_last_word_at_most() -> None:
@@ -204,7 +231,7 @@ def test_ordinary_prose_is_held_back_by_its_last_word_at_most() -> None:
 
 def test_a_megabyte_of_documentation_with_its_markup_is_judged_in_two_fifths_of_a_second() -> None:
     text = flood(" ".join(pydoc_data.topics.topics.values()).replace("*", ""), 1_000_000)
-    assert min(whole(POLICIES["profanity"], text) for _ in range(3)) < allowed(400_000)
+    assert_costs(400_000, lambda: whole(POLICIES["profanity"], text))
 
 
 def test_a_piece_of_prose_costs_a_few_microseconds_however_much_came_before() -> None:
@@ -212,12 +239,17 @@ def test_a_piece_of_prose_costs_a_few_microseconds_however_much_came_before() ->
         [rule(profanity={}), rule(name="cards", pattern={"regex": r"(?:\d[ -]?){13,16}"})]
     )
     words = re.findall(r" [a-z]+", " ".join(pydoc_data.topics.topics.values()))[:8000]
-    stream = policy.stream()
-    spent: list[float] = []
-    for start in range(0, len(words), 500):
-        started = time.process_time()
-        for word in words[start : start + 500]:
-            stream.feed(word)
-        spent.append((time.process_time() - started) / 500)
-    assert statistics.median(spent) < allowed(10)
-    assert statistics.median(spent[-5:]) < 2 * statistics.median(spent[:5])
+
+    def pieces() -> list[float]:
+        """Processor seconds a word, for each 500 words of a stream."""
+        stream = policy.stream()
+        spent: list[float] = []
+        for start in range(0, len(words), 500):
+            started = time.process_time()
+            for word in words[start : start + 500]:
+                stream.feed(word)
+            spent.append((time.process_time() - started) / 500)
+        return spent
+
+    assert_costs(10, lambda: statistics.median(pieces()))
+    assert_within(lambda: 2 * statistics.median(pieces()[:5]), lambda: statistics.median(pieces()[-5:]))
