@@ -12,12 +12,13 @@ from typing import Literal
 from tritonllm.engines.base import DEFAULT_MAX_NUM_SEQS, EngineType, Problem
 from tritonllm.engines.classifier import CLASSIFIER
 from tritonllm.engines.simulated import SIMULATED
+from tritonllm.engines.transformers import TRANSFORMERS
 from tritonllm.engines.vllm import VLLM
 
 __all__ = ["DEFAULT_MAX_NUM_SEQS", "TYPES", "EngineType", "Name", "Problem"]
 
-Name = Literal["vllm", "simulated", "classifier"]
+Name = Literal["vllm", "transformers", "simulated", "classifier"]
 """The values of `spec.engine.type`: the keys of `TYPES`, spelled out for type checkers."""
 
-TYPES: dict[str, EngineType] = {each.name: each for each in (VLLM, SIMULATED, CLASSIFIER)}
+TYPES: dict[str, EngineType] = {each.name: each for each in (VLLM, TRANSFORMERS, SIMULATED, CLASSIFIER)}
 """Every engine type by its name."""

@@ -22,7 +22,7 @@ from tritonllm.runtime import (
     die_with_parent,
     prompts,
     shared_names,
-    vllm_bounds,
+    token_bounds,
     vllm_chat,
     vllm_requests,
 )
@@ -356,7 +356,7 @@ def _sampling_params(given: dict[str, Any], vocabulary: int) -> Any:
     """
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
-    vllm_bounds.check(given, vocabulary)
+    token_bounds.check(given, vocabulary)
     if isinstance(given.get("structured_outputs"), dict):
         given["structured_outputs"] = StructuredOutputsParams(**given["structured_outputs"])
     given.setdefault("max_tokens", sampling.DEFAULT_MAX_TOKENS)

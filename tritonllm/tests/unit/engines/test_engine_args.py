@@ -218,3 +218,14 @@ def test_the_simulated_engine_has_arguments_of_its_own() -> None:
 
 def test_the_simulated_engine_takes_as_many_requests_as_the_endpoint_says() -> None:
     assert simulated.SimulatedArgs().max_num_seqs == api.Engine(type="simulated").max_num_seqs
+
+
+def test_the_arguments_of_transformers_are_a_fixed_table() -> None:
+    usual = {"dtype": "bfloat16", "max_model_len": 2048, "max_num_seqs": 8, "chat_template": "{{ messages }}"}
+    assert problems(usual, kind="transformers") == {}
+    assert problems({"tensor_parallel_size": 2}, kind="transformers") == {
+        "tensor_parallel_size": "engine type transformers has no argument `tensor_parallel_size`"
+    }
+    assert problems({"chat_template": "/run/secrets/key"}, kind="transformers") == {
+        "chat_template": "must be the text of a template, not the name of a file"
+    }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tritonllm import errors
-from tritonllm.runtime import vllm_bounds
+from tritonllm.runtime import token_bounds
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from tritonllm.runtime import vllm_bounds
     ],
 )
 def test_what_the_model_has_is_taken(given: dict[str, Any]) -> None:
-    vllm_bounds.check(given, 1000)
+    token_bounds.check(given, 1000)
 
 
 @pytest.mark.parametrize(
@@ -41,5 +41,5 @@ def test_what_the_model_has_is_taken(given: dict[str, Any]) -> None:
 )
 def test_what_it_does_not_have_is_refused_with_the_field(given: dict[str, Any], said: str) -> None:
     with pytest.raises(errors.RequestError, match=said) as caught:
-        vllm_bounds.check(given, 1000)
+        token_bounds.check(given, 1000)
     assert caught.value.code == "invalid_argument"

@@ -1,4 +1,4 @@
-"""Refuses token ids and biases that vLLM can't take. Pure.
+"""Refuses token ids and biases that engines can't take. Pure.
 
 Token ids index the engine's logits: versions that do not check them end with one such request, or write into the row of
 another. What a version checks by itself differs, so all versions get the same answer from here.
