@@ -56,6 +56,7 @@ class EngineType:
         package: what has to be installed; None if nothing has to.
         arguments: the table of its arguments; None if they depend on a version, as vLLM's.
         parallel_sizes: arguments whose product is the number of its GPUs.
+        window_cache: whether the KV cache of layers with a sliding window keeps the tokens of the window only.
         serves_adapters: whether `spec.adapters` is supported.
     """
 
@@ -68,6 +69,7 @@ class EngineType:
     package: ClassVar[Package | None] = None
     arguments: ClassVar[type[Arguments] | None] = None
     parallel_sizes: ClassVar[tuple[str, ...]] = ()
+    window_cache: ClassVar[bool] = True
     serves_adapters: ClassVar[bool] = False
 
     def check(

@@ -20,7 +20,8 @@ class TransformersArgs(Arguments):
         default="auto", description="Where the model runs. auto: on a GPU if there is one."
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = pydantic.Field(
-        default="auto", description="Data type of the weights. auto: as in the model's `config.json`."
+        default="auto",
+        description="Data type of the model. auto: as in vLLM that of its `config.json`, and bfloat16 in place of float32.",
     )
     max_num_seqs: int = pydantic.Field(
         default=_DEFAULT_MAX_NUM_SEQS, ge=1, description="Maximum number of answers generated at once."
@@ -57,6 +58,7 @@ class Transformers(EngineType):
     backend = "tritonllm.runtime.transformers_engine:TransformersBackend"
     package = Package("transformers", "transformers is not installed; `pip install transformers torch`")
     arguments = TransformersArgs
+    window_cache = False
 
     def max_num_seqs(self, args: Args) -> int:
         """See `EngineType.max_num_seqs`; fewer than vLLM's, as the KV cache is padded to the longest sequence."""

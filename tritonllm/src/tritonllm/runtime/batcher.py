@@ -19,7 +19,7 @@ from tritonllm.runtime import answer_text, backend, causal_model, token_sampling
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Choice:
     """One answer of a request.
 
@@ -37,7 +37,7 @@ class Choice:
     cumulative_logprob: float = 0.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """What to generate.
 
@@ -71,7 +71,7 @@ Event = tuple[str, backend.Update]
 """The id of a request and what is new."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Running:
     """Sequences that have a batch in common.
 
@@ -111,7 +111,7 @@ class Batcher:
     ) -> None:
         self.steps = 0
         self.used = 0.0
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
         self._model = model
         self._max_sequences = max_sequences
         self._max_tokens = max_tokens
@@ -140,7 +140,7 @@ class Batcher:
             with torch.inference_mode():
                 while self._take_commands():
                     self._turn()
-        except BaseException as error:
+        except Exception as error:
             log.critical("the model has failed", exc_info=True)
             self.failure = error
             self._fail()

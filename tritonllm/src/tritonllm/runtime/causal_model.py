@@ -14,8 +14,9 @@ import torch
 import transformers
 from transformers import cache_utils
 
-# A prompt is computed in parts of so many tokens, which bounds the memory of its activations.
-PREFILL_TOKENS = 2048
+# A prompt is computed in parts of so many tokens, which bounds the memory of its activations, and the time until the engine
+# is seen to be alive.
+PREFILL_TOKENS = 512
 
 
 class CausalModel:

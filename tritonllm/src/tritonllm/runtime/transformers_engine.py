@@ -105,7 +105,8 @@ class TransformersBackend:
         """How busy the batcher is: a request runs from its first token on."""
         running = sum(live.choices for live in self._live.values() if live.started)
         waiting = sum(live.choices for live in self._live.values()) - running
-        return backend.Stats(running, waiting, self._batcher.used, self._batcher.steps)
+        used = self._batcher.used if self._live else 0.0
+        return backend.Stats(running, waiting, used, self._batcher.steps)
 
     async def check(self) -> None:
         """Raises what ended the batcher."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import transformers
 
 from tritonllm.engines.transformers import TransformersArgs
 from tritonllm.runtime import causal_model
+from tritonllm.sizing import checkpoint, directory
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +45,11 @@ class Loaded:
     advised: dict[str, Any]
 
 
-def load(directory: str, *, trust_remote_code: bool, args: TransformersArgs) -> Loaded:
+def load(weights: str, *, trust_remote_code: bool, args: TransformersArgs) -> Loaded:
     """Loads a model, and tries it.
 
     Args:
-        directory: of the weights.
+        weights: their directory.
         trust_remote_code: whether Python code in the directory is run.
         args: of the endpoint.
 
@@ -56,17 +58,21 @@ def load(directory: str, *, trust_remote_code: bool, args: TransformersArgs) -> 
     """
     began = time.monotonic()
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(weights, **options)
     # What `prompts.PromptTokenizer` reads; vLLM sets it on its tokenizers.
     tokenizer.max_chars_per_token = max(map(len, tokenizer.get_vocab()))
+    config_json = directory.json_object(Path(weights, "config.json"))
     with_report: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=args.dtype, output_loading_info=True, **options
+        weights,
+        dtype=checkpoint.Checkpoint(config_json).dtype(args.dtype),
+        output_loading_info=True,
+        **options,
     )
     loaded, report = with_report
     if missing := sorted(report["missing_keys"]):
         # Such a model would answer, with random parameters.
         raise ValueError(
-            f"the weights in {directory} lack {', '.join(missing[:3])}; they are not a causal model's"
+            f"the weights in {weights} lack {', '.join(missing[:3])}; they are not a causal model's"
         )
     device = torch.device(_device(args.device))
     if device.type == "cuda":

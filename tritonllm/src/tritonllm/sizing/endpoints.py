@@ -5,7 +5,7 @@ Reads the headers of the files, and decides with `memory`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 from pathlib import Path
 
 from tritonllm import api
@@ -13,7 +13,7 @@ from tritonllm.sizing import directory, memory
 from tritonllm.sizing.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Sized:
     """An endpoint's model, compared with GPUs."""
 
@@ -51,4 +51,9 @@ def size(endpoint: api.LLMEndpoint, root: str, gpu_bytes: int, vllm_version: str
         model = directory.read(Path(place))
     except (OSError, ValueError) as error:
         return str(error)
-    return Sized(model, memory.fit(model, memory.Settings.of(engine.args, share), gpu_bytes))
+    settings = dataclasses.replace(
+        memory.Settings.of(engine.args, share),
+        max_num_seqs=engine.max_num_seqs,
+        window_cache=engine.definition.window_cache,
+    )
+    return Sized(model, memory.fit(model, settings, gpu_bytes))

@@ -27,7 +27,11 @@ _SMALLEST_CONTEXT = 1024
 
 @dataclass(frozen=True)
 class Settings:
-    """The engine arguments that memory depends on; the names and defaults are vLLM's."""
+    """The engine arguments that memory depends on; the names and defaults are vLLM's.
+
+    Attributes:
+        window_cache: whether layers with a sliding window keep the tokens of the window only.
+    """
 
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
@@ -38,6 +42,7 @@ class Settings:
     dtype: str | None = None
     quantization: str | None = None
     kv_cache_dtype: str | None = None
+    window_cache: bool = True
 
     @property
     def gpus(self) -> int:
@@ -144,7 +149,8 @@ def fit(model: Checkpoint, settings: Settings, gpu_bytes: int) -> Fit:
             reasons.append("config.json does not say max_position_embeddings, and max_model_len is not set")
         else:
             # As vLLM's SlidingWindowSpec: the window, and the tokens of a batch on top of it.
-            held = min(length, read.window - 1 + _batch(settings)) if read.window else 0
+            window = read.window - 1 + _batch(settings) if settings.window_cache else length
+            held = min(length, window) if read.window else 0
             of_layers = read.full_layers * length + read.window_layers * held
             request = math.ceil(of_layers / settings.pipeline_parallel) * layer
     return Fit(

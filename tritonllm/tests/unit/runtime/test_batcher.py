@@ -31,7 +31,7 @@ class Running:
     def __init__(self, max_sequences: int, max_tokens: int) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.network = transformers.LlamaForCausalLM(CONFIG).eval()
+            self.network: Any = transformers.LlamaForCausalLM(CONFIG).eval()
         self.events: queue.SimpleQueue[list[batcher.Event]] = queue.SimpleQueue()
         self.failed: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.batcher = batcher.Batcher(
@@ -112,7 +112,7 @@ def texts(updates: list[backend.Update]) -> list[str]:
 def test_an_answer_is_that_of_transformers_own_generation(running: Running) -> None:
     running.batcher.submit(request("a", max_tokens=12))
     [text] = texts(running.finished("a")["a"])
-    expected = running.network.generate(  # pyright: ignore[reportCallIssue]
+    expected = running.network.generate(
         torch.tensor([[5, 6, 7]]), do_sample=False, max_new_tokens=12, eos_token_id=None, pad_token_id=0
     )
     assert text.split() == [str(token) for token in expected[0, 3:].tolist()]

@@ -124,6 +124,13 @@ def test_a_window_bounds_what_a_long_request_keeps() -> None:
     assert short.request == long.request
 
 
+def test_without_a_window_cache_a_request_keeps_all_its_tokens() -> None:
+    mistral = _model(model_configs.MISTRAL_7B_V01)
+    found = _fit(mistral, max_model_len=32768, window_cache=False)
+    assert found.token
+    assert found.request == 32768 * found.token
+
+
 def test_unknown_is_said_with_its_reason() -> None:
     found = _fit(_model(model_configs.QWEN3_8B, model_type="jamba"))
     assert found.fits is None
