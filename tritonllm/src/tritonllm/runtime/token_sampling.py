@@ -143,10 +143,10 @@ def _processors(
                 prompt_tokens, given["min_tokens"], stop_tokens, device=str(device)
             )
         )
-    if bias := given.get("logit_bias"):
-        found.append(
-            transformers.SequenceBiasLogitsProcessor([[[int(key)], float(bias[key])] for key in bias])
-        )
+    if given.get("logit_bias"):
+        # Not as a list: some versions refuse token 0 there.
+        biases: Any = {(int(token),): float(bias) for token, bias in given["logit_bias"].items()}
+        found.append(transformers.SequenceBiasLogitsProcessor(biases))
     if (repetition := given.get("repetition_penalty", 1.0)) != 1:
         found.append(transformers.RepetitionPenaltyLogitsProcessor(float(repetition)))
     presence, frequency = given.get("presence_penalty", 0.0), given.get("frequency_penalty", 0.0)

