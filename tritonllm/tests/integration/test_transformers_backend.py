@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+import transformers
 
 import models
 from tritonllm import errors, sampling
@@ -144,6 +145,16 @@ def test_the_parameters_that_the_models_authors_advise_apply_unless_others_are_g
     engine.close()
 
 
+def test_tokens_of_the_tokenizer_that_the_model_does_not_have_harm_nothing(copy: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(copy)
+    tokenizer.add_tokens(["beyond"])
+    tokenizer.save_pretrained(copy)
+    engine = Engine(copy)
+    assert refusal(engine, "It is beyond").field == "text_input"
+    assert engine.text(PROMPT, bad_words=["beyond"]) == engine.text()
+    engine.close()
+
+
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
@@ -151,6 +162,7 @@ def test_the_parameters_that_the_models_authors_advise_apply_unless_others_are_g
         ({"n": 5}, "sampling_parameters.n"),
         ({"text": None, "messages": HELLO, "chat": {"tools": [TOOL]}}, "chat_options.tools"),
         ({"stop_token_ids": [768]}, "sampling_parameters.stop_token_ids"),
+        ({"min_tokens": 9}, "sampling_parameters.min_tokens"),
         ({"text": PROMPT * 100}, "text_input"),
     ],
     ids=str,

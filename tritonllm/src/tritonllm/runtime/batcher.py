@@ -48,7 +48,7 @@ class Request:
         max_tokens: of each choice.
         stop_tokens: end an answer, and are not part of its text.
         include_stop: whether they are.
-        decode: makes text of token ids.
+        decode: makes text of a token for its log probability, also of special ones.
         logprobs: number of alternatives to return log probabilities of; None for none at all.
     """
 

@@ -1,7 +1,7 @@
 """A causal model of transformers that computes the logits of several sequences at once, which join and leave between steps.
 
 The sequences of a `Batch` share one KV cache, padded on the left to the longest. Models whose layers have a state other
-than keys and values, such as Mamba's, can't be padded: their sequences have a batch each.
+than keys and values, such as Falcon-H1's, can't be padded: their sequences have a batch each.
 """
 
 from __future__ import annotations

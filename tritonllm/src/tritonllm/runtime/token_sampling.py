@@ -16,7 +16,7 @@ import transformers
 # As in vLLM: below the first, sampling is greedy; below the second, logits would overflow.
 _GREEDY_BELOW = 1e-5
 _LEAST_TEMPERATURE = 1e-2
-# JSON has no infinity. The value is that of vLLM's server.
+# JSON has neither infinity nor NaN. The value is that of vLLM's server.
 _LEAST_LOGPROB = -9999.0
 
 
@@ -121,7 +121,12 @@ def logprobs(
     for rank, (value, other) in enumerate(zip(top.values.tolist(), top.indices.tolist(), strict=True), 1):
         found.setdefault(other, (value, rank))
     return {
-        each: {"logprob": max(value, _LEAST_LOGPROB), "rank": rank, "decoded_token": decode([each])}
+        # The comparison is false for NaN, too.
+        each: {
+            "logprob": value if value > _LEAST_LOGPROB else _LEAST_LOGPROB,
+            "rank": rank,
+            "decoded_token": decode([each]),
+        }
         for each, (value, rank) in found.items()
     }
 

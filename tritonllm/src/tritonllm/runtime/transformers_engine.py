@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tritonllm import errors, sampling
@@ -140,16 +140,22 @@ class TransformersBackend:
         from tritonllm.runtime import answer_text, batcher, token_sampling
 
         loaded = self._loaded
-        given = loaded.advised | generation.sampling.given()
+        given: dict[str, Any] = (
+            {"max_tokens": sampling.DEFAULT_MAX_TOKENS} | loaded.advised | generation.sampling.given()
+        )
         _refuse_unsupported(generation)
-        token_bounds.check(given, loaded.vocabulary)
+        self._check_tokens(given)
         prompt = await self._tokenizer.tokens(
             generation.text,
             generation.messages,
             generation.chat.get("tools"),
             prompts.variables(generation.chat),
         )
-        most = min(given.get("max_tokens", sampling.DEFAULT_MAX_TOKENS), loaded.context - len(prompt))
+        if max(prompt) >= loaded.vocabulary:
+            # Its tokenizer has more tokens than the model, whose table of embeddings ends there.
+            field = "text_input" if generation.messages is None else "messages"
+            raise conversations.invalid(field, "has a token that the model does not know; remove it")
+        most = min(given["max_tokens"], loaded.context - len(prompt))
         choices = given.get("n", 1)
         self._check_size(choices, len(prompt) + most)
         ends = set() if given.get("ignore_eos") else loaded.stop_tokens
@@ -160,7 +166,7 @@ class TransformersBackend:
             clean_up_tokenization_spaces=False,
         )
         stop = given.get("stop", [])
-        bad_words = _bad_words(loaded.tokenizer, given.get("bad_words", ()))
+        bad_words = self._bad_words(given.get("bad_words", ()))
         return batcher.Request(
             generation.id,
             prompt,
@@ -188,9 +194,28 @@ class TransformersBackend:
             max_tokens=most,
             stop_tokens=stop_tokens,
             include_stop=given.get("include_stop_str_in_output", False),
-            decode=decode,
+            decode=functools.partial(loaded.tokenizer.decode, clean_up_tokenization_spaces=False),
             logprobs=given.get("logprobs"),
         )
+
+    def _check_tokens(self, given: dict[str, Any]) -> None:
+        token_bounds.check(given, self._loaded.vocabulary)
+        least, most = given.get("min_tokens", 0), given["max_tokens"]
+        if least > most:
+            raise conversations.invalid(
+                "sampling_parameters.min_tokens", f"must be at most `max_tokens`, {most}, got {least}"
+            )
+
+    def _bad_words(self, words: Sequence[str]) -> list[list[int]]:
+        """The token ids of words that must not be generated, also those of a word after a space, as in vLLM."""
+        found: list[list[int]] = []
+        for word in words:
+            for text in (word, " " + word.lstrip()):
+                ids = self._loaded.tokenizer.encode(text, add_special_tokens=False)
+                # What the model does not know it does not generate.
+                if ids and ids not in found and max(ids) < self._loaded.vocabulary:
+                    found.append(ids)
+        return found
 
     def _check_size(self, choices: int, length: int) -> None:
         """Refuses what would wait for ever."""
@@ -256,14 +281,3 @@ def _refuse_unsupported(generation: backend.Generation) -> None:
         )
     if chat and generation.messages is None:
         raise conversations.invalid(f"chat_options.{next(iter(chat))}", "needs `messages`")
-
-
-def _bad_words(tokenizer: Any, words: list[str]) -> list[list[int]]:
-    """The token ids of words that must not be generated, also those of a word after a space, as in vLLM."""
-    found = []
-    for word in words:
-        for text in (word, " " + word.lstrip()):
-            ids = tokenizer.encode(text, add_special_tokens=False)
-            if ids and ids not in found:
-                found.append(ids)
-    return found

@@ -112,5 +112,6 @@ def test_log_probabilities_are_those_of_the_model_whatever_was_chosen() -> None:
 
 
 def test_an_impossible_token_has_a_log_probability_that_json_can_express() -> None:
-    found = token_sampling.logprobs(torch.tensor([0.0, -math.inf]), 1, 0, str)
-    assert found[1]["logprob"] == -9999.0
+    for impossible in (-math.inf, math.nan):
+        found = token_sampling.logprobs(torch.tensor([0.0, impossible]), 1, 0, str)
+        assert found[1]["logprob"] == -9999.0
