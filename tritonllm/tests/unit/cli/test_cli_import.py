@@ -196,6 +196,25 @@ def test_validate_says_the_same_of_a_file_whose_weights_are_here(directory: Path
     assert "qwen3-8b: does not fit 1 × 8 GiB" in small.stdout
 
 
+def test_validate_sizes_an_endpoint_of_transformers(directory: Path, tmp_path: Path) -> None:
+    output = tmp_path / "chat.yaml"
+    output.write_text(
+        f"""
+apiVersion: tritonllm.io/v1alpha1
+kind: LLMEndpoint
+metadata: {{name: reference}}
+spec:
+  pool: llm
+  model: {{path: {directory}}}
+  engine: {{type: transformers, args: {{max_model_len: 16384, gpu_memory_utilization: 0.5}}}}
+  guardrails: {{}}
+"""
+    )
+    result = typer.testing.CliRunner().invoke(cli.app, ["validate", str(output), "--gpu-memory", "80Gi"])
+    assert result.exit_code == 0, result.output
+    assert "concurrent requests of 16384 tokens on 1 × 80 GiB: each GPU gives 40 GiB" in result.stdout
+
+
 def test_validate_says_what_it_could_not_know(hub: hub_server.HubServer, tmp_path: Path) -> None:
     output = tmp_path / "chat.yaml"
     run("hf:org/Qwen3-8B", "--endpoint-url", hub.url, "-o", output)
