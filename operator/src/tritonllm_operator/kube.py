@@ -44,12 +44,16 @@ class Failed(Exception):
     Attributes:
         status: of HTTP; 0 where there was no answer.
         ending: whether the namespace ends: nothing can be made there any more.
+        retry_seconds: how long the API server asks to wait.
     """
 
-    def __init__(self, status: int, message: str, *, ending: bool = False) -> None:
+    def __init__(
+        self, status: int, message: str, *, ending: bool = False, retry_seconds: float = 0.0
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.ending = ending
+        self.retry_seconds = retry_seconds
 
 
 class Kube:
@@ -187,8 +191,14 @@ def _failed(status: int, request: str, text: str) -> Failed:
     """Reads a refusal: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/."""
     try:
         said = json.loads(text)
-        causes = {cause.get("reason") for cause in (said.get("details") or {}).get("causes") or ()}
-        return Failed(status, f"{request}: {said['message']}", ending="NamespaceTerminating" in causes)
+        details = said.get("details") or {}
+        causes = {cause.get("reason") for cause in details.get("causes") or ()}
+        return Failed(
+            status,
+            f"{request}: {said['message']}",
+            ending="NamespaceTerminating" in causes,
+            retry_seconds=float(details.get("retryAfterSeconds") or 0),
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         # A proxy before the API server answers in its own way.
         return Failed(status, f"{request}: {text[:300]}")

@@ -15,6 +15,7 @@ from tritonllm_operator import (
     adapters,
     bodies,
     facts,
+    jobs,
     kube,
     metrics,
     names,
@@ -125,16 +126,17 @@ class Pool:
             running = await asyncio.gather(*(self._ask(pod) for pod in running))
         self._forget(running)
         refused, self._refused = self._refused, None
+        now = datetime.datetime.now(datetime.UTC)
         return World(
             namespace=self._namespace,
             name=self._name,
-            now=datetime.datetime.now(datetime.UTC),
+            now=now,
             endpoints=seen.endpoints.get(self._name, ()),
             pool=found,
             files=facts.files(config_map) if config_map else None,
             pods=sorted(running, key=lambda pod: pod.name),
             jobs=[
-                facts.job(job, _of_job(job, labelled))
+                jobs.read(job, _of_job(job, labelled), now)
                 for job in seen.jobs.get(self._name, ())
                 if found is not None and _owned_by(found.uid, job)
             ],

@@ -19,8 +19,9 @@ LOG = logging.getLogger(__name__)
 # Looks at the same time; each lists, and asks all pods of its pool.
 _AT_ONCE = 8
 # Between two looks at a pool on its way to what is wanted: soon at first, then less often, but within the 10 s in
-# which a cause is to be seen.
-_FIRST_LOOK, _LAST_LOOK = 0.25, 5.0
+# which a cause is to be seen. What has not come to its end after ten minutes can wait longer; events are looked at at once.
+_FIRST_LOOK, _LAST_LOOK, _LATER_LOOK = 0.25, 5.0, 30.0
+_LATER = 120
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
 # Watches begin with lists of all that is there. The first looks wait until these have come, as they would only be looked
 # at again: so long after the last event, but not for ever.
@@ -149,8 +150,8 @@ class Workers:
             self._waiting.pop(key, None)
             if key in self._dirty:
                 self._waiting[key] = self._dirty[key]
-            if outcome is None:
-                failures, wait = failures + 1, _retry(failures)
+            if not isinstance(outcome, reconcile.Outcome):
+                failures, wait = failures + 1, max(outcome, _retry(failures))
                 continue
             failures = 0
             if outcome.gone and key not in self._dirty:
@@ -158,7 +159,7 @@ class Workers:
                 return
             looks += 1
             settled = outcome.settled and not outcome.acted
-            wait = None if settled else min(_FIRST_LOOK * 1.5 ** (looks - 1), _LAST_LOOK)
+            wait = None if settled else _next_look(looks)
             if outcome.acted and looks == 1:
                 wait = 0.0
 
@@ -172,7 +173,8 @@ class Workers:
         self._wake[key].clear()
         return True
 
-    async def _look(self, pool: reconcile.Pool, key: Key, since: float) -> reconcile.Outcome | None:
+    async def _look(self, pool: reconcile.Pool, key: Key, since: float) -> reconcile.Outcome | float:
+        """How the pool was left, or after how many seconds at the earliest it can be looked at again."""
         async with self._turns:
             began = time.monotonic()
             try:
@@ -184,14 +186,19 @@ class Workers:
                     return reconcile.Outcome()
                 LOG.warning("pool %s/%s can't be looked after, and is tried again: %s", *key, error)
                 metrics.PASSES.labels("refused").inc()
-                return None
+                return error.retry_seconds
             except Exception:
                 LOG.exception("a bug: the look at pool %s/%s ended with", *key)
                 metrics.PASSES.labels("bug").inc()
-                return None
+                return 0.0
             metrics.PASSES.labels("acted" if outcome.acted else "unchanged").inc()
             metrics.PASS_SECONDS.observe(time.monotonic() - began)
             return outcome
+
+
+def _next_look(looks: int) -> float:
+    """Seconds until the next look at a pool that was looked at so often since something happened."""
+    return min(_FIRST_LOOK * 1.5 ** min(looks - 1, 20), _LAST_LOOK if looks < _LATER else _LATER_LOOK)
 
 
 def _retry(failures: int) -> float:
