@@ -36,7 +36,7 @@ spec:
     output:
       - {{name: birds, banned: {{phrases: [peregrine falcon]}}, action: Mask}}
       - {{name: stop, banned: {{phrases: [abracadabra]}}, action: Block}}
-  limits: {{requestTimeoutSeconds: 2}}
+  limits: {{requestTimeoutSeconds: {seconds}}}
 """
 
 
@@ -54,9 +54,15 @@ def served(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ser
     [port] = server.free_ports(1)
     accepted = tmp_path_factory.mktemp("gateway") / "keys.yaml"
     accepted.write_text(yaml.safe_dump({"upstream": {"sha256": hashlib.sha256(KEY.encode()).hexdigest()}}))
-    cases = [("ours", "theirs", "good"), ("locked-out", "theirs", "bad"), ("astray", "nothing", "good")]
+    cases = [
+        ("ours", "theirs", "good", 60),
+        ("brief", "theirs", "good", 2),
+        ("locked-out", "theirs", "bad", 60),
+        ("astray", "nothing", "good", 60),
+    ]
     endpoints = [
-        HEAD + IN_FRONT.format(name=name, port=port, model=model, key=key) for name, model, key in cases
+        HEAD + IN_FRONT.format(name=name, port=port, model=model, key=key, seconds=seconds)
+        for name, model, key, seconds in cases
     ]
     with server.running(
         [UPSTREAM, *endpoints],
@@ -158,7 +164,7 @@ def test_a_client_that_leaves_ends_the_request_at_the_upstream(served: server.Se
 
 
 def test_the_deadline_of_the_endpoint_ends_the_request_with_its_text(served: server.Served) -> None:
-    answer = ask.generate(served, "ours", text_input="x" * 2000, max_tokens=400)
+    answer = ask.generate(served, "brief", text_input="x" * 2000, max_tokens=400)
     assert answer["finish_reason"] == "timeout"
     assert 0 < len(answer["text_output"]) < 1600
 
