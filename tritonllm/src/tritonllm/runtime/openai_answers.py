@@ -156,14 +156,12 @@ class Reader:
         if chunk.error is not None:
             raise UpstreamError(chunk.error)
         self._usage = chunk.usage or self._usage
-        if not chunk.choices:
-            return None
         update = self._empty()
         for choice in chunk.choices:
             if choice.index >= self._n:
                 raise _failure(f"sent the choice {choice.index}, but {self._n} were asked for")
             self._take(choice, update)
-        return update
+        return update if any(update.output_tokens) else None
 
     def last(self) -> backend.Update:
         """The last update.

@@ -191,9 +191,14 @@ class OpenAIBackend:
     async def _refusal(
         self, reply: aiohttp.ClientResponse, generation: backend.Generation, key: str
     ) -> errors.RequestError:
+        body = b""
+        async for piece in reply.content.iter_any():
+            body += piece
+            if len(body) > _ERROR_BYTES:
+                break
         error = openai_failures.refused(
             reply.status,
-            await reply.content.read(_ERROR_BYTES),
+            body,
             retry_after=reply.headers.get("Retry-After", ""),
             field="messages" if generation.text is None else "text_input",
             key=key,

@@ -174,7 +174,7 @@ def test_a_conversation_is_sent_as_it_is_and_the_answer_comes_in_pieces() -> Non
     async def scenario(made: Engine) -> None:
         asked = await made.ask(max_tokens=9, temperature=0.5, stop=["x"], seed=1)
         assert asked.texts == ["Hello"]
-        assert len(asked.updates) == 4
+        assert len(asked.updates) == 3
         assert asked.updates[-1].finish_reasons == ["stop"]
         # Two chunks have text; the upstream says that there were five tokens.
         assert asked.tokens == (7, [5])

@@ -14,11 +14,16 @@ from typing import Any
 import pytest
 
 import chat_tokenizers
-from tritonllm import errors, sampling
-from tritonllm.runtime import backend
+from tritonllm import errors, sampling, versions
+from tritonllm.runtime import backend, tensorrtllm_engine
 
-tensorrtllm_engine = pytest.importorskip("tritonllm.runtime.tensorrtllm_engine")
-pytest.importorskip("vllm", reason="makes the tokenizer")
+pytestmark = [
+    pytest.mark.skipif(
+        versions.installed_version() is None, reason="vLLM, which loads the tokenizer, is missing"
+    ),
+    # vLLM and torch warn of themselves when they are imported.
+    pytest.mark.filterwarnings("ignore"),
+]
 
 
 @dataclasses.dataclass
