@@ -204,6 +204,9 @@ class TensorRTLLMBackend:
             found["top_k"] = 1
         elif found.get("top_k") == -1:
             found["top_k"] = 0
+        if "logprobs" in found:
+            # It returns none for 0; the generated token is always among them.
+            found["logprobs"] = max(1, found["logprobs"])
         if structured is not None:
             found["guided_decoding"] = self._guided(structured)
         return _library().SamplingParams(**found)

@@ -223,7 +223,7 @@ def test_an_answer_comes_in_pieces_and_the_chat_template_is_applied(weights: Pat
 
 def test_choices_and_log_probabilities_are_told_apart(weights: Path) -> None:
     async def scenario(engine: Engine) -> None:
-        result = await engine.asked(n=2, logprobs=1)
+        result = await engine.asked(n=2, logprobs=0)
         result.outputs[1].logprobs = [{65: Logprob(-0.1, 1), 66: Logprob(-2.0, 3)}]
         result.step(["", "b"], [[], [66]], [None, None])
         result.step(["a", "b"], [[65], [66]], ["length", "stop"])
@@ -238,7 +238,8 @@ def test_choices_and_log_probabilities_are_told_apart(weights: Path) -> None:
         assert last.finish_reasons == ["length", "stop"]
         assert last.logprobs == [[], []]
 
-    run(weights, scenario)
+    [(_, wanted)] = run(weights, scenario).asked
+    assert wanted == SamplingParams(max_tokens=256, n=2, logprobs=1)
 
 
 def test_a_request_that_is_cancelled_is_aborted(weights: Path) -> None:
