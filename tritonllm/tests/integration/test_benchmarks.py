@@ -122,8 +122,9 @@ def test_a_file_is_served_and_swept(tokenizer: Path, tmp_path: Path) -> None:
     assert [(row["concurrency"], row["succeeded"], row["failed"]) for row in rows] == [("1", "6", "0"), ("2", "6", "0")]  # fmt: skip
     assert all(float(row["ttft_ms_p50"]) > 0 for row in rows)
     assert "<svg" in (folder / "report.html").read_text()
-    again = run("sweep", *asked, "--concurrency", "1,2")
+    again = run("sweep", *asked, "--concurrency", "1,2", "--png")
     assert again.stderr.count("measured already") == 2
+    assert len(list((folder / "png").glob("*.png"))) == 6
 
 
 def test_the_best_configuration_of_the_simulated_engine_is_found_and_applies(

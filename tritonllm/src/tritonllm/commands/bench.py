@@ -189,6 +189,9 @@ def sweep(
     max_tokens: Annotated[str | None, _axis("Maximum lengths of answers.")] = None,
     slo: Slo = None,
     metrics_url: MetricsUrl = None,
+    png: Annotated[
+        bool, typer.Option("--png", help="Write each chart of the report as a PNG, too (needs matplotlib).")
+    ] = False,
     output: Output = None,
     *,
     work: benchmarking.Work,
@@ -206,6 +209,7 @@ def sweep(
     The exit code is 1 if any request failed.
     """
     from tritonllm.bench import axes, measure, tables
+    from tritonllm.bench import png as pictures
     from tritonllm.bench import sweep as sweeps
     from tritonllm.bench import workload as workloads
 
@@ -222,6 +226,8 @@ def sweep(
         raise typer.BadParameter(
             "name at least one axis, as in --concurrency 1:256", param_hint="--concurrency"
         )
+    if png:
+        pictures.check()
     grid = axes.grid(given)
     points = [workloads.with_defaults(point, asked) for point in grid]
     folder = output or Path(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -238,6 +244,8 @@ def sweep(
             lambda point, place: measure.measure(server, tokens, asked, point, place),
             lambda text: typer.echo(text, err=True),
         )
+        if png:
+            sweeps.write_pictures(folder, found)
     typer.echo(tables.overview(found))
     typer.echo(f"Report: {folder / sweeps.REPORT}", err=True)
     complete = len(found) == len(points) and all(result.complete for result in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +143,15 @@ def test_no_load_generator_is_a_sentence_that_says_how_to_get_it(monkeypatch: py
     monkeypatch.setenv("PATH", "/nowhere")
     code, said = bench("http://127.0.0.1:9")
     assert (code, "pip install 'tritonllm[bench]'" in said) == (1, True)
+
+
+def test_pictures_without_what_draws_them_are_refused_before_anything_is_measured(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, said = bench("sweep", url, "--model", "chat", "--concurrency", "1", "--png")
+    assert (code, "matplotlib is not installed" in said, "pip install matplotlib" in said) == (1, True, True)
+    assert not list(Path().glob("sweep-*"))
 
 
 def test_a_load_generator_without_a_result_is_a_failure_with_its_log(
