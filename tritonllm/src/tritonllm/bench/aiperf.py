@@ -34,7 +34,7 @@ def command(
         progress: show progress bars on stderr.
     """
     arguments = [program, "profile", "--model", target.model, "--url", target.url]
-    arguments += ["--endpoint-type", workload.api.value, "--streaming"]
+    arguments += _endpoint(workload.api, target.model)
     arguments += ["--tokenizer", target.tokenizer, "--use-server-token-count"]
     arguments += _load(workload, point)
     arguments += _prompts(workload, point)
@@ -63,6 +63,14 @@ def environment(inherited: Mapping[str, str], tokenizer: str) -> dict[str, str]:
         # workaround: W28
         found.pop("HF_HUB_OFFLINE", None)
     return found
+
+
+def _endpoint(api: workloads.Api, model: str) -> list[str]:
+    if api is not workloads.Api.triton:
+        return ["--endpoint-type", api.value, "--streaming"]
+    # Ours: see `aiperf_plugin`.
+    arguments = ["--endpoint-type", "tritonllm", "--custom-endpoint", workloads.generate_stream(model)]
+    return [*arguments, "--streaming"]
 
 
 def _load(workload: workloads.Workload, point: workloads.Point) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,16 @@ _MAX_TOKENS = 128
 
 
 class Api(enum.StrEnum):
-    """Route of OpenAI's API: `/v1/chat/completions` or `/v1/completions`."""
+    """Which API is asked: `/v1/chat/completions` or `/v1/completions` of OpenAI's, or Triton's `generate_stream`."""
 
     chat = "chat"
     completions = "completions"
+    triton = "triton"
+
+
+def generate_stream(model: str) -> str:
+    """The path of a model in Triton's generate extension, streamed."""
+    return f"/v2/models/{urllib.parse.quote(model, safe='')}/generate_stream"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Target:
     """Who is asked.
 
     Attributes:
-        url: of the server, without `/v1`.
+        url: of the server, without `/v1`; of Triton's HTTP port for its API.
         model: its name there.
         tokenizer: directory, name on the Hub, or `builtin`; makes synthetic prompts of a given length.
     """
@@ -71,7 +78,7 @@ class Workload:
     """What all points of a sweep have in common.
 
     Attributes:
-        api: route.
+        api: see `Api`.
         dataset: file of prompts as AIPerf reads it; None has synthetic prompts.
         dataset_entries: number of its prompts that are sent; None sends all.
         requests: number of requests; None follows from the point.
@@ -79,7 +86,7 @@ class Workload:
         warmup: requests that are sent before and not counted; None follows from the point.
         slo: milliseconds by metric; see `slo.parse`.
         ignore_eos: generate until the maximum number of tokens, as vLLM and `tritonllm` do on request.
-        extra: further fields of each request's body.
+        extra: further fields of each request's body; of its sampling parameters with Triton's API.
         seed: makes prompts and arrivals the same each time.
         timeout: of a request, in seconds.
     """

@@ -82,7 +82,7 @@ def run(
     asked = work.workload(slo)
     point = workload.with_defaults(workload.Point(concurrency, request_rate, input_tokens, max_tokens), asked)
     folder = output or Path(f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
-    with benchmarking.prepared(target, model, metrics_url, folder) as server:
+    with benchmarking.prepared(target, model, asked.api, metrics_url, folder) as server:
         if folders.read_result(folder) is not None:
             raise typer.BadParameter(f"{folder} has a result already; name another", param_hint="--output")
         asked = benchmarking.with_prompts(asked, folder)
@@ -146,7 +146,10 @@ def compare(
     point = workload.with_defaults(workload.Point(concurrency, request_rate, input_tokens, max_tokens), asked)
     folder = output or Path(f"compare-{time.strftime('%Y%m%d-%H%M%S')}")
     measure.program()
-    sides = {"a": benchmarking.Side(a, model), "b": benchmarking.Side(b, model_b or model)}
+    sides = {
+        "a": benchmarking.Side(a, model, asked.api),
+        "b": benchmarking.Side(b, model_b or model, asked.api),
+    }
     for side in sides.values():
         side.check()
     with folders.locked(folder):
@@ -231,7 +234,7 @@ def sweep(
     grid = axes.grid(given)
     points = [workloads.with_defaults(point, asked) for point in grid]
     folder = output or Path(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}")
-    with benchmarking.prepared(target, model, metrics_url, folder) as server:
+    with benchmarking.prepared(target, model, asked.api, metrics_url, folder) as server:
         asked = benchmarking.with_prompts(asked, folder)
         tokens = work.tokenizer or server.tokenizer or "builtin"
         wanted = sweeps.settings(target, server.model, tokens, asked)

@@ -24,6 +24,10 @@ CASES = {
         Workload(dataset=pathlib.Path("/runs/1/prompts.jsonl"), ignore_eos=False, requests=200, warmup=0),
         Point(concurrency=8),
     ),
+    "tritons-own-api": (
+        Workload(api=Api.triton, extra={"temperature": 0}),
+        Point(concurrency=4, input_tokens=100, max_tokens=32),
+    ),
     "by-duration": (
         Workload(duration=60, extra={"temperature": 0, "stop": ["\n\n"]}, seed=7, timeout=30),
         Point(concurrency=1),

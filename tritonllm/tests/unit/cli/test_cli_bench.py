@@ -84,7 +84,7 @@ def test_endpoints_of_a_file_are_checked_before_it_is_served(tmp_path: Path) -> 
         (["--slo", "ttft=fast"], "`ttft=fast` is not an objective"),
         (["--extra", "{"], "--extra: is not JSON"),
         (["--extra", "[]"], "--extra: is not an object"),
-        (["--api", "responses"], "--api: is chat or completions"),
+        (["--api", "responses"], "--api: is chat, completions or triton"),
         (["--dataset", "none.jsonl"], "none.jsonl: No such file or directory"),
         (["--dataset", "broken.jsonl"], "broken.jsonl:2: is not JSON"),
         (["--dataset", "latin1.jsonl"], "latin1.jsonl: is not UTF-8 text"),
@@ -113,6 +113,17 @@ def test_repeats_of_another_load_are_not_mixed(url: str) -> None:
     code, said = bench(url, "--model", "chat", "--repeats", "2", "--output", "results")
     assert (code, said.splitlines()[-1].startswith("results has repeats with another ")) == (2, True)
     assert "load" in said
+
+
+def test_triton_is_asked_whether_the_model_is_ready(url: str) -> None:
+    code, said = bench(url, "--api", "triton")
+    assert (code, said) == (2, "--model: Triton does not list its models; name one\n")
+    code, said = bench(url, "--api", "triton", "--model", "chat")
+    assert code == 1
+    assert f"{url}/v2/models/chat/ready answers 404" in said
+    assert "is this Triton's HTTP port, and the model loaded?" in said
+    code, said = bench("http://127.0.0.1:9", "--api", "triton", "--model", "chat")
+    assert (code, "does the server run?" in said) == (1, True)
 
 
 def test_both_sides_of_a_comparison_are_checked_before_one_is_asked(url: str) -> None:
