@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from tritonllm.commands import benchmarking
+from tritonllm.commands import bench_job, benchmarking
 from tritonllm.commands.benchmarking import (
     Concurrency,
     InputTokens,
@@ -24,13 +24,15 @@ from tritonllm.commands.benchmarking import (
 
 
 class _Group(typer.core.TyperGroup):
-    """`tritonllm bench chat.yaml` is `tritonllm bench run chat.yaml`."""
+    """`tritonllm bench chat.yaml` is `tritonllm bench run chat.yaml`, and with `--pool` it is `tritonllm bench job`."""
 
-    default = "run"
+    def default(self, args: list[str]) -> str:
+        """The command that is meant where none is named."""
+        return "job" if any(arg == "--pool" or arg.startswith("--pool=") for arg in args) else "run"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, "-h", "--help"}:
-            args = [self.default, *args]
+            args = [self.default(args), *args]
         return super().parse_args(ctx, args)
 
 
@@ -40,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Measure how fast an endpoint answers, and how much it carries.\n\n"
     "AIPerf generates the load; it comes with `tritonllm[bench]`. `tritonllm bench chat.yaml` is short for"
-    " `tritonllm bench run chat.yaml`.",
+    " `tritonllm bench run chat.yaml`, and `tritonllm bench --pool llm` for `tritonllm bench job --pool llm`.",
 )
 
 
@@ -58,6 +60,9 @@ def run(
     ] = 1,
     slo: Slo = None,
     metrics_url: MetricsUrl = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one line of JSON instead of the table.")
+    ] = False,
     output: Output = None,
     *,
     work: benchmarking.Work,
@@ -74,11 +79,14 @@ def run(
     measured. The exit code is 1 if any request failed.
     """
     import dataclasses
+    import json
 
     from tritonllm.bench import folders, measure, tables, workload
     from tritonllm.bench import repeats as repeating
     from tritonllm.bench import sweep as sweeps
 
+    if as_json and repeats > 1:
+        raise typer.BadParameter("is of one measurement, not of --repeats", param_hint="--json")
     asked = work.workload(slo)
     point = workload.with_defaults(workload.Point(concurrency, request_rate, input_tokens, max_tokens), asked)
     folder = output or Path(f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -102,7 +110,10 @@ def run(
                 ),
                 lambda text: typer.echo(text, err=True),
             )
-    typer.echo(tables.summary(found[0]) if repeats == 1 else repeating.text(found))
+    if as_json:
+        typer.echo(json.dumps(found[0].encoded()))
+    else:
+        typer.echo(tables.summary(found[0]) if repeats == 1 else repeating.text(found))
     typer.echo(f"Results: {folder / (folders.RESULT if repeats == 1 else repeating.TABLE)}", err=True)
     complete = len(found) == repeats and all(result.complete for result in found)
     raise typer.Exit(benchmarking.exit_code(complete=complete, failed=sum(result.failed for result in found)))
@@ -253,3 +264,6 @@ def sweep(
     typer.echo(f"Report: {folder / sweeps.REPORT}", err=True)
     complete = len(found) == len(points) and all(result.complete for result in found)
     raise typer.Exit(benchmarking.exit_code(complete=complete, failed=sum(result.failed for result in found)))
+
+
+app.command()(bench_job.job)
