@@ -228,3 +228,17 @@ def test_pictures_of_an_earlier_run_with_other_axes_are_removed(tmp_path: Path) 
     sweep.write_pictures(tmp_path, [measured.result(request_rate=rate) for rate in (2.0, 5.0)])
     sweep.write_pictures(tmp_path, [])
     assert not list((tmp_path / "png").iterdir())
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, content: bytes) -> None:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    folders.write(tmp_path / "sweep.csv", "before")
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match=r"No space left on device: '.*sweep\.csv'"):
+        folders.write(tmp_path / "sweep.csv", "after")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer.testing
@@ -176,3 +177,14 @@ def test_a_load_generator_without_a_result_is_a_failure_with_its_log(
     assert code == 1
     assert f"AIPerf has no result (exit code 3); its log is results{os.sep}aiperf.log:" in said
     assert said.endswith("    cannot load the tokenizer\n")
+
+
+def test_a_full_disk_is_the_reason_and_not_what_the_load_generator_says_of_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    code, said = bench(url, "--model", "chat", "--output", "results")
+    assert code == 1
+    assert said.splitlines()[-1] == (
+        "tritonllm: AIPerf has no result, because the disk of results is full; make room, or name another --output"
+    )
