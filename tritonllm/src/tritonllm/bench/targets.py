@@ -109,7 +109,7 @@ def running(url: str, model: str | None, api: workload.Api, metrics: str | None)
 
     Raises:
         failures.InvalidBenchmark: it does not say which model; see `chosen`.
-        failures.BenchmarkFailed: it does not answer.
+        failures.BenchmarkFailed: it does not answer, or no model is ready.
     """
     base = url.rstrip("/").removesuffix("/v1")
     if api is workload.Api.triton:
@@ -129,6 +129,8 @@ def running(url: str, model: str | None, api: workload.Api, metrics: str | None)
         raise failures.BenchmarkFailed(
             f"{base}/v1/models is not OpenAI's API; give the URL of the gateway"
         ) from None
+    if not names:
+        raise failures.BenchmarkFailed(f"{base} has no model that is ready; is one still being loaded?")
     return Server(base, chosen(model, names, base), None, metrics)
 
 

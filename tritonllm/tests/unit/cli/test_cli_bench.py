@@ -65,6 +65,15 @@ def test_a_model_that_the_server_has_not_is_named_with_those_that_it_has(url: st
     assert bench(url) == (2, f"{url} has 2 models (chat, code); name one with --model\n")
 
 
+def test_a_server_whose_models_are_not_ready_is_told() -> None:
+    upstream = fake_upstream.FakeUpstream()
+    with gateway_server.serve(stack.build(app.create_app(upstream), upstream, stack.Settings())) as served:
+        assert bench(served.url) == (
+            1,
+            f"tritonllm: {served.url} has no model that is ready; is one still being loaded?\n",
+        )
+
+
 def test_the_url_may_end_in_v1(url: str) -> None:
     code, said = bench(f"{url}/v1/", "--model", "cat")
     assert (code, said) == (2, f"{url} has no model cat; it has: chat, code\n")
