@@ -102,6 +102,7 @@ def measure(
     output = folder / "aiperf"
     shutil.rmtree(output, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    asked = _with_entries(asked, point, folder)
     progress = sys.stderr.isatty()
     command = aiperf.command(generator, target, asked, point, output.absolute(), progress=progress)
     before = _counts(server)
@@ -128,6 +129,17 @@ def measure(
     folders.write_result(folder, result)
     folders.write(folder / "result.csv", tables.to_csv([result]))
     return result
+
+
+def _with_entries(asked: workload.Workload, point: workload.Point, folder: Path) -> workload.Workload:
+    """The workload with those prompts of its dataset that the point asks for, in a file of the folder."""
+    if asked.dataset is None or point.dataset_entries is None:
+        return asked
+    with asked.dataset.open(encoding="utf-8") as lines:
+        chosen = "".join(itertools.islice(lines, point.dataset_entries))
+    prompts = folder / "prompts.jsonl"
+    folders.write(prompts, chosen)
+    return dataclasses.replace(asked, dataset=prompts.absolute())
 
 
 def _without_result(log: Path, tokenizer: str, code: int | None) -> str:

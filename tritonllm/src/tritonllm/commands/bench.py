@@ -12,6 +12,7 @@ import typer.core
 from tritonllm.commands import bench_job, benchmarking
 from tritonllm.commands.benchmarking import (
     Concurrency,
+    DatasetEntries,
     InputTokens,
     MaxTokens,
     MetricsUrl,
@@ -55,6 +56,7 @@ def run(
     request_rate: RequestRate = None,
     input_tokens: InputTokens = None,
     max_tokens: MaxTokens = None,
+    dataset_entries: DatasetEntries = None,
     repeats: Annotated[
         int, typer.Option(min=1, metavar="N", help="How often to measure; more than once shows the spread.")
     ] = 1,
@@ -88,12 +90,13 @@ def run(
     if as_json and repeats > 1:
         raise typer.BadParameter("is of one measurement, not of --repeats", param_hint="--json")
     asked = work.workload(slo)
-    point = workload.with_defaults(workload.Point(concurrency, request_rate, input_tokens, max_tokens), asked)
+    given = workload.Point(concurrency, request_rate, input_tokens, max_tokens, dataset_entries)
+    point = workload.with_defaults(given, asked)
     folder = output or Path(f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
     with benchmarking.prepared(target, model, asked.api, metrics_url, folder) as server:
         if folders.read_result(folder) is not None:
             raise typer.BadParameter(f"{folder} has a result already; name another", param_hint="--output")
-        asked = benchmarking.with_prompts(asked, folder)
+        asked = benchmarking.with_prompts(asked, folder, dataset_entries)
         typer.echo(f"Asking {server.model} at {server.url} …", err=True)
         tokens = work.tokenizer or server.tokenizer or "builtin"
         if repeats == 1:
@@ -134,6 +137,7 @@ def compare(
     request_rate: RequestRate = None,
     input_tokens: InputTokens = None,
     max_tokens: MaxTokens = None,
+    dataset_entries: DatasetEntries = None,
     model: Model = None,
     model_b: Annotated[
         str | None, typer.Option(metavar="NAME", help="Endpoint of B to ask.", show_default="--model")
@@ -154,7 +158,8 @@ def compare(
     from tritonllm.bench import comparing, dataset, folders, measure, workload
 
     asked = work.workload()
-    point = workload.with_defaults(workload.Point(concurrency, request_rate, input_tokens, max_tokens), asked)
+    given = workload.Point(concurrency, request_rate, input_tokens, max_tokens, dataset_entries)
+    point = workload.with_defaults(given, asked)
     folder = output or Path(f"compare-{time.strftime('%Y%m%d-%H%M%S')}")
     measure.program()
     sides = {
@@ -168,7 +173,7 @@ def compare(
             raise typer.BadParameter(
                 f"{folder} has a comparison already; name another", param_hint="--output"
             )
-        asked = benchmarking.with_prompts(asked, folder)
+        asked = benchmarking.with_prompts(asked, folder, dataset_entries)
         texts = asking.PROMPTS if asked.dataset is None else dataset.texts(asked.dataset)
         prompts = [asking.Asked(text, point.max_tokens) for text in texts[:answers]]
         found, stopped = comparing.run(
@@ -201,6 +206,9 @@ def sweep(
     request_rate: Annotated[str | None, _axis("Requests per second, as in 10:60:10.")] = None,
     input_tokens: Annotated[str | None, _axis("Lengths of synthetic prompts, as in 100,200,400.")] = None,
     max_tokens: Annotated[str | None, _axis("Maximum lengths of answers.")] = None,
+    dataset_entries: Annotated[
+        str | None, _axis("Numbers of prompts of the dataset, the first ones, each once.")
+    ] = None,
     slo: Slo = None,
     metrics_url: MetricsUrl = None,
     png: Annotated[
@@ -228,7 +236,12 @@ def sweep(
     from tritonllm.bench import workload as workloads
 
     asked = work.workload(slo)
-    whole = {"concurrency": concurrency, "input_tokens": input_tokens, "max_tokens": max_tokens}
+    whole = {
+        "concurrency": concurrency,
+        "input_tokens": input_tokens,
+        "max_tokens": max_tokens,
+        "dataset_entries": dataset_entries,
+    }
     given: dict[str, Any] = {
         name: axes.whole_numbers(text, f"--{name.replace('_', '-')}")
         for name, text in whole.items()
@@ -246,6 +259,7 @@ def sweep(
     points = [workloads.with_defaults(point, asked) for point in grid]
     folder = output or Path(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}")
     with benchmarking.prepared(target, model, asked.api, metrics_url, folder) as server:
+        # All of them, so that more values of the axis are no other dataset.
         asked = benchmarking.with_prompts(asked, folder)
         tokens = work.tokenizer or server.tokenizer or "builtin"
         wanted = sweeps.settings(target, server.model, tokens, asked)

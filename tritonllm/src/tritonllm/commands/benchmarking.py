@@ -75,7 +75,9 @@ Dataset = Annotated[
 ]
 DatasetEntries = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Only the first prompts of the dataset.", show_default="all"),
+    typer.Option(
+        min=1, metavar="N", help="Only the first prompts of the dataset, each once.", show_default="all"
+    ),
 ]
 Requests = Annotated[
     int | None,
@@ -123,7 +125,6 @@ Output = Annotated[
 def _work(
     api: ApiOption = "chat",
     dataset: Dataset = None,
-    dataset_entries: DatasetEntries = None,
     requests: Requests = None,
     duration: Duration = None,
     warmup: Warmup = None,
@@ -161,8 +162,6 @@ class Work(dict[str, Any]):
             api = workload.Api(given.pop("api"))
         except ValueError:
             raise failures.InvalidBenchmark("--api: is chat, completions or triton") from None
-        if given["dataset_entries"] is not None and given["dataset"] is None:
-            raise failures.InvalidBenchmark("--dataset-entries: needs --dataset")
         ignore_eos = given.pop("ignore_eos")
         return workload.Workload(
             api=api,
@@ -193,15 +192,15 @@ def with_work(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def with_prompts(asked: workload.Workload, folder: Path) -> workload.Workload:
-    """The workload with its file of prompts as AIPerf reads it, in the folder."""
+def with_prompts(asked: workload.Workload, folder: Path, entries: int | None = None) -> workload.Workload:
+    """The workload with its file of prompts as AIPerf reads it, in the folder; with `entries`, the first ones."""
     import dataclasses
 
     from tritonllm.bench import measure
 
     if asked.dataset is None:
         return asked
-    prompts = measure.prepared_dataset(asked.dataset, folder, asked.dataset_entries)
+    prompts = measure.prepared_dataset(asked.dataset, folder, entries)
     return dataclasses.replace(asked, dataset=prompts)
 
 

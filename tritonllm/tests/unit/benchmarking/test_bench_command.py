@@ -77,6 +77,14 @@ def test_more_streams_send_more_requests() -> None:
     assert workload.requests(Workload(), Point(request_rate=10)) == 300
 
 
+def test_the_first_prompts_of_a_dataset_are_sent_once_each() -> None:
+    asked = Workload(dataset=pathlib.Path("prompts.jsonl"))
+    point = workload.with_defaults(Point(concurrency=64, dataset_entries=300), asked)
+    assert workload.requests(asked, point) == 300
+    with pytest.raises(failures.InvalidBenchmark, match="--dataset-entries: needs --dataset"):
+        workload.with_defaults(Point(dataset_entries=300), Workload())
+
+
 def test_a_dataset_and_a_length_of_prompts_exclude_each_other() -> None:
     asked = Workload(dataset=pathlib.Path("prompts.jsonl"))
     with pytest.raises(failures.InvalidBenchmark, match="--input-tokens"):

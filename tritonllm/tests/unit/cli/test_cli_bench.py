@@ -117,6 +117,20 @@ def test_a_sweep_needs_an_axis_and_axes_are_numbers(url: str) -> None:
     assert said.startswith("--concurrency: `1-8` is not a number or a range")
 
 
+def test_the_number_of_prompts_is_an_axis_of_which_each_point_has_its_own(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("prompts.jsonl").write_text("".join(f'{{"prompt": "{n}"}}\n' for n in range(9)))
+    program = tmp_path / "aiperf"
+    program.write_text('#!/bin/sh\nwhile [ "$1" != --input-file ]; do shift; done\nwc -l < "$2"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("TRITONLLM_AIPERF", str(program))
+    bench("sweep", url, "--model", "chat", "--dataset", "prompts.jsonl", "--dataset-entries", "2,4", "--output", "results")  # fmt: skip
+    (log,) = Path("results/points").glob("*/aiperf.log")
+    assert (log.parent.name, log.read_text()) == ("concurrency-16-dataset-entries-2", "2\n")
+    assert len(Path("results/prompts.jsonl").read_text().splitlines()) == 9
+
+
 def test_repeats_of_another_load_are_not_mixed(url: str) -> None:
     Path("results").mkdir()
     Path("results/repeats.json").write_text('{"load": {"concurrency": 1}}')
