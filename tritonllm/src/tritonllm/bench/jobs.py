@@ -103,6 +103,8 @@ def body(
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # There is no image for another architecture.
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
         "affinity": _apart(pool["spec"]["selector"]),
         "containers": [_container(image, arguments, api_keys or _api_keys(template))],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
