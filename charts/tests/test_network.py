@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 import chart
+from tritonllm.bench import jobs
 
 OPERATED = {"operator": {"enabled": True, "namespace": "operators"}}
 OWN_NAMESPACE: dict[str, Any] = {"podSelector": {}}
 MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 EVERYBODY = "everybody"
+# What the API server adds.
+METADATA = {"namespace": "prod", "uid": "1"}
 EXPOSED: list[dict[str, Any]] = [
     {"ingress": {"enabled": True, "hosts": ["a.example.com"]}},
     {"httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]}},
@@ -65,6 +68,33 @@ def test_the_pod_of_helm_test_reaches_names_and_the_pool_and_is_reached_by_nobod
     labels = chart.one(documents, "Pod")["metadata"]["labels"]
     assert found["podSelector"]["matchLabels"].items() <= labels.items()
     assert not found["podSelector"]["matchLabels"].items() <= pool.items()
+
+
+@pytest.mark.parametrize(
+    ("values", "ports"), [({}, ["openai"]), ({"service": {"triton": True}}, ["openai", "http"])]
+)
+def test_a_benchmark_beside_the_pool_reaches_it_and_tokenizers_and_is_reached_by_nobody(
+    values: dict[str, Any], ports: list[str]
+) -> None:
+    documents = chart.render(values | {"benchmark": {"image": "registry.example.com/tritonllm:bench"}})
+    found = chart.one(documents, "NetworkPolicy", "llm-benchmark")["spec"]
+    deployment = chart.one(documents, "Deployment")
+    body = jobs.body("x", deployment | {"metadata": deployment["metadata"] | METADATA}, "image", [], 60)
+    labels = body["spec"]["template"]["metadata"]["labels"]
+    assert found["podSelector"]["matchLabels"].items() <= labels.items()
+    assert found["ingress"] == []
+    assert [each["port"] for each in found["egress"][-1]["ports"]] == ports
+    server = deployment["spec"]["template"]["metadata"]["labels"]
+    assert found["egress"][-1]["to"][0]["podSelector"]["matchLabels"].items() <= server.items()
+    assert not found["podSelector"]["matchLabels"].items() <= server.items()
+    assert jobs.image(deployment, None) == "registry.example.com/tritonllm:bench"
+    (selector,) = [peer for peer in policy(values)["ingress"][0]["from"] if "benchmark" in str(peer)]
+    assert selector["podSelector"]["matchLabels"].items() <= labels.items()
+    assert labels["app.kubernetes.io/component"] in selector["podSelector"]["matchExpressions"][0]["values"]
+
+
+def test_a_pool_without_images_for_benchmarks_has_no_policy_for_them() -> None:
+    assert not [each for each in chart.render({}) if each["metadata"]["name"] == "llm-benchmark"]
 
 
 @pytest.mark.parametrize("values", [{"service": {"triton": True}}, {"gateway": {"enabled": False}}])

@@ -11,6 +11,7 @@ import yaml
 import chart
 
 OWN_ROLE = "operators-tritonllm-operator"
+LEADER = "tritonllm-operator-leader"
 TWO = {"watchNamespaces": ["search", "support"]}
 RIGHTS = {
     ("tritonllm.io", "llmendpoints"): {"get", "list", "watch"},
@@ -57,22 +58,36 @@ def deployment(values: dict[str, Any]) -> chart.Document:
 def test_in_the_whole_cluster_it_may_do_what_it_does_and_no_more() -> None:
     documents = chart.operator({})
     assert rights(chart.one(documents, "ClusterRole", OWN_ROLE)) == RIGHTS | OF_THE_CLUSTER
-    assert not {"Role", "RoleBinding"} & set(kinds({}))
+    assert {each["metadata"]["name"] for each in of_namespaces(documents)} == {LEADER}
+
+
+def of_namespaces(documents: list[chart.Document]) -> list[chart.Document]:
+    return [each for each in documents if each["kind"] in ("Role", "RoleBinding")]
 
 
 def test_with_namespaces_it_has_rights_in_these_alone() -> None:
     documents = chart.operator(TWO)
     assert "ClusterRoleBinding" not in kinds(TWO)
     assert OWN_ROLE not in {each["metadata"]["name"] for each in documents if each["kind"] == "ClusterRole"}
+    granted = [each for each in of_namespaces(documents) if each["metadata"]["name"] != LEADER]
     for kind in ("Role", "RoleBinding"):
-        found = [each["metadata"]["namespace"] for each in documents if each["kind"] == kind]
+        found = [each["metadata"]["namespace"] for each in granted if each["kind"] == kind]
         assert found == ["search", "support"]
-    for role in (each for each in documents if each["kind"] == "Role"):
+    for role in (each for each in granted if each["kind"] == "Role"):
         assert rights(role) == RIGHTS
 
 
+def test_at_home_it_may_write_its_own_lease_and_nothing_else() -> None:
+    role = chart.one(chart.operator({}), "Role", LEADER)
+    assert "namespace" not in role["metadata"]
+    assert [(rule["resources"], rule["verbs"], rule.get("resourceNames")) for rule in role["rules"]] == [
+        (["leases"], ["create"], None),
+        (["leases"], ["get", "update"], ["tritonllm-operator"]),
+    ]
+
+
 @pytest.mark.parametrize("values", [{}, TWO])
-def test_its_own_chart_lets_it_write_nothing_but_status_and_events_and_read_no_secret(
+def test_its_own_chart_lets_it_write_nothing_but_status_events_and_its_lease_and_read_no_secret(
     values: dict[str, Any],
 ) -> None:
     documents = chart.operator(values)
@@ -81,7 +96,7 @@ def test_its_own_chart_lets_it_write_nothing_but_status_and_events_and_read_no_s
     assert roles
     for role in roles:
         for (_, resource), verbs in rights(role).items():
-            assert verbs <= READS or resource in ("llmendpoints/status", "events"), resource
+            assert verbs <= READS or resource in ("llmendpoints/status", "events", "leases"), resource
             assert resource not in ("secrets", "*")
 
 
@@ -195,10 +210,14 @@ def test_the_resource_belongs_to_one_release_of_several() -> None:
 # The process
 
 
-def test_there_are_never_two_of_it() -> None:
-    spec = deployment({})
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-    assert "PodDisruptionBudget" not in kinds({})
+def test_another_stands_by_before_one_goes_and_a_lease_says_which_of_them_acts() -> None:
+    spec = deployment({"replicas": 2})
+    assert (deployment({})["replicas"], spec["replicas"]) == (1, 2)
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    (container,) = spec["template"]["spec"]["containers"]
+    assert {"name": "TRITONLLM_LEASE", "value": "operators/tritonllm-operator"} in container["env"]
+    identity = {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert {"name": "TRITONLLM_IDENTITY", "valueFrom": identity} in container["env"]
 
 
 @pytest.mark.parametrize(("values", "namespaces"), [({}, ""), (TWO, "search,support")])

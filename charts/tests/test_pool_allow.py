@@ -23,7 +23,13 @@ def test_by_default_a_pool_permits_nothing() -> None:
     documents = chart.render(OPERATED | SIMULATED | {"allow": {"repos": []}})
     assert allow.parse(annotation(documents)) == allow.Allow()
     values = chart.load((chart.CHART / "values.yaml").read_text())
-    assert values["allow"] == {"remoteCode": False, "pickle": False, "repos": [], "engineArgs": []}
+    assert values["allow"] == {
+        "remoteCode": False,
+        "pickle": False,
+        "repos": [],
+        "engineArgs": [],
+        "upstreams": [],
+    }
 
 
 def test_operator_and_pods_read_the_same_permissions() -> None:
@@ -32,6 +38,7 @@ def test_operator_and_pods_read_the_same_permissions() -> None:
         "pickle": True,
         "repos": ["org/*", "a/b@v1"],
         "engineArgs": ["hf_overrides"],
+        "upstreams": [{"url": "https://api.example.com/v1", "apiKeys": ["team-a"]}],
     }
     documents = chart.render(OPERATED | {"allow": wanted})
     config = chart.one(documents, "ConfigMap", "llm-allow")

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tritonllm import api, files
+from tritonllm import api, engines, files
 
 PLACE = f"/apis/{api.API_VERSION}/namespaces/{{}}/llmendpoints"
 
@@ -16,7 +16,8 @@ Spec = dict[str, Any]
 def resource(spec: Spec, name: str = "chat") -> dict[str, Any]:
     """An endpoint; what its spec needs and does not say is added."""
     minimal: Spec = {"pool": "llm", "guardrails": {}}
-    if (spec.get("engine") or {}).get("type") != "simulated":
+    engine = engines.TYPES.get((spec.get("engine") or {}).get("type", "vllm"))
+    if engine is None or engine.needs_weights:
         minimal["model"] = {"repo": "org/name"}
     whole = {key: value for key, value in (minimal | spec).items() if value is not MISSING}
     return {"apiVersion": api.API_VERSION, "kind": api.KIND, "metadata": {"name": name}, "spec": whole}

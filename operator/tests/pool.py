@@ -594,12 +594,19 @@ class Operator:
     """
 
     def __init__(
-        self, kubeconfig: Path, directory: Path, resync: float, namespaces: Iterable[str], code: str
+        self,
+        kubeconfig: Path,
+        directory: Path,
+        resync: float,
+        namespaces: Iterable[str],
+        code: str,
+        settings: Mapping[str, str],
     ) -> None:
         self._environment = os.environ | {
             "KUBECONFIG": str(kubeconfig),
             "TRITONLLM_RESYNC_SECONDS": str(resync),
             "TRITONLLM_WATCH_NAMESPACES": ",".join(namespaces),
+            **settings,
         }
         self._code = code
         self.log = directory / "operator.log"
@@ -631,9 +638,17 @@ class Operator:
         self._process.kill()
         self._process.wait()
 
+    def wait(self) -> int:
+        """Waits until it ends by itself, and returns its exit code."""
+        assert self._process is not None
+        code = self._process.wait(20)
+        self._process = None
+        return code
+
     def stop(self) -> None:
         """Ends it in order."""
-        assert self._process is not None
+        if self._process is None:
+            return
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         assert self._process.wait(20) in (0, -signal.SIGKILL), self.story()
@@ -681,7 +696,12 @@ class Operator:
 
 @contextlib.contextmanager
 def operating(
-    api: ApiServer | Path, directory: Path, *namespaces: str, resync: float = 60, code: str = ""
+    api: ApiServer | Path,
+    directory: Path,
+    *namespaces: str,
+    resync: float = 60,
+    code: str = "",
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Operator]:
     """An operator until the end of the block, in which it has met no bug.
 
@@ -691,9 +711,10 @@ def operating(
         namespaces: that it watches; none for all.
         resync: seconds.
         code: run in its process before it begins.
+        settings: more variables of its environment.
     """
     kubeconfig = api if isinstance(api, Path) else api.kubeconfig
-    operator = Operator(kubeconfig, directory, resync, namespaces, code)
+    operator = Operator(kubeconfig, directory, resync, namespaces, code, settings or {})
     operator.start()
     try:
         yield operator

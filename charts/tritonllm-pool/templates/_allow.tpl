@@ -1,6 +1,9 @@
 {{/* What endpoint authors may use, as `tritonllm serve --allow` and the operator read it. */}}
 {{- define "triton.allow" -}}
-{{- dict "remoteCode" .Values.allow.remoteCode "pickle" .Values.allow.pickle "repos" .Values.allow.repos "engineArgs" .Values.allow.engineArgs | toJson -}}
+{{- $allow := dict "remoteCode" .Values.allow.remoteCode "pickle" .Values.allow.pickle "repos" .Values.allow.repos "engineArgs" .Values.allow.engineArgs -}}
+{{- /* Absent without values: earlier images do not know it. */ -}}
+{{- with .Values.allow.upstreams }}{{ $_ := set $allow "upstreams" . }}{{ end -}}
+{{ $allow | toJson }}
 {{- end }}
 
 {{/* Problems of endpoints in the values with what the same values allow. Engine arguments are checked by the operator. */}}
@@ -27,6 +30,19 @@
 {{- end }}
 {{- if not $found }}
 - endpoints: {{ $name }} has model.repo {{ . }}, revision {{ $revision }}, which allow.repos does not contain, so the operator would refuse it: add {{ . }} or {{ $organisation }}.
+{{- end }}
+{{- end }}
+{{- if eq (dig "engine" "type" "vllm" .spec) "openai" }}
+{{- $args := dig "engine" "args" dict .spec }}
+{{- $key := get $args "api_key_name" }}
+{{- $found := false }}
+{{- range $.Values.allow.upstreams }}
+{{- if and (or (eq .url "*") (eq (trimSuffix "/" .url) (trimSuffix "/" (get $args "url")))) (or (not $key) (has $key .apiKeys) (has "*" .apiKeys)) }}
+{{- $found = true }}
+{{- end }}
+{{- end }}
+{{- if not $found }}
+- endpoints: {{ $name }} sends requests to {{ get $args "url" }} with {{ if $key }}the API key {{ $key }}{{ else }}no API key{{ end }}, which allow.upstreams does not contain, so the operator would refuse it: add both.
 {{- end }}
 {{- end }}
 {{- end }}

@@ -6,6 +6,7 @@
 {{ include "triton.checkEndpoints" . }}
 {{ include "triton.checkAllow" . }}
 {{ include "triton.checkNetwork" . }}
+{{ include "triton.checkUpstreams" . }}
 {{ include "triton.checkGpus" . }}
 {{ include "triton.checkWeights" . }}
 {{ include "triton.checkCache" . }}

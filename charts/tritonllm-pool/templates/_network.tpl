@@ -32,6 +32,38 @@
     {{- end }}
 {{- end }}
 
+{{/* What the pods reach: the Hub, if they download, and upstreams. */}}
+{{- define "triton.egressOfPods" -}}
+{{- $hub := and .Values.weights.enabled .Values.weights.sync.enabled -}}
+{{- if $hub }}
+{{- include "triton.egressToHub" . }}
+{{- end }}
+{{- with .Values.networkPolicy.upstreams.peers }}
+{{- if not $hub }}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- end }}
+- to: {{- toYaml . | nindent 4 }}
+  ports:
+    {{- range $.Values.networkPolicy.upstreams.ports }}
+    - port: {{ int . }}
+    {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Problems of endpoints that send requests to a server. */}}
+{{- define "triton.checkUpstreams" -}}
+{{- range .Values.endpoints }}
+{{- if eq (dig "engine" "type" "vllm" .spec) "openai" }}
+{{- if and (dig "engine" "args" "api_key_name" "" .spec) (not $.Values.upstreams.apiKeysSecret) }}
+- endpoints: {{ .name }} has engine.args.api_key_name, but upstreams.apiKeysSecret is empty: set the name of the Secret that has the key.
+{{- end }}
+{{- if and $.Values.networkPolicy.enabled (not $.Values.networkPolicy.upstreams.peers) }}
+- endpoints: {{ .name }} sends requests to {{ dig "engine" "args" "url" "an upstream" .spec }}, which the NetworkPolicy does not permit: set networkPolicy.upstreams.peers.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "triton.checkNetwork" -}}
 {{- $policy := .Values.networkPolicy }}
 {{- if not .Values.gateway.enabled }}

@@ -45,6 +45,10 @@
     items: [{key: keys.yaml, path: keys.yaml}]
     {{- end }}
 {{- end }}
+{{- with .Values.upstreams.apiKeysSecret }}
+- name: upstream-keys
+  secret: {secretName: {{ . }}}
+{{- end }}
 - name: tmp
   emptyDir: {}
 - name: home

@@ -19,6 +19,9 @@ args:
   {{- if .Values.operator.enabled }}
   - --allow=/etc/tritonllm-allow/allow.json
   {{- end }}
+  {{- if .Values.upstreams.apiKeysSecret }}
+  - --upstream-keys=/var/run/secrets/tritonllm/upstream-keys
+  {{- end }}
   {{- if .Values.gateway.enabled }}
   - --gateway-workers={{ int .Values.gateway.workers }}
   {{- if .Values.gateway.allowAnonymous }}
@@ -72,6 +75,9 @@ volumeMounts:
   {{- end }}
   {{- if include "triton.apiKeys" . }}
   - {name: api-keys, mountPath: /var/run/secrets/tritonllm/api-keys, readOnly: true}
+  {{- end }}
+  {{- if .Values.upstreams.apiKeysSecret }}
+  - {name: upstream-keys, mountPath: /var/run/secrets/tritonllm/upstream-keys, readOnly: true}
   {{- end }}
   {{- if .Values.weights.enabled }}
   - {name: weights, mountPath: /weights, readOnly: true{{ include "triton.weightsSubPath" . }}}

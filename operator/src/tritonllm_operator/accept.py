@@ -9,9 +9,10 @@ from tritonllm import allow, api, files
 from tritonllm_operator import names, revisions
 from tritonllm_operator.facts import Pool, Resource, Trouble, World
 
-# A ConfigMap holds 1 MiB (https://kubernetes.io/docs/concepts/configuration/configmap/), and up to three revisions.
-MOST_BYTES = 768 * 1024
-_REVISIONS = 2
+# A ConfigMap holds 1 MiB (https://kubernetes.io/docs/concepts/configuration/configmap/), and up to three revisions: the last
+# good one, the pods' own after an unfinished roll, and the next.
+MOST_BYTES = 1000 * 1024
+_REVISIONS = 3
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _fits(endpoint: api.LLMEndpoint, pool: Pool, others: Mapping[str, api.LLMEnd
     if size > MOST_BYTES:
         return Trouble(
             "TooLarge",
-            f"spec: two revisions of the pool's endpoints would take {size} bytes, and {MOST_BYTES} fit; shorten the"
+            f"spec: three revisions of the pool's endpoints would take {size} bytes, and {MOST_BYTES} fit; shorten the"
             " lists of phrases, or use another pool",
         )
     return None

@@ -14,6 +14,15 @@ from tritonllm_operator.facts import Pool, Resource
 # A finished Job stays for people to look at, and for its result to be read.
 _KEEP_SECONDS = 3600
 _TRIES = 2
+# The largest open weights, some 700 GB, at 50 MB/s.
+_DEADLINE_SECONDS = 4 * 3600
+# Where an image runs and a volume can be mounted. What else a node selector says is about GPUs.
+_PLACES = (
+    "kubernetes.io/arch",
+    "kubernetes.io/os",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+)
 
 
 def config_map(
@@ -93,8 +102,15 @@ def sync_job(deployment: Resource, pool: str, owner: Pool, revision: str) -> Res
         "restartPolicy": "Never",
     }
     # A download needs no GPU, so it must not wait for a node that has one, nor spread as the server's pods do.
-    for field in ("runtimeClassName", "nodeSelector", "affinity", "topologySpreadConstraints"):
+    for field in ("runtimeClassName", "affinity", "topologySpreadConstraints"):
         spec.pop(field, None)
+    spec["nodeSelector"] = {
+        key: value for key, value in (spec.get("nodeSelector") or {}).items() if key in _PLACES
+    }
+    # Meshes and policies know pods by these. By those of its selector, the pool's Service would take it for a server.
+    selected = (deployment["spec"].get("selector") or {}).get("matchLabels") or {}
+    of_pods = deployment["spec"]["template"]["metadata"].get("labels") or {}
+    given = {key: value for key, value in of_pods.items() if key not in selected}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -107,8 +123,9 @@ def sync_job(deployment: Resource, pool: str, owner: Pool, revision: str) -> Res
         },
         "spec": {
             "backoffLimit": _TRIES,
+            "activeDeadlineSeconds": _DEADLINE_SECONDS,
             "ttlSecondsAfterFinished": _KEEP_SECONDS,
-            "template": {"metadata": {"labels": labels}, "spec": spec},
+            "template": {"metadata": {"labels": given | labels}, "spec": spec},
         },
     }
 

@@ -97,12 +97,14 @@ class Job:
         succeeded: whether it is over, and how; None while it runs.
         finished: when it was over.
         weights: as in `Pod`.
+        trouble: what keeps it from its end, or ended it.
     """
 
     revision: str
     succeeded: bool | None
     finished: datetime.datetime | None = None
     weights: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    trouble: Trouble | None = None
 
 
 @dataclass(frozen=True)
@@ -304,22 +306,6 @@ def files(config_map: Resource) -> Files:
         annotations.get(names.FAILED),
         annotations.get(names.BECAUSE),
         needed,
-    )
-
-
-def job(resource: Resource, pods: Sequence[Resource]) -> Job:
-    """Reads a sync Job and the pods it made."""
-    status = resource.get("status") or {}
-    over = {item["type"]: item for item in status.get("conditions") or () if item.get("status") == "True"}
-    end = over.get("Complete") or over.get("Failed")
-    results: dict[str, Mapping[str, str]] = {}
-    for pod in pods:
-        results |= weights((pod.get("status") or {}).get("containerStatuses") or ())
-    return Job(
-        revision=resource["metadata"]["annotations"][names.REVISION],
-        succeeded=None if end is None else "Complete" in over,
-        finished=time(end["lastTransitionTime"]) if end else None,
-        weights=results,
     )
 
 

@@ -1,4 +1,4 @@
-"""What kopf is told: an event of an endpoint marks its pool dirty, and nothing else."""
+"""What kopf watches: an event of an endpoint, or of an object with a pool's label, marks that pool, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any
 
 import kopf
 
-from tritonllm import api
+from tritonllm_operator import kube, names
 
 registry = kopf.OperatorRegistry()
-_GROUP, _VERSION = api.API_VERSION.split("/")
 
 
 @kopf.on.startup(registry=registry)
@@ -21,9 +20,14 @@ def configure(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     settings.peering.standalone = True
     # A burst is one look anyway: the pool's worker sees to that.
     settings.queueing.idle_timeout = 0.1
+    settings.watching.chunk_size = kube.PAGE
+    # A watch that is refused: other namespaces are watched meanwhile, and after ten minutes the pod restarts.
+    settings.networking.error_backoffs = [1, 2, 5, *[10] * 60]
     # The server ends a watch after this; that it is there at all is then known again.
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 300
+    for kind in kube.OF_POOLS:
+        settings.watching.label_selectors[kind] = names.POOL
 
 
 @kopf.on.cleanup(registry=registry)
@@ -38,7 +42,17 @@ def login(**arguments: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
 
-@kopf.on.event(_GROUP, _VERSION, "llmendpoints", registry=registry)
-async def endpoint(body: kopf.Body, memo: Any, **_: Any) -> None:
-    """An endpoint changed, came or went. Asynchronous, as kopf calls others in threads, and workers are not for those."""
-    memo.workers.endpoint(dict(body))
+# Asynchronous, as kopf calls other handlers in threads, and workers are not for those.
+@kopf.on.event(*kube.ENDPOINTS, registry=registry)
+async def endpoint(body: kopf.Body, type: str | None, memo: Any, **_: Any) -> None:
+    """An endpoint changed, came or went."""
+    memo.workers.endpoint(dict(body), gone=type == "DELETED")
+
+
+async def part(body: kopf.Body, type: str | None, memo: Any, **_: Any) -> None:
+    """Something of a pool changed, came or went: a pod, its Deployment, its ConfigMap, a Job."""
+    memo.workers.part(dict(body), gone=type == "DELETED")
+
+
+for kind in kube.OF_POOLS:
+    kopf.on.event(*kind, registry=registry)(part)

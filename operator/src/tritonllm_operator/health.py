@@ -1,7 +1,7 @@
 """Answers `/healthz` for the kubelet, on both families of IP.
 
-A kubelet asks at the pod's first address, which may be of either. The answer says that the event loop turns, and when the
-operator last listed all endpoints and pools. Whatever else ends the operator's work ends the process.
+A kubelet asks at the pod's first address, which may be of either. The answer says that the event loop turns, and whether
+passes end. Whatever else ends the operator's work ends the process.
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ from aiohttp import web
 
 from tritonllm import addresses
 
-_GRACE_SECONDS = 300.0
+_STUCK_SECONDS = 300.0
 
 
 @contextlib.asynccontextmanager
-async def answering(
-    port: int, seconds_since_resync: Callable[[], float], resync_seconds: float
-) -> AsyncIterator[None]:
+async def answering(port: int, seconds_waiting: Callable[[], float]) -> AsyncIterator[None]:
     """Answers within the block.
 
     Args:
         port: TCP port, on every interface.
-        seconds_since_resync: how long ago the last one ended, well or not.
-        resync_seconds: time between two of them; more than that and five minutes means that the operator is stuck.
+        seconds_waiting: how long a change has waited for the end of a pass over its pool; more than five minutes means
+            that the operator is stuck.
 
     Raises:
         OSError: the port is in use.
     """
 
     async def answer(request: web.Request) -> web.Response:
-        seconds = seconds_since_resync()
-        told = f"the last resync ended {seconds:.0f} s ago\n"
-        stuck = seconds > resync_seconds + _GRACE_SECONDS
-        return web.Response(status=503 if stuck else 200, text=f"{'stuck' if stuck else 'ok'}: {told}")
+        seconds = seconds_waiting()
+        if seconds <= _STUCK_SECONDS:
+            return web.Response(text="ok\n")
+        told = f"stuck: a change has waited for {seconds:.0f} s for the end of a pass over its pool\n"
+        return web.Response(status=503, text=told)
 
     app = web.Application()
     app.router.add_get("/healthz", answer)

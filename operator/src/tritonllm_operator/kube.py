@@ -1,4 +1,4 @@
-"""The only module that talks to the API server: lists, watches, server-side apply.
+"""The only module that asks the API server: lists, server-side apply. What changes there is watched by kopf (`handlers`).
 
 Objects go as the JSON they are: the client's own classes cost ten times the time and memory, and would drop fields
 that they don't know.
@@ -6,10 +6,8 @@ that they don't know.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -20,24 +18,24 @@ from tritonllm import api
 from tritonllm_operator import metrics, names
 from tritonllm_operator.facts import Resource
 
-LOG = logging.getLogger(__name__)
+_TIMEOUT_SECONDS = 30.0
+PAGE = 500
+"""Objects in one answer of the API server."""
 
-_QUICK = 30.0
-_PAGE = "500"
-# The server ends a watch after this; that it is there at all is then known again.
-_WATCH_SECONDS = 240
+Kind = tuple[str, str, str]
+"""API group, version, and plural name of a resource."""
 
-ENDPOINTS = (f"/apis/{api.API_VERSION}", "llmendpoints")
-DEPLOYMENTS = ("/apis/apps/v1", "deployments")
-CONFIG_MAPS = ("/api/v1", "configmaps")
-PODS = ("/api/v1", "pods")
-JOBS = ("/apis/batch/v1", "jobs")
-REPLICA_SETS = ("/apis/apps/v1", "replicasets")
+_GROUP, _VERSION = api.API_VERSION.split("/")
+ENDPOINTS: Kind = (_GROUP, _VERSION, "llmendpoints")
+DEPLOYMENTS: Kind = ("apps", "v1", "deployments")
+CONFIG_MAPS: Kind = ("", "v1", "configmaps")
+PODS: Kind = ("", "v1", "pods")
+JOBS: Kind = ("batch", "v1", "jobs")
+REPLICA_SETS: Kind = ("apps", "v1", "replicasets")
+SECRETS: Kind = ("", "v1", "secrets")
+EVENTS: Kind = ("", "v1", "events")
 OF_POOLS = (DEPLOYMENTS, CONFIG_MAPS, PODS, JOBS)
 """What has the label of a pool, and matters when it changes."""
-
-Kind = tuple[str, str]
-"""Path of an API group's version, and plural name of a resource."""
 
 
 class Failed(Exception):
@@ -45,16 +43,17 @@ class Failed(Exception):
 
     Attributes:
         status: of HTTP; 0 where there was no answer.
+        ending: whether the namespace ends: nothing can be made there any more.
+        retry_seconds: how long the API server asks to wait.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(
+        self, status: int, message: str, *, ending: bool = False, retry_seconds: float = 0.0
+    ) -> None:
         super().__init__(message)
         self.status = status
-
-    @property
-    def ending(self) -> bool:
-        """Whether the namespace ends: nothing can be made there any more."""
-        return self.status == 403 and "being terminated" in str(self)
+        self.ending = ending
+        self.retry_seconds = retry_seconds
 
 
 class Kube:
@@ -71,42 +70,25 @@ class Kube:
             namespace: where; empty for everywhere.
             selector: of labels.
         """
-        return (await self._list(kind, namespace, selector))[0]
-
-    async def watch(
-        self, kind: Kind, namespace: str = "", selector: str = ""
-    ) -> AsyncIterator[Resource | None]:
-        """Objects that change, for ever.
-
-        Args:
-            kind: which.
-            namespace: where; empty for everywhere.
-            selector: of labels.
-
-        Yields:
-            Each object that was added, changed or deleted; None whenever some may have been missed.
-
-        Raises:
-            Failed: the watch can't be opened, or broke; the caller begins anew.
-        """
-        _, version = await self._list(kind, namespace, selector, limit="1")
-        query = _query(selector, watch="1", resourceVersion=version, timeoutSeconds=str(_WATCH_SECONDS))
-        answer = await self._send("GET", _path(kind, namespace), query, seconds=_WATCH_SECONDS + _QUICK)
-        try:
-            yield None
-            async for line in _lines(answer.content):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    raise Failed(event["object"].get("code", 0), event["object"].get("message", ""))
-                yield event["object"]
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Failed(0, f"the watch of {kind[1]} broke: {error}") from None
-        finally:
-            answer.close()
+        found: list[Resource] = []
+        more = ""
+        while True:
+            query = {"labelSelector": selector, "limit": str(PAGE), "continue": more}
+            page = await self._json(
+                "GET", _path(kind, namespace), [(key, value) for key, value in query.items() if value]
+            )
+            for item in page["items"]:
+                # Much text; but a Deployment's say when it was changed.
+                if kind != DEPLOYMENTS:
+                    item["metadata"].pop("managedFields", None)
+                found.append(item)
+            more = page["metadata"].get("continue", "")
+            if not more:
+                return found
 
     async def secret(self, namespace: str, name: str) -> Resource:
         """A Secret."""
-        return await self._json("GET", _path(("/api/v1", "secrets"), namespace, name))
+        return await self._json("GET", _path(SECRETS, namespace, name))
 
     async def apply(self, kind: Kind, namespace: str, name: str, body: Resource) -> Resource:
         """Server-side apply of the fields that are the operator's, whoever else has written them.
@@ -153,24 +135,6 @@ class Kube:
         query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
         return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
 
-    async def _list(
-        self, kind: Kind, namespace: str, selector: str, limit: str = _PAGE
-    ) -> tuple[list[Resource], str]:
-        found: list[Resource] = []
-        more = ""
-        while True:
-            page = await self._json(
-                "GET", _path(kind, namespace), _query(selector, limit=limit, **{"continue": more})
-            )
-            for item in page["items"]:
-                # Much text; but a Deployment's say when it was changed.
-                if kind != DEPLOYMENTS:
-                    item["metadata"].pop("managedFields", None)
-                found.append(item)
-            more = page["metadata"].get("continue", "")
-            if not more or limit != _PAGE:
-                return found, page["metadata"]["resourceVersion"]
-
     async def _json(
         self,
         method: str,
@@ -192,7 +156,6 @@ class Kube:
         query: list[tuple[str, str]] | None = None,
         body: Resource | None = None,
         content_type: str = "application/json",
-        seconds: float = _QUICK,
     ) -> aiohttp.ClientResponse:
         metrics.REQUESTS.labels(method).inc()
         headers = {"Accept": "application/json", "Content-Type": content_type}
@@ -206,67 +169,36 @@ class Kube:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            answer = await self._connection.call_api(method, url, headers, sent, _request_timeout=seconds)
+            answer = await self._connection.call_api(
+                method, url, headers, sent, _request_timeout=_TIMEOUT_SECONDS
+            )
             if answer.status < 300:
                 return answer.response
             text = (await answer.read()).decode(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Failed(0, f"the API server does not answer: {error or type(error).__name__}") from None
-        raise Failed(answer.status, f"{method} {path}: {_message(text)}")
-
-
-async def watch_for_ever(
-    kube: Kube, kind: Kind, namespace: str, selector: str, seen: Any, lost: Any, pause: float = 1.0
-) -> None:
-    """Watches, and begins anew whenever a watch ends.
-
-    Args:
-        kube: the connection.
-        kind: which objects.
-        namespace: where; empty for everywhere.
-        selector: of labels.
-        seen: called with each object that changed.
-        lost: called when some may have been missed.
-        pause: seconds before the next try after a failure.
-    """
-    failing = False
-    where = f"in namespace {namespace}" if namespace else "in all namespaces"
-    while True:
-        try:
-            async for resource in kube.watch(kind, namespace, selector):
-                if failing:
-                    LOG.info("%s %s are watched again", kind[1], where)
-                    failing = False
-                seen(resource) if resource is not None else lost()
-        except Failed as error:
-            metrics.WATCH_FAILURES.labels(kind[1]).inc()
-            if not failing:
-                LOG.warning("%s %s can't be watched, which is tried again: %s", kind[1], where, error)
-            failing = True
-            await asyncio.sleep(pause)
-
-
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Lines of any length; `readline` has a limit that a pool's ConfigMap may exceed."""
-    rest = b""
-    async for chunk in content.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line
+        raise _failed(answer.status, f"{method} {path}", text)
 
 
 def _path(kind: Kind, namespace: str, name: str = "") -> str:
-    group, plural = kind
+    group, version, plural = kind
+    root = f"/apis/{group}/{version}" if group else f"/api/{version}"
     scope = f"/namespaces/{quote(namespace)}" if namespace else ""
-    return f"{group}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
+    return f"{root}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
 
 
-def _query(selector: str, **more: str) -> list[tuple[str, str]]:
-    return [(key, value) for key, value in {"labelSelector": selector, **more}.items() if value]
-
-
-def _message(text: str) -> str:
+def _failed(status: int, request: str, text: str) -> Failed:
+    """Reads a refusal: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/."""
     try:
-        return str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        return text[:300]
+        said = json.loads(text)
+        details = said.get("details") or {}
+        causes = {cause.get("reason") for cause in details.get("causes") or ()}
+        return Failed(
+            status,
+            f"{request}: {said['message']}",
+            ending="NamespaceTerminating" in causes,
+            retry_seconds=float(details.get("retryAfterSeconds") or 0),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # A proxy before the API server answers in its own way.
+        return Failed(status, f"{request}: {text[:300]}")

@@ -1,9 +1,10 @@
-"""The operator's process: connects to the cluster, watches, and ends in order."""
+"""The operator's process: connects to the cluster, waits until it leads, watches, and ends in order."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from typing import NoReturn
 
@@ -12,9 +13,7 @@ import prometheus_client
 from kubernetes.aio import client, config
 
 from tritonllm import addresses
-from tritonllm_operator import handlers, health, kube, settings, workers
-
-LOG = logging.getLogger("tritonllm_operator")
+from tritonllm_operator import election, handlers, health, kube, settings, workers
 
 
 def main() -> NoReturn:
@@ -31,8 +30,14 @@ def main() -> NoReturn:
         sys.exit(2)
     try:
         asyncio.run(run(chosen))
+    except asyncio.CancelledError:
+        # A signal, while another operator led.
+        pass
     except config.ConfigException as error:
         print(f"tritonllm-operator: there is no cluster to talk to: {error}", file=sys.stderr)
+        sys.exit(1)
+    except election.Lost as error:
+        print(f"tritonllm-operator: {error}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
 
@@ -45,24 +50,36 @@ async def run(chosen: settings.Settings) -> None:
 
     Raises:
         config.ConfigException: it runs neither in a pod nor with a kubeconfig.
+        election.Lost: it leads no more.
     """
-    clusterwide = not chosen.namespaces
+    running = asyncio.current_task()
+    assert running is not None
+    # Until kopf has handlers of its own. The first process of a container has none by default.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     await config.load_config()
     prometheus_client.start_http_server(chosen.metrics_port, addr=addresses.available(addresses.ANY))
     async with client.ApiClient() as connection:
-        pools = workers.Workers(kube.Kube(connection), chosen.namespaces, chosen.resync_seconds)
-        probe = health.answering(chosen.health_port, pools.seconds_since_resync, chosen.resync_seconds)
-        # Should one of the two tasks fail, the other is of no use: the pod is then restarted.
-        async with probe, asyncio.TaskGroup() as group:
-            group.create_task(pools.run())
-            await kopf.operator(
-                registry=handlers.registry,
-                namespaces=chosen.namespaces,
-                clusterwide=clusterwide,
-                standalone=True,
-                memo=kopf.Memo(workers=pools, clusterwide=clusterwide),
-            )
-            await pools.stop()
+        pools = workers.Workers(kube.Kube(connection), chosen.resync_seconds)
+        async with health.answering(chosen.health_port, pools.seconds_waiting):
+            if chosen.lease is not None:
+                await election.leading(connection, chosen.lease, chosen.identity, lambda: _act(chosen, pools))
+            else:
+                await _act(chosen, pools)
+
+
+async def _act(chosen: settings.Settings, pools: workers.Workers) -> None:
+    clusterwide = not chosen.namespaces
+    # Should one of the two tasks fail, the other is of no use: the pod is then restarted.
+    async with asyncio.TaskGroup() as group:
+        group.create_task(pools.run())
+        await kopf.operator(
+            registry=handlers.registry,
+            namespaces=chosen.namespaces,
+            clusterwide=clusterwide,
+            standalone=True,
+            memo=kopf.Memo(workers=pools, clusterwide=clusterwide),
+        )
+        await pools.stop()
 
 
 if __name__ == "__main__":

@@ -8,19 +8,15 @@ PASSES = prometheus_client.Counter(
     "tritonllm_operator_passes", "Looks at a pool, by how they ended.", ["outcome"]
 )
 PASS_SECONDS = prometheus_client.Histogram("tritonllm_operator_pass_seconds", "Time of a look at a pool.")
+LAST_PASS = prometheus_client.Gauge(
+    "tritonllm_operator_last_pass_timestamp_seconds",
+    "When the last look at any pool ended, in seconds since the epoch.",
+)
 REQUESTS = prometheus_client.Counter(
     "tritonllm_operator_api_requests", "Requests to the API server.", ["method"]
 )
 STEPS = prometheus_client.Counter(
     "tritonllm_operator_model_changes", "Loads and unloads on pods, by how they ended.", ["step", "outcome"]
-)
-WATCH_FAILURES = prometheus_client.Counter(
-    "tritonllm_operator_watch_failures", "Watches that could not be opened, or broke.", ["resource"]
-)
-LAST_RESYNC = prometheus_client.Gauge(
-    "tritonllm_operator_last_resync_timestamp_seconds",
-    "When all endpoints and pools were last listed, in seconds since the epoch.",
-    ["namespace"],
 )
 ENDPOINTS = prometheus_client.Gauge(
     "tritonllm_operator_endpoints",

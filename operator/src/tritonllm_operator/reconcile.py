@@ -15,6 +15,7 @@ from tritonllm_operator import (
     adapters,
     bodies,
     facts,
+    jobs,
     kube,
     metrics,
     names,
@@ -80,6 +81,17 @@ class Pool:
         self._attempts: dict[tuple[str, str, str], facts.Attempt] = {}
         self._tries: dict[tuple[str, str, str], int] = {}
         self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
+        # What the ConfigMap was last made to say, by the operator itself.
+        self._written: facts.Files | None = None
+
+    def has_written(self, resource: Resource) -> bool:
+        """Whether an object is the ConfigMap as the operator itself wrote it last, so that its change is no news."""
+        return (
+            self._written is not None
+            and resource["metadata"]["name"] == names.config_map(self._name)
+            and resource["kind"] == "ConfigMap"
+            and facts.files(resource) == self._written
+        )
 
     async def reconcile(self, since: float) -> Outcome:
         """Looks at the pool and does what is to be done.
@@ -114,16 +126,17 @@ class Pool:
             running = await asyncio.gather(*(self._ask(pod) for pod in running))
         self._forget(running)
         refused, self._refused = self._refused, None
+        now = datetime.datetime.now(datetime.UTC)
         return World(
             namespace=self._namespace,
             name=self._name,
-            now=datetime.datetime.now(datetime.UTC),
+            now=now,
             endpoints=seen.endpoints.get(self._name, ()),
             pool=found,
             files=facts.files(config_map) if config_map else None,
             pods=sorted(running, key=lambda pod: pod.name),
             jobs=[
-                facts.job(job, _of_job(job, labelled))
+                jobs.read(job, _of_job(job, labelled), now)
                 for job in seen.jobs.get(self._name, ())
                 if found is not None and _owned_by(found.uid, job)
             ],
@@ -224,9 +237,7 @@ class Pool:
             await _unless_gone(self._api.apply_status(self._namespace, name, found))
             for told in status.events(resource.get("status") or {}, found):
                 await _unless_gone(
-                    self._api.create(
-                        ("/api/v1", "events"), self._namespace, bodies.event(resource, told, now)
-                    )
+                    self._api.create(kube.EVENTS, self._namespace, bodies.event(resource, told, now))
                 )
 
     async def _execute(self, world: World, decided: plan.Plan, seen: snapshots.Snapshot) -> None:
@@ -235,6 +246,8 @@ class Pool:
         if decided.data is not None:
             body = bodies.config_map(self._namespace, self._name, owner, decided.data, decided.annotations)
             name = names.config_map(self._name)
+            # Before it is sent: the event may be quicker than the answer.
+            self._written = facts.files(body)
             written = await self._api.apply(kube.CONFIG_MAPS, self._namespace, name, body)
             if strays := bodies.strays(written, body):
                 await self._api.merge(kube.CONFIG_MAPS, self._namespace, name, strays)

@@ -71,10 +71,12 @@ def aim(
         gone = tuple(job.revision for job in world.jobs if job.revision != at)
         start, over = adapters.download(world, pool, at, wanted.values())
         gone += over
-        if pool.rolled_out and all(pod.revision == at for pod in world.pods):
+        if _complete(world, pool):
             marks = {names.GOOD: at}
             return Aim(frozenset({at}), annotations=marks, start_job=start, delete_jobs=gone)
-        if pool.observed and pool.deadline_exceeded and files.good in kept and files.good != at:
+        # One new pod that is ready shows that the version is good: what keeps the others is about them.
+        hopeless = pool.deadline_exceeded and not any(pod.ready for pod in world.pods if pod.revision == at)
+        if pool.observed and hopeless and files.good in kept and files.good != at:
             marks |= {names.FAILED: at, names.BECAUSE: _why(world, at)}
             return Aim(keep, move_to=files.good, annotations=present(marks), delete_jobs=gone)
         return Aim(keep, annotations=present(marks), start_job=start, delete_jobs=gone)
@@ -100,11 +102,30 @@ def aim(
     )
 
 
+def _complete(world: World, pool: Pool) -> bool:
+    """Whether a roll is over: every pod is of the new revision, and ready or without a node.
+
+    An autoscaler that wants more pods than the cluster takes must not leave a roll open for ever.
+    """
+    of_revision = all(pod.revision == pool.revision for pod in world.pods)
+    if pool.rolled_out:
+        return of_revision
+    ready = [pod for pod in world.pods if pod.ready]
+    unplaced = [pod for pod in world.pods if pod.trouble and pod.trouble.reason == "Unschedulable"]
+    return (
+        pool.observed
+        and pool.updated == pool.current > len(unplaced)
+        and len(ready) + len(unplaced) == len(world.pods) == pool.current
+        and of_revision
+    )
+
+
 def needed(world: World, pool: Pool, revision: str, decided: Aim, pods: Sequence[Pod]) -> frozenset[str]:
     """Endpoints that a roll to a revision would lose, did its pods get ready without them: other pods serve them.
 
-    It is found out once, when the revision gets its file, and holds until the roll is complete. New endpoints are not
-    among them, nor those that nobody serves, so that they don't keep the others from being changed.
+    It is found out once, when the revision gets its file, and holds until the roll is complete; a roll to another image
+    or other values, by Helm, is of the same revision, and seen by its pods of two templates. New endpoints are not among
+    them, nor those that nobody serves, so that they don't keep the others from being changed.
 
     Args:
         world: what was seen.
@@ -113,11 +134,14 @@ def needed(world: World, pool: Pool, revision: str, decided: Aim, pods: Sequence
         decided: where the pods are to go.
         pods: all of them, those of the chart among them.
     """
-    if revision == decided.annotations.get(names.GOOD) or pool.roll_is_downtime:
+    if pool.roll_is_downtime:
         return frozenset()
-    if world.files is not None and revision in world.files.revisions:
-        return world.files.needed.get(revision, frozenset())
-    return served(pods)
+    written = world.files is not None and revision in world.files.revisions
+    known = world.files.needed.get(revision, frozenset()) if world.files is not None else frozenset()
+    if revision == decided.annotations.get(names.GOOD):
+        by_helm = revision == pool.revision and pool.updated < pool.current
+        return (known or served(pods)) if by_helm else frozenset()
+    return known if written else served(pods)
 
 
 def served(pods: Sequence[Pod]) -> frozenset[str]:
@@ -187,7 +211,7 @@ def _download(
     if job is None:
         return _Download(start_job=target, holding=waiting)
     if job.succeeded is None:
-        return _Download(holding=waiting)
+        return _Download(holding=job.trouble or waiting)
     if job.succeeded:
         return _Download()
     over = job.finished is None or world.now - job.finished >= adapters.RETRY
@@ -199,7 +223,7 @@ def _failed_download(world: World, job: Job, missing: Sequence[str]) -> Trouble:
         told = job.weights.get(name, {})
         if "reason" in told:
             return Trouble(told["reason"], told.get("message", ""))
-    return Trouble(
+    return job.trouble or Trouble(
         "WeightsFailed",
         f"the Job {names.sync_job(world.name, job.revision)} failed without saying why; see"
         f" `kubectl logs job/{names.sync_job(world.name, job.revision)}`",

@@ -7,6 +7,8 @@ import contextlib
 import logging
 import random
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tritonllm_operator import kube, metrics, names, reconcile, snapshots
 from tritonllm_operator.facts import Resource
@@ -17,151 +19,147 @@ LOG = logging.getLogger(__name__)
 # Looks at the same time; each lists, and asks all pods of its pool.
 _AT_ONCE = 8
 # Between two looks at a pool on its way to what is wanted: soon at first, then less often, but within the 10 s in
-# which a cause is to be seen.
-_FIRST_LOOK, _LAST_LOOK = 0.25, 5.0
+# which a cause is to be seen. What has not come to its end after ten minutes can wait longer; events are looked at at once.
+_FIRST_LOOK, _LAST_LOOK, _LATER_LOOK = 0.25, 5.0, 30.0
+_LATER = 120
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
-# Watches begin, and break, all at about the same time: one look at everything is enough for them.
-_TOGETHER = 0.3
-# How long the first look waits for them: what comes as they begin would only make it look twice.
-_WATCHES_SECONDS = 5.0
+# Watches begin with lists of all that is there. The first looks wait until these have come, as they would only be looked
+# at again: so long after the last event, but not for ever.
+_QUIET, _LISTED_WITHIN = 0.3, 10.0
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What somebody wants of an endpoint: all of it but its status, and what the API server notes beside."""
+
+    pool: str
+    uid: str
+    generation: int
+    ending: bool
+    annotations: Mapping[str, str]
+
+    @classmethod
+    def of(cls, resource: Resource) -> _Wish:
+        metadata = resource["metadata"]
+        return cls(
+            str((resource.get("spec") or {}).get("pool", "")),
+            metadata["uid"],
+            metadata["generation"],
+            "deletionTimestamp" in metadata,
+            metadata.get("annotations") or {},
+        )
 
 
 class Workers:
     """All pools of the cluster, or of the watched namespaces."""
 
-    def __init__(self, api: kube.Kube, namespaces: tuple[str, ...], resync_seconds: float) -> None:
+    def __init__(self, api: kube.Kube, resync_seconds: float) -> None:
         self._api = api
-        self._namespaces = namespaces or ("",)
         self._resync_seconds = resync_seconds
         self._lists = snapshots.Snapshots(api)
         self._dirty: dict[Key, float] = {}
         self._wake: dict[Key, asyncio.Event] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
-        # Of each endpoint, its pool and version.
-        self._homes: dict[Key, tuple[str, str]] = {}
+        self._pools: dict[Key, reconcile.Pool] = {}
+        # What was last heard of each endpoint, as far as it matters.
+        self._heard: dict[Key, _Wish] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._listed = {namespace: asyncio.Event() for namespace in self._namespaces}
-        self._watching: asyncio.Task[None] | None = None
-        # When the last resync of each namespace ended, well or not.
-        self._resynced = dict.fromkeys(self._namespaces, time.monotonic())
+        self._listed = asyncio.Event()
+        self._resyncing: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        # The first mark of each pool that no pass has answered yet.
+        self._waiting: dict[Key, float] = {}
 
-    def seconds_since_resync(self) -> float:
-        """How long ago the last resync ended, well or not, of the namespace where that is longest ago."""
-        return time.monotonic() - min(self._resynced.values())
+    def seconds_waiting(self) -> float:
+        """How long ago the pool was marked that has waited longest for the end of a pass."""
+        now = time.monotonic()
+        return now - min(self._waiting.values(), default=now)
 
-    def endpoint(self, resource: Resource) -> None:
-        """An endpoint changed, came or went: its pool is dirty, and the one it had before."""
+    def endpoint(self, resource: Resource, *, gone: bool) -> None:
+        """An endpoint changed, came or went: its pool is dirty, and the one it had before.
+
+        Its status is the operator's own word, and no news.
+        """
         metadata = resource["metadata"]
-        namespace, name = metadata["namespace"], metadata["name"]
-        pool = str((resource.get("spec") or {}).get("pool", ""))
-        before, version = self._homes.get((namespace, name), (pool, ""))
-        if version == metadata["resourceVersion"]:
-            # Listed and watched at the same time, as all are when the operator starts: it is heard of already.
+        key = metadata["namespace"], metadata["name"]
+        before, wish = self._heard.get(key), _Wish.of(resource)
+        if gone:
+            self._heard.pop(key, None)
+        elif wish == before:
             return
-        if "deletionTimestamp" in metadata:
-            self._homes.pop((namespace, name), None)
         else:
-            self._homes[namespace, name] = pool, metadata["resourceVersion"]
-        for each in {before, pool}:
-            self.mark((namespace, each))
+            self._heard[key] = wish
+        for pool in {wish.pool, before.pool if before else wish.pool}:
+            self.mark((key[0], pool))
 
-    def part(self, resource: Resource) -> None:
+    def part(self, resource: Resource, *, gone: bool) -> None:
         """Something of a pool changed: a pod, its Deployment, its ConfigMap, a Job."""
         metadata = resource["metadata"]
-        self.mark((metadata["namespace"], metadata["labels"][names.POOL]))
+        key = metadata["namespace"], metadata["labels"][names.POOL]
+        if gone or key not in self._pools or not self._pools[key].has_written(resource):
+            self.mark(key)
 
     def mark(self, key: Key) -> None:
         """A pool is to be looked at."""
         # The latest mark counts: what is looked at must be newer than that.
         self._dirty[key] = time.monotonic()
+        self._waiting.setdefault(key, self._dirty[key])
+        self._news.set()
         if key not in self._tasks:
             self._wake[key] = asyncio.Event()
             self._tasks[key] = asyncio.create_task(self._work(key), name=f"pool {'/'.join(key)}")
         self._wake[key].set()
 
     async def run(self) -> None:
-        """Follows the namespaces until it is stopped."""
-        self._watching = asyncio.current_task()
-        async with asyncio.TaskGroup() as group:
-            for namespace in self._namespaces:
-                group.create_task(self._follow(namespace))
+        """Marks all pools regularly until it is stopped: the net below the watches."""
+        self._resyncing = asyncio.current_task()
+        await self._until_listed()
+        while True:
+            await asyncio.sleep(self._resync_seconds)
+            for key in list(self._tasks):
+                self.mark(key)
 
     async def stop(self) -> None:
         """Ends all work."""
-        tasks = [*filter(None, [self._watching]), *self._tasks.values()]
+        tasks = [*filter(None, [self._resyncing]), *self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self, namespace: str) -> None:
-        missed = asyncio.Event()
-        begun: dict[kube.Kind, asyncio.Event] = {kind: asyncio.Event() for kind in kube.OF_POOLS}
-
-        async def watch(kind: kube.Kind) -> None:
-            def lost() -> None:
-                begun[kind].set()
-                missed.set()
-
-            await kube.watch_for_ever(self._api, kind, namespace, names.POOL, self.part, lost)
-
-        async with asyncio.TaskGroup() as group:
-            for kind in kube.OF_POOLS:
-                group.create_task(watch(kind))
+    async def _until_listed(self) -> None:
+        await self._news.wait()
+        began = time.monotonic()
+        while self._news.is_set() and time.monotonic() - began < _LISTED_WITHIN:
+            self._news.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_WATCHES_SECONDS):
-                    for event in begun.values():
-                        await event.wait()
-            group.create_task(self._resync(namespace, missed))
-
-    async def _resync(self, namespace: str, missed: asyncio.Event) -> None:
-        failures = 0
-        while True:
-            await asyncio.sleep(_TOGETHER)
-            missed.clear()
-            try:
-                await self._mark_all(namespace)
-                failures, wait = 0, self._resync_seconds
-                metrics.LAST_RESYNC.labels(namespace).set_to_current_time()
-            except kube.Failed as error:
-                LOG.warning("pools can't be listed, which is tried again: %s", error)
-                failures, wait = failures + 1, _retry(failures)
-            self._resynced[namespace] = time.monotonic()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await missed.wait()
-
-    async def _mark_all(self, namespace: str) -> None:
-        for kind, selector, seen in (
-            (kube.ENDPOINTS, "", self.endpoint),
-            (kube.DEPLOYMENTS, names.POOL, self.part),
-        ):
-            for resource in await self._api.list(kind, namespace, selector):
-                seen(resource)
-        for key in list(self._tasks):
-            if namespace in ("", key[0]):
-                self.mark(key)
-        self._listed[namespace].set()
+                async with asyncio.timeout(_QUIET):
+                    await self._news.wait()
+        self._listed.set()
 
     async def _work(self, key: Key) -> None:
-        pool = reconcile.Pool(key, self._api, self._lists, lambda: self.mark(key))
+        pool = self._pools[key] = reconcile.Pool(key, self._api, self._lists, lambda: self.mark(key))
         failures = looks = 0
         wait: float | None = None
-        await self._listed["" if "" in self._listed else key[0]].wait()
+        await self._listed.wait()
         while True:
             if await self._marked(key, wait):
                 looks = 0
             since = self._dirty.pop(key, time.monotonic())
             outcome = await self._look(pool, key, since)
-            if outcome is None:
-                failures, wait = failures + 1, _retry(failures)
+            metrics.LAST_PASS.set_to_current_time()
+            self._waiting.pop(key, None)
+            if key in self._dirty:
+                self._waiting[key] = self._dirty[key]
+            if not isinstance(outcome, reconcile.Outcome):
+                failures, wait = failures + 1, max(outcome, _retry(failures))
                 continue
             failures = 0
             if outcome.gone and key not in self._dirty:
-                del self._tasks[key], self._wake[key]
+                del self._tasks[key], self._wake[key], self._pools[key]
                 return
             looks += 1
             settled = outcome.settled and not outcome.acted
-            wait = None if settled else min(_FIRST_LOOK * 1.5 ** (looks - 1), _LAST_LOOK)
+            wait = None if settled else _next_look(looks)
             if outcome.acted and looks == 1:
                 wait = 0.0
 
@@ -175,7 +173,8 @@ class Workers:
         self._wake[key].clear()
         return True
 
-    async def _look(self, pool: reconcile.Pool, key: Key, since: float) -> reconcile.Outcome | None:
+    async def _look(self, pool: reconcile.Pool, key: Key, since: float) -> reconcile.Outcome | float:
+        """How the pool was left, or after how many seconds at the earliest it can be looked at again."""
         async with self._turns:
             began = time.monotonic()
             try:
@@ -187,14 +186,19 @@ class Workers:
                     return reconcile.Outcome()
                 LOG.warning("pool %s/%s can't be looked after, and is tried again: %s", *key, error)
                 metrics.PASSES.labels("refused").inc()
-                return None
+                return error.retry_seconds
             except Exception:
                 LOG.exception("a bug: the look at pool %s/%s ended with", *key)
                 metrics.PASSES.labels("bug").inc()
-                return None
+                return 0.0
             metrics.PASSES.labels("acted" if outcome.acted else "unchanged").inc()
             metrics.PASS_SECONDS.observe(time.monotonic() - began)
             return outcome
+
+
+def _next_look(looks: int) -> float:
+    """Seconds until the next look at a pool that was looked at so often since something happened."""
+    return min(_FIRST_LOOK * 1.5 ** min(looks - 1, 20), _LAST_LOOK if looks < _LATER else _LATER_LOOK)
 
 
 def _retry(failures: int) -> float:

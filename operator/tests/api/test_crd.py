@@ -153,7 +153,7 @@ OWN_WORDS: list[tuple[Spec, str, str]] = [
     ({"guardrails": {"failurePolicy": "open"}}, "spec.guardrails.failurePolicy", '"Closed", "Open"'),
     ({"pool": MISSING}, "spec.pool", "Required value"),
     ({"pool": "a" * 51}, "spec.pool", "may not be more than 50"),
-    ({"engine": {"type": "tgi"}}, "spec.engine.type", '"vllm", "simulated"'),
+    ({"engine": {"type": "tgi"}}, "spec.engine.type", '"simulated"'),
     ({"engine": {"args": []}}, "spec.engine.args", "must be of type object"),
     ({"prompt": {"format": "Chat", "system": ""}}, "spec.prompt.system", "at least 1 chars"),
     ({"prompt": {"format": "Chat", "system": "x" * 16385}}, "spec.prompt.system", "may not be more than 16384"),

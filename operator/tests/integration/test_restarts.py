@@ -183,3 +183,18 @@ def test_files_longer_than_a_line_of_the_client_are_watched_all_the_same(
     # One list of each kind; a watch that breaks begins anew with a list of everything.
     once = len((kube.ENDPOINTS, *kube.OF_POOLS, kube.REPLICA_SETS))
     assert operator.count("tritonllm_operator_api_requests_total", method="GET") - looked <= once
+
+
+def test_an_edit_of_a_policy_is_one_look_and_one_that_confirms_it(llm: Pool, operator: Operator) -> None:
+    llm.as_left(CHAT, CODE)
+    until(operator.passes, operator.story)
+    before = operator.passes()
+    lists = operator.count("tritonllm_operator_api_requests_total", method="GET")
+    for number in range(5):
+        llm.ban("chat", f"word{number}")
+        as_wanted(llm, operator)
+    looks = operator.passes() - before
+    assert looks <= 2 * 5
+    # Endpoints, what has a pool's label, and ReplicaSets: once each.
+    once = len((kube.ENDPOINTS, *kube.OF_POOLS, kube.REPLICA_SETS))
+    assert operator.count("tritonllm_operator_api_requests_total", method="GET") - lists == once * looks

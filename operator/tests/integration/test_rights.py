@@ -96,7 +96,8 @@ def test_the_rights_of_the_charts_are_enough(
 ) -> None:
     watched = [] if everywhere else [llm.name]
     kubeconfig = granted(api_server, client, install, llm, watched)
-    with pool.operating(kubeconfig, tmp_path, *watched) as operator:
+    lease = {"TRITONLLM_LEASE": f"{HOME}/tritonllm-operator"}
+    with pool.operating(kubeconfig, tmp_path, *watched, settings=lease) as operator:
         llm.install(weights="Shared")
         llm.run()
         llm.create("llmendpoints", endpoint())

@@ -32,6 +32,10 @@ def accepted(decided: plan.Plan, seen: facts.World) -> tuple[str, str]:
             {"model": {"path": "a"}, "engine": {"type": "vllm", "args": {"worker_cls": "a.B"}}},
             "spec.engine.args.worker_cls",
         ),
+        (
+            {"engine": {"type": "openai", "args": {"url": "https://api.example.com/v1", "model": "m"}}},
+            "spec.engine.args.url",
+        ),
     ],
 )
 def test_what_is_not_permitted_is_refused_with_its_field(spec: dict[str, Any], field: str) -> None:

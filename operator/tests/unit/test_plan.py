@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import worlds
-from tritonllm_operator import adapters, facts, names, plan, revisions
+from tritonllm_operator import adapters, facts, names, plan, revisions, status
 from worlds import endpoint, held, pod, resource, stable, steps, vllm, world
 
 
@@ -348,6 +348,40 @@ def test_a_roll_that_misses_its_deadline_goes_back_and_says_why() -> None:
     assert found.annotations[names.BECAUSE] == "it always ends"
     # What Kubernetes says of the former template does not count.
     assert not decided(rolling(deadline_exceeded=True, observed=False)).acts
+
+
+NO_NODE = facts.Trouble("Unschedulable", "no node takes pod llm-3")
+
+
+def test_a_roll_with_a_new_pod_that_is_ready_is_not_taken_back_for_those_without_a_node() -> None:
+    new = pod("llm-2", FASTER, revision="r1")
+    unplaced = replace(pod("llm-3", revision="r1", started=False, ready=False), trouble=NO_NODE)
+    numbers: dict[str, Any] = {"replicas": 3, "updated": 2, "available": 2, "current": 3}
+    seen = replace(rolling(deadline_exceeded=True, **numbers), pods=[pod("llm-1", CHAT), new, unplaced])
+    assert not decided(seen).acts
+    conditions = status.build(seen, decided(seen), "chat")["conditions"]
+    assert {item["type"]: item["message"] for item in conditions}["Loaded"] == NO_NODE.message
+
+
+def test_more_pods_than_the_cluster_takes_do_not_keep_a_roll_open() -> None:
+    new = pod("llm-2", FASTER, revision="r1")
+    unplaced = replace(pod("llm-3", revision="r1", started=False, ready=False), trouble=NO_NODE)
+    numbers: dict[str, Any] = {"replicas": 2, "updated": 2, "available": 1, "current": 2}
+    assert decided(replace(rolling(**numbers), pods=[new, unplaced])).annotations == {names.GOOD: "r1"}
+    starting = replace(unplaced, trouble=None)
+    assert not decided(replace(rolling(**numbers), pods=[new, starting])).acts
+    assert not decided(replace(rolling(**numbers), pods=[unplaced, replace(unplaced, name="llm-4")])).acts
+
+
+def test_pods_of_another_image_need_what_the_former_ones_serve_until_they_are_all_there() -> None:
+    seen = stable(CHAT, CODE, pods=2)
+    assert seen.pool is not None
+    by_helm = replace(seen, pool=replace(seen.pool, updated=1, current=3))
+    assert needed(decided(by_helm)) == {"": {"chat", "code"}}
+    assert by_helm.files is not None
+    marked = replace(by_helm.files, needed={"": frozenset({"chat", "code"})})
+    assert not decided(replace(by_helm, files=marked)).acts
+    assert needed(decided(replace(seen, files=marked))) == {}
 
 
 def test_a_roll_goes_back_with_the_reason_that_was_seen_before_a_container_was_started_again() -> None:

@@ -1,4 +1,4 @@
-"""What a pool's owner permits endpoint authors to use: code, pickle files, repositories, engine arguments.
+"""What a pool's owner permits endpoint authors to use: code, pickle files, repositories, engine arguments, upstreams.
 
 The operator asks before it accepts an endpoint, and `serve --allow` again in the pod. docs/security.md says what each
 permission gives away. Pure, but for `load`.
@@ -13,14 +13,50 @@ from typing import Annotated
 import pydantic
 import pydantic.alias_generators
 
-from tritonllm import api, validation_errors
-from tritonllm.engines import vllm_permissions
+from tritonllm import api, engines, validation_errors
+from tritonllm.engines import openai, vllm_permissions
 
 Problem = tuple[str, str]
 """The path of a field, such as `spec.model.trustRemoteCode`, and what is wrong with it."""
 
 REPO_PATTERN = r"^(\*|[\w.-]+/(\*|[\w.-]+))(@\S+)?$"
 """An entry of `repos`: `*`, `organisation/*` or `organisation/name`, and optionally `@` and a revision."""
+
+UPSTREAM_PATTERN = r"^(\*|https?://[^\s/@?#]+(/[^\s@?#]*)?)$"
+"""The `url` of an entry of `upstreams`."""
+
+UPSTREAM_KEY_PATTERN = rf"^(\*|{openai.KEY_NAME})$"
+"""An entry of its `apiKeys`."""
+
+
+_CONFIG = pydantic.ConfigDict(
+    extra="forbid",
+    frozen=True,
+    strict=True,
+    populate_by_name=True,
+    alias_generator=pydantic.alias_generators.to_camel,
+)
+
+
+class Upstream(pydantic.BaseModel):
+    """A server that endpoints can send requests to. With its keys, because who names the server receives the key.
+
+    Attributes:
+        url: base URL of its API, as endpoints have it in `engine.args.url`, or `*`.
+        api_keys: names of the API keys that it can be sent; `*` for all.
+    """
+
+    model_config = _CONFIG
+
+    url: Annotated[str, pydantic.Field(pattern=UPSTREAM_PATTERN)]
+    api_keys: list[Annotated[str, pydantic.Field(pattern=UPSTREAM_KEY_PATTERN)]] = []
+
+    def permits(self, upstream: engines.Upstream) -> bool:
+        """Whether requests can be sent there, with this key."""
+        key = upstream.api_key_name
+        return self.url.rstrip("/") in ("*", upstream.url) and (
+            key is None or key in self.api_keys or "*" in self.api_keys
+        )
 
 
 class Allow(pydantic.BaseModel):
@@ -31,20 +67,16 @@ class Allow(pydantic.BaseModel):
         pickle: whether endpoints can set `spec.model.allowPickle`.
         repos: repositories of the Hub; see `REPO_PATTERN`.
         engine_args: engine arguments beyond `vllm_permissions.PERMITTED`, or `*`.
+        upstreams: servers that endpoints can send requests to.
     """
 
-    model_config = pydantic.ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        populate_by_name=True,
-        alias_generator=pydantic.alias_generators.to_camel,
-    )
+    model_config = _CONFIG
 
     remote_code: bool = False
     pickle: bool = False
     repos: list[Annotated[str, pydantic.Field(pattern=REPO_PATTERN)]] = []
     engine_args: list[str] = []
+    upstreams: list[Upstream] = []
 
 
 class Invalid(ValueError):
@@ -52,7 +84,13 @@ class Invalid(ValueError):
 
 
 NOTHING = Allow()
-EVERYTHING = Allow(remote_code=True, pickle=True, repos=["*"], engine_args=[vllm_permissions.EVERYTHING])
+EVERYTHING = Allow(
+    remote_code=True,
+    pickle=True,
+    repos=["*"],
+    engine_args=[vllm_permissions.EVERYTHING],
+    upstreams=[Upstream(url="*", api_keys=["*"])],
+)
 """For endpoint authors who own the server."""
 
 
@@ -115,6 +153,11 @@ def problems(endpoint: api.LLMEndpoint, allow: Allow) -> list[Problem]:
         if what := engine.definition.needs_permission(name, value, allow.engine_args):
             message = f"the pool does not permit {what}; its owner can add {name} to allow.engineArgs"
             found.append((f"spec.engine.args.{name}", message))
+    upstream = engine.definition.upstream(engine.args)
+    if upstream is not None and not any(entry.permits(upstream) for entry in allow.upstreams):
+        key = "no API key" if upstream.api_key_name is None else f"the API key {upstream.api_key_name}"
+        what = f"the pool does not permit the upstream {upstream.url} with {key}"
+        found.append(("spec.engine.args.url", f"{what}; its owner can add both to allow.upstreams"))
     return found
 
 

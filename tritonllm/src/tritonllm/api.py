@@ -328,7 +328,7 @@ class Spec(schema.Model):
         description="Name of the pool that serves the endpoint: that of the Deployment of charts/tritonllm-pool in the same namespace."
     )
     model: Model | None = pydantic.Field(
-        default=None, description="The weights to serve. Required, except for the simulated engine."
+        default=None, description="The weights to serve. Required, except for engine types without weights."
     )
     engine: Engine = pydantic.Field(default_factory=Engine)
     adapters: Annotated[list[Adapter], pydantic.Field(max_length=MAX_ADAPTERS)] = pydantic.Field(

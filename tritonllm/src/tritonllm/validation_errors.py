@@ -22,6 +22,7 @@ PATTERNS = {
     "^[0-9A-Za-z_./-]": "must be 1 to 128 letters, digits, `_`, `.`, `/` and `-`",
     "^[0-9A-Za-z._-]": "must be `organisation/name`, as on the Hugging Face Hub",
     r"^[^\s@]": "must be an image with its digest, `registry/name@sha256:…`, as tags change",
+    r"^/\S": "must be an absolute path of at most 1024 characters, without white space",
     r"^[^/\s]": "must be a relative path of at most 255 characters, without white space",
     "^[0-9a-f]": "must be a commit hash of 40 hexadecimal digits",
 }

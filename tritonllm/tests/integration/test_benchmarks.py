@@ -21,6 +21,7 @@ import pytest
 import chat_tokenizers
 from integration import server
 from tritonllm import files
+from tritonllm.bench import answers, failures, targets, workload
 
 pytestmark = [
     pytest.mark.skipif(
@@ -93,6 +94,31 @@ def test_failures_and_what_rules_did_are_told_with_the_times(
     assert (again.returncode, "has a result already" in again.stderr) == (2, True)
 
 
+def test_triton_is_asked_by_its_own_api(served: server.Served, tokenizer: Path, tmp_path: Path) -> None:
+    prompts = ["One falcon", "the launch codes", "and then please fail in the middle", "Nothing special"]
+    file, folder = tmp_path / "prompts.jsonl", tmp_path / "results"
+    file.write_text("\n".join(json.dumps({"prompt": prompt, "max_tokens": 50}) for prompt in prompts))
+    found = run(served.http, "--api", "triton", "--model", "echo", "--dataset", file, "--concurrency", 2, "--requests", 8,
+        "--warmup", 0, "--tokenizer", tokenizer, "--metrics-url", served.metrics, "--output", folder)  # fmt: skip
+    assert found.returncode == 1, found.stderr
+    assert "4 requests succeeded, 4 failed" in found.stdout
+    assert "2 x content_filter" in found.stdout
+    assert "2 x engine_failure: the simulated engine fails on this prompt" in found.stdout
+    assert "input rule secret: Block (2)" in found.stdout
+    result = json.loads((folder / "result.json").read_text())
+    assert result["distributions"]["time_to_first_token"]["p50"] > 0
+    assert result["distributions"]["output_sequence_length"]["max"] >= 2
+
+
+def test_answers_of_triton_are_compared_by_its_own_api(served: server.Served) -> None:
+    triton = targets.Server(served.http, "echo", None, None)
+    asked = workload.Workload(api=workload.Api.triton, ignore_eos=False)
+    found = answers.ask(triton, asked, [answers.Asked(text, 5) for text in ("One falcon", "Two")])
+    assert found == ["One [REDACTED]", "Two"]
+    with pytest.raises(failures.BenchmarkFailed, match="the simulated engine fails on this prompt"):
+        answers.ask(triton, asked, [answers.Asked("One more, and then please fail in the middle", 50)])
+
+
 def test_ctrl_c_keeps_what_is_there_and_leaves_no_process(
     served: server.Served, tokenizer: Path, tmp_path: Path
 ) -> None:
@@ -122,8 +148,9 @@ def test_a_file_is_served_and_swept(tokenizer: Path, tmp_path: Path) -> None:
     assert [(row["concurrency"], row["succeeded"], row["failed"]) for row in rows] == [("1", "6", "0"), ("2", "6", "0")]  # fmt: skip
     assert all(float(row["ttft_ms_p50"]) > 0 for row in rows)
     assert "<svg" in (folder / "report.html").read_text()
-    again = run("sweep", *asked, "--concurrency", "1,2")
+    again = run("sweep", *asked, "--concurrency", "1,2", "--png")
     assert again.stderr.count("measured already") == 2
+    assert len(list((folder / "png").glob("*.png"))) == 6
 
 
 def test_the_best_configuration_of_the_simulated_engine_is_found_and_applies(

@@ -1,4 +1,4 @@
-"""A rendered repository in a plain tritonserver, without `tritonllm serve`: it must not serve unguarded."""
+"""Rendered repositories in a plain tritonserver, without `tritonllm serve`: they must not serve unguarded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,7 @@ import pytest
 from integration import server
 from tritonllm import paths
 from tritonllm.ipc import run_token
+from tritonllm.render import ensemble
 from tritonllm.serve import binaries
 
 ENDPOINT = """
@@ -38,7 +39,12 @@ def repository(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def tritonserver(repository: Path, log: Path, **environment: str) -> Iterator[str]:
+def tritonserver(
+    repository: Path,
+    log: Path,
+    models: Sequence[str] = ("chat", "chat-engine", "chat-guardrail"),
+    **environment: str,
+) -> Iterator[str]:
     """A tritonserver with no more than a user would give it; the URL of its HTTP port."""
     binary = binaries.find()
     assert binary is not None
@@ -64,7 +70,6 @@ def tritonserver(repository: Path, log: Path, **environment: str) -> Iterator[st
     def ready() -> bool:
         assert process.poll() is None
         with contextlib.suppress(httpx.TransportError):
-            models = ("chat", "chat-engine", "chat-guardrail")
             return all(httpx.get(f"{url}/v2/models/{model}/ready").is_success for model in models)
         return False
 
@@ -108,3 +113,49 @@ def test_with_a_token_the_endpoint_answers_guarded_and_the_engine_refuses(
         assert answer(url, "chat-engine")["error"].startswith(
             "[permission_denied] chat-engine answers its endpoint"
         )
+
+
+# In place of the models that come with TensorRT-LLM: bytes for tokens, and an engine that reverses them.
+STUB = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse(self.answer(request)) for request in requests]
+
+    def answer(self, request):
+        given = {{each.name(): each.as_numpy() for each in request.inputs()}}
+        found = {answer}
+        return [pb_utils.Tensor(name, np.asarray(value, kind)) for name, (value, kind) in found.items()]
+"""
+ANSWERS = {
+    "preprocessing": """{
+        "INPUT_ID": ([list(given["QUERY"][0][0])], np.int32),
+        "REQUEST_INPUT_LEN": ([[len(given["QUERY"][0][0])]], np.int32),
+        "REQUEST_OUTPUT_LEN": (given["REQUEST_OUTPUT_LEN"], np.int32),
+    }""",
+    "tensorrt_llm": """{
+        "output_ids": (given["input_ids"][:, None, ::-1], np.int32),
+        "sequence_length": ([[min(given["input_ids"].shape[1], int(given["request_output_len"][0]))]], np.int32),
+    }""",
+    "postprocessing": """{
+        "OUTPUT": ([[bytes(given["TOKENS_BATCH"][0][0][: given["SEQUENCE_LENGTH"][0][0]].tolist())]], object),
+    }""",
+}
+
+
+def test_triton_connects_the_models_of_an_ensemble(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    least = {"engine_dir": "/e", "tokenizer_dir": "/t", "triton_max_batch_size": 4, "decoupled_mode": False}
+    made = ensemble.repository(ensemble.Ensemble.model_validate(least))
+    for name, files in made.items():
+        (repository / name / "1").mkdir(parents=True)
+        config = files["config.pbtxt"].replace(b'"tensorrtllm"', b'"python"')
+        (repository / name / "config.pbtxt").write_bytes(config)
+        if name in ANSWERS:
+            (repository / name / "1" / "model.py").write_text(STUB.format(answer=ANSWERS[name]))
+    with tritonserver(repository, tmp_path / "log", tuple(made)) as url:
+        body = {"text_input": "falcon", "max_tokens": 4}
+        assert httpx.post(f"{url}/v2/models/ensemble/generate", json=body).json()["text_output"] == "nocl"

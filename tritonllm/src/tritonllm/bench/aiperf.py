@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,10 @@ INSTALL = (
     "`pip install 'tritonllm[bench]'`, or `uv tool install aiperf==0.13.0` for an environment of its own"
 )
 """How to get it."""
+
+
+# The first one; the others follow from it.
+_ERROR = re.compile(r"^[\d:.]+ ERROR +(?P<said>.*?)(?: \(\w+\.py:\d+\))?$", re.MULTILINE)
 
 
 def command(
@@ -34,7 +39,7 @@ def command(
         progress: show progress bars on stderr.
     """
     arguments = [program, "profile", "--model", target.model, "--url", target.url]
-    arguments += ["--endpoint-type", workload.api.value, "--streaming"]
+    arguments += _endpoint(workload.api, target.model)
     arguments += ["--tokenizer", target.tokenizer, "--use-server-token-count"]
     arguments += _load(workload, point)
     arguments += _prompts(workload, point)
@@ -47,6 +52,23 @@ def command(
     arguments += ["--artifact-dir", str(output), "--export-level", "records"]
     arguments += ["--no-gpu-telemetry", "--no-server-metrics", "--ui-type", "simple" if progress else "none"]
     return arguments
+
+
+def reason(log: str, tokenizer: str) -> str:
+    """Why AIPerf has ended without a result, in a sentence; empty if its log does not say it in a line.
+
+    Args:
+        log: what it has printed.
+        tokenizer: see `workload.Target`.
+    """
+    if (found := _ERROR.search(log)) is None:
+        return ""
+    said = found["said"]
+    if "tokenizer" not in said.lower() and "tiktoken" not in said:
+        return said
+    return (
+        f"the tokenizer `{tokenizer}` cannot be loaded, so name the directory of one by --tokenizer ({said})"
+    )
 
 
 def environment(inherited: Mapping[str, str], tokenizer: str) -> dict[str, str]:
@@ -63,6 +85,14 @@ def environment(inherited: Mapping[str, str], tokenizer: str) -> dict[str, str]:
         # workaround: W28
         found.pop("HF_HUB_OFFLINE", None)
     return found
+
+
+def _endpoint(api: workloads.Api, model: str) -> list[str]:
+    if api is not workloads.Api.triton:
+        return ["--endpoint-type", api.value, "--streaming"]
+    # Ours: see `aiperf_plugin`.
+    arguments = ["--endpoint-type", "tritonllm", "--custom-endpoint", workloads.generate_stream(model)]
+    return [*arguments, "--streaming"]
 
 
 def _load(workload: workloads.Workload, point: workloads.Point) -> list[str]:

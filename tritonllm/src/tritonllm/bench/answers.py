@@ -7,7 +7,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tritonllm.bench import failures, targets, workload
 
@@ -107,19 +107,14 @@ def ask(server: targets.Server, asked: workload.Workload, prompts: Sequence[Aske
 
 
 def _answer(server: targets.Server, asked: workload.Workload, prompt: Asked) -> str:
-    chat = asked.api is workload.Api.chat
-    body = {"model": server.model, "temperature": 0, "seed": asked.seed, **asked.extra}
-    body |= {"messages": [{"role": "user", "content": prompt.text}]} if chat else {"prompt": prompt.text}
-    if prompt.max_tokens is not None:
-        body["max_tokens"] = prompt.max_tokens
-    url = f"{server.url}/v1/{'chat/completions' if chat else 'completions'}"
+    url, body = _request(server, asked, prompt)
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("OPENAI_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=asked.timeout) as answer:
-            choice = json.load(answer)["choices"][0]
+            return _text(asked.api, answer.read())
     except urllib.error.HTTPError as error:
         with error:
             said = error.read(500).decode(errors="replace")
@@ -129,8 +124,49 @@ def _answer(server: targets.Server, asked: workload.Workload, prompt: Asked) -> 
             f"{url} does not answer: {getattr(error, 'reason', error)}; is the server alive?"
         ) from None
     except (ValueError, KeyError, IndexError, TypeError):
-        raise failures.BenchmarkFailed(f"{url} does not answer as OpenAI's API does") from None
-    return (choice["message"].get("content") if chat else choice["text"]) or ""
+        raise failures.BenchmarkFailed(f"{url} does not answer as that API does") from None
+
+
+def _request(server: targets.Server, asked: workload.Workload, prompt: Asked) -> tuple[str, dict[str, Any]]:
+    """The URL and the body of a request."""
+    sampling = {"temperature": 0, "seed": asked.seed, **asked.extra}
+    if prompt.max_tokens is not None:
+        sampling["max_tokens"] = prompt.max_tokens
+    match asked.api:
+        case workload.Api.triton:
+            url = f"{server.url}{workload.generate_stream(server.model)}"
+            return url, {
+                "text_input": prompt.text,
+                "stream": True,
+                "sampling_parameters": json.dumps(sampling),
+            }
+        case workload.Api.completions:
+            return f"{server.url}/v1/completions", {
+                "model": server.model,
+                "prompt": prompt.text,
+                **sampling,
+            }
+        case workload.Api.chat:
+            messages = [{"role": "user", "content": prompt.text}]
+            return f"{server.url}/v1/chat/completions", {
+                "model": server.model,
+                "messages": messages,
+                **sampling,
+            }
+
+
+def _text(api: workload.Api, body: bytes) -> str:
+    """The text of an answer."""
+    if api is workload.Api.triton:
+        events = [
+            json.loads(line.removeprefix(b"data:")) for line in body.splitlines() if line.startswith(b"data:")
+        ]
+        for event in events:
+            if "error" in event:
+                raise failures.BenchmarkFailed(f"Triton answers {event['error']}")
+        return "".join(event["text_output"] for event in events)
+    choice = json.loads(body)["choices"][0]
+    return (choice["message"].get("content") if api is workload.Api.chat else choice["text"]) or ""
 
 
 def _around(text: str, at: int) -> str:

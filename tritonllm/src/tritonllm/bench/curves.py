@@ -12,6 +12,7 @@ AXES = {
     "request_rate": "Request rate (requests/s)",
     "input_tokens": "Input length (tokens)",
     "max_tokens": "Maximum output length (tokens)",
+    "dataset_entries": "Prompts of the dataset",
 }
 """Titles of the axes by their name in `Result.load`, those of the load first."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import orjson
 from tritonllm.bench import failures, results
 
 RESULT = "result.json"
+_ROOM = 64 << 10
 
 
 @contextlib.contextmanager
@@ -50,8 +52,15 @@ def write(path: Path, content: str | bytes) -> None:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(partial, path)
     except OSError as error:
+        # The space may be what the next file needs.
+        partial.unlink(missing_ok=True)
         # A full disk is told without the file.
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def full(folder: Path) -> bool:
+    """Whether the disk of a folder has no room for a result."""
+    return shutil.disk_usage(folder).free < _ROOM
 
 
 def claim(folder: Path, name: str, wanted: Mapping[str, Any], what: str) -> None:

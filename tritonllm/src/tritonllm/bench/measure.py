@@ -102,6 +102,7 @@ def measure(
     output = folder / "aiperf"
     shutil.rmtree(output, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    asked = _with_entries(asked, point, folder)
     progress = sys.stderr.isatty()
     command = aiperf.command(generator, target, asked, point, output.absolute(), progress=progress)
     before = _counts(server)
@@ -117,21 +118,37 @@ def measure(
     if not records:
         if stopped:
             raise KeyboardInterrupt
-        raise failures.BenchmarkFailed(
-            f"AIPerf has no result (exit code {process.returncode}); its log is {log}:{processes.last_lines(log)}"
-        )
+        raise failures.BenchmarkFailed(_without_result(log, tokenizer, process.returncode))
     after = _counts(server)
     did = None if before is None or after is None else verdicts.between(before, after)
     summary = _summary(output / results.SUMMARY)
     result = results.parse(point.described(), summary, records, did, stopped=stopped)
     result = dataclasses.replace(result, gpu=sampler.use() if sampler else None)
     if result.succeeded and summary is None and not stopped:
-        raise failures.BenchmarkFailed(
-            f"AIPerf has no summary; is the disk full? Its log is {log}:{processes.last_lines(log)}"
-        )
+        raise failures.BenchmarkFailed(_without_result(log, tokenizer, process.returncode))
     folders.write_result(folder, result)
     folders.write(folder / "result.csv", tables.to_csv([result]))
     return result
+
+
+def _with_entries(asked: workload.Workload, point: workload.Point, folder: Path) -> workload.Workload:
+    """The workload with those prompts of its dataset that the point asks for, in a file of the folder."""
+    if asked.dataset is None or point.dataset_entries is None:
+        return asked
+    with asked.dataset.open(encoding="utf-8") as lines:
+        chosen = "".join(itertools.islice(lines, point.dataset_entries))
+    prompts = folder / "prompts.jsonl"
+    folders.write(prompts, chosen)
+    return dataclasses.replace(asked, dataset=prompts.absolute())
+
+
+def _without_result(log: Path, tokenizer: str, code: int | None) -> str:
+    """Why there is no result, in a sentence."""
+    if folders.full(log.parent):
+        return f"AIPerf has no result, because the disk of {log.parent} is full; make room, or name another --output"
+    if said := aiperf.reason(log.read_text(errors="replace"), tokenizer):
+        return f"AIPerf has no result: {said}; its log is {log}"
+    return f"AIPerf has no result (exit code {code}); its log is {log}:{processes.last_lines(log)}"
 
 
 @contextlib.contextmanager

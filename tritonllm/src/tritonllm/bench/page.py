@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from tritonllm.bench import svg
+from tritonllm.bench import charts
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2128; --dim: #57606a; --line: #d8dee4; --page: #fff; --alert: #b3261e;
@@ -30,7 +30,8 @@ text { fill: var(--dim); font-size: 12px; } @media (max-width: 600px) { text { f
 th, td { padding: .25rem .5rem; font-size: .9rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--dim); font-weight: 600; }
 """ + "".join(
-    f"path.c{n} {{ stroke: var(--c{n}); }} circle.c{n} {{ fill: var(--c{n}); }}\n" for n in range(svg.COLOURS)
+    f"path.c{n} {{ stroke: var(--c{n}); }} circle.c{n} {{ fill: var(--c{n}); }}\n"
+    for n in range(charts.COLOURS)
 )
 
 

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from tritonllm.bench import curves, page, results, svg, tables
+from tritonllm.bench import charts, curves, page, results, svg, tables
 
 _LATENCIES = results.DISTRIBUTIONS[:3]
+
+
+class Section(NamedTuple):
+    """Charts that belong together.
+
+    Attributes:
+        title: above them.
+        name: for files.
+        said: sentence above them; empty for none.
+        by_name: the charts, by name for files.
+    """
+
+    title: str
+    name: str
+    said: str
+    by_name: Mapping[str, charts.Chart]
 
 
 def to_html(title: str, settings: Mapping[str, str], found: Sequence[results.Result]) -> str:
@@ -16,35 +33,41 @@ def to_html(title: str, settings: Mapping[str, str], found: Sequence[results.Res
     Args:
         title: of the page.
         settings: what the points have in common, for people.
-        found: results of the points; those without an answered request have no place in the charts.
+        found: results of the points.
     """
-    answered = [result for result in found if result.distributions]
-    body = _charts(answered) if answered else "<p>No request was answered.</p>"
+    body = "".join(map(_html, sections(found))) or "<p>No request was answered.</p>"
     return page.to_html(
         title, settings, f"{body}<h2>All points</h2>{page.table(tables.rows(found), 'All points')}"
     )
 
 
-def _charts(found: Sequence[results.Result]) -> str:
-    sections: list[str] = []
-    for axis in curves.axes(found):
-        lines = curves.series(found, axis)
-        charts = [
-            svg.draw(_latency(metric, axis, lines)) for metric in _LATENCIES if _measured(metric, found)
-        ]
-        charts.append(svg.draw(_throughput(axis, lines)))
-        said = f"<p>{html.escape(_saturation_said(axis, lines))}</p>" if axis in curves.LOAD_AXES else ""
-        sections.append(
-            f'<h2>By {curves.AXES[axis].lower()}</h2>{said}<div class="charts">{"".join(charts)}</div>'
-        )
-    pareto = '<h2>Throughput against latency</h2><div class="charts">'
-    return f"{''.join(sections)}{pareto}{''.join(svg.draw(_pareto(metric, found)) for metric in _LATENCIES[1:] if _measured(metric, found))}</div>"  # fmt: skip
+def sections(found: Sequence[results.Result]) -> list[Section]:
+    """The charts: along each axis, and throughput against latency.
+
+    Args:
+        found: results of the points; those without an answered request are left out.
+    """
+    answered = [result for result in found if result.distributions]
+    if not answered:
+        return []
+    measured = [metric for metric in _LATENCIES if any(metric.tag in each.distributions for each in answered)]
+    drawn: list[Section] = []
+    for axis in curves.axes(answered):
+        lines = curves.series(answered, axis)
+        along = {metric.column: _latency(metric, axis, lines) for metric in measured}
+        along[results.RATES[0].column] = _throughput(axis, lines)
+        said = _saturation_said(axis, lines) if axis in curves.LOAD_AXES else ""
+        drawn.append(Section(f"By {curves.AXES[axis].lower()}", axis, said, along))
+    pareto = {metric.column: _pareto(metric, answered) for metric in _LATENCIES[1:] if metric in measured}
+    return [*drawn, Section("Throughput against latency", "throughput", "", pareto)]
 
 
-def _latency(metric: results.Metric, axis: str, lines: Mapping[str, Sequence[results.Result]]) -> svg.Chart:
+def _latency(
+    metric: results.Metric, axis: str, lines: Mapping[str, Sequence[results.Result]]
+) -> charts.Chart:
     # Two lines for each of many series would be too many.
     statistics = ("p50", "p99") if len(lines) == 1 else ("p50",)
-    drawn: list[svg.Line] = []
+    drawn: list[charts.Line] = []
     for colour, (name, line) in enumerate(lines.items()):
         for statistic in statistics:
             points = [
@@ -56,14 +79,14 @@ def _latency(metric: results.Metric, axis: str, lines: Mapping[str, Sequence[res
                 for result in line
                 if (value := result.distributions.get(metric.tag, {}).get(statistic)) is not None
             ]
-            drawn.append(svg.Line(name or statistic, points, colour, dashed=statistic == "p99"))
+            drawn.append(charts.Line(name or statistic, points, colour, dashed=statistic == "p99"))
     title = metric.title if len(lines) == 1 else f"{metric.title}, p50"
-    return svg.Chart(title, curves.AXES[axis], drawn, doubling=axis != "request_rate")
+    return charts.Chart(title, curves.AXES[axis], drawn, doubling=axis != "request_rate")
 
 
-def _throughput(axis: str, lines: Mapping[str, Sequence[results.Result]]) -> svg.Chart:
+def _throughput(axis: str, lines: Mapping[str, Sequence[results.Result]]) -> charts.Chart:
     title = results.RATES[0].title
-    drawn: list[svg.Line] = []
+    drawn: list[charts.Line] = []
     marks: list[tuple[float, float, str]] = []
     for colour, (name, line) in enumerate(lines.items()):
         points = [
@@ -71,12 +94,12 @@ def _throughput(axis: str, lines: Mapping[str, Sequence[results.Result]]) -> svg
             for result in line
             if (value := result.rates.get(curves.THROUGHPUT)) is not None
         ]
-        drawn.append(svg.Line(name, points, colour))
+        drawn.append(charts.Line(name, points, colour))
         if axis in curves.LOAD_AXES and (point := curves.saturation(line)):
             # The sentence above the charts says it of each of several series.
             text = f"saturated at {point.load[axis]:g}" if len(lines) == 1 else ""
             marks.append((point.load[axis], point.rates[curves.THROUGHPUT], text))
-    return svg.Chart(title, curves.AXES[axis], drawn, doubling=axis != "request_rate", marks=marks)
+    return charts.Chart(title, curves.AXES[axis], drawn, doubling=axis != "request_rate", marks=marks)
 
 
 def _saturation_said(axis: str, lines: Mapping[str, Sequence[results.Result]]) -> str:
@@ -89,11 +112,11 @@ def _saturation_said(axis: str, lines: Mapping[str, Sequence[results.Result]]) -
     return f"Saturation (the least load with {share} of the best output token throughput): {'; '.join(said)}."
 
 
-def _pareto(metric: results.Metric, found: Sequence[results.Result]) -> svg.Chart:
+def _pareto(metric: results.Metric, found: Sequence[results.Result]) -> charts.Chart:
     """Output token throughput against the median of a latency; up and to the left is better."""
     axis = curves.axes(found)[0]
     points: list[tuple[float, float, str]] = []
-    drawn: list[svg.Line] = []
+    drawn: list[charts.Line] = []
     for colour, (name, line) in enumerate(curves.series(found, axis).items()):
         places = [
             (result.distributions[metric.tag]["p50"], result.rates[curves.THROUGHPUT], curves.described(result.load, list(curves.AXES)))
@@ -102,11 +125,13 @@ def _pareto(metric: results.Metric, found: Sequence[results.Result]) -> svg.Char
         ]  # fmt: skip
         points += places
         labels = () if name else [f"{result.load[axis]:g}" for result in line]
-        drawn.append(svg.Line(name, places, colour, joined=False, labels=labels))
+        drawn.append(charts.Line(name, places, colour, joined=False, labels=labels))
     front = [(x, y, "") for x, y in curves.pareto([(x, y) for x, y, _ in points])]
-    drawn.append(svg.Line("Pareto front: no point has less latency and more throughput", front, svg.COLOURS - 1, dashed=True))  # fmt: skip
-    return svg.Chart(f"{results.RATES[0].title} against {metric.title}", f"{metric.title}, p50", drawn)
+    drawn.append(charts.Line("Pareto front: no point has less latency and more throughput", front, charts.COLOURS - 1, dashed=True))  # fmt: skip
+    return charts.Chart(f"{results.RATES[0].title} against {metric.title}", f"{metric.title}, p50", drawn)
 
 
-def _measured(metric: results.Metric, found: Sequence[results.Result]) -> bool:
-    return any(metric.tag in result.distributions for result in found)
+def _html(section: Section) -> str:
+    said = f"<p>{html.escape(section.said)}</p>" if section.said else ""
+    drawn = "".join(map(svg.draw, section.by_name.values()))
+    return f'<h2>{html.escape(section.title)}</h2>{said}<div class="charts">{drawn}</div>'

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from tritonllm import errors as request_errors
+
 SUMMARY = "profile_export_aiperf.json"
 """AIPerf's file of metrics, within its directory. It is missing if no request succeeded."""
 
@@ -215,11 +217,16 @@ def _by_kind(failed: Iterable[Mapping[str, Any]]) -> tuple[Errors, ...]:
 
 
 def _kind(error: Mapping[str, Any]) -> tuple[str, str]:
-    """The kind and the message of a failure; OpenAI's body within AIPerf's message says more than the status."""
+    """The kind and the message of a failure; OpenAI's or Triton's body within AIPerf's message says more than the status."""
     status, name, message = error.get("code"), str(error.get("type")), str(error.get("message"))
     try:
         body = json.loads(message)["error"]
-        name, message = body["code"] or body["type"], body["message"]
+        if isinstance(body, str):
+            # Triton's.
+            problem = request_errors.parse(body)
+            name, message = problem.code, problem.message
+        else:
+            name, message = body["code"] or body["type"], body["message"]
     except (ValueError, KeyError, TypeError):
         pass
     if quoted := _QUOTED.fullmatch(message):

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tritonllm.bench import curves, failures, folders, report, results, tables, workload
+from tritonllm.bench import curves, failures, folders, png, report, results, tables, workload
 
 SETTINGS = "sweep.json"
 TABLE = "sweep.csv"
 REPORT = "report.html"
+PICTURES = "png"
+"""Folder of the report's charts as PNGs."""
 
 
 def settings(target: str, model: str, tokenizer: str, asked: workload.Workload) -> dict[str, Any]:
@@ -81,6 +84,20 @@ def run(
         if not result.complete:
             break
     return found
+
+
+def write_pictures(folder: Path, found: Sequence[results.Result]) -> None:
+    """Writes a PNG of each chart of the report; those of an earlier run with other axes are removed.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    drawn = png.pictures(report.sections(found))
+    place = folder / PICTURES
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for name, content in drawn.items():
+        folders.write(place / name, content)
 
 
 def _check(result: results.Result, name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from tritonllm.bench import results
 
-_LOAD = ("concurrency", "request_rate", "input_tokens", "max_tokens")
+_LOAD = ("concurrency", "request_rate", "input_tokens", "max_tokens", "dataset_entries")
 
 COLUMNS = (
     *_LOAD,

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import orjson
 
 from tritonllm import files, paths
-from tritonllm.bench import failures, processes
+from tritonllm.bench import failures, processes, workload
 from tritonllm.weights import endpoints as weights_of
 from tritonllm.weights import layout
 
@@ -31,7 +32,7 @@ class Server(NamedTuple):
     """A server that answers.
 
     Attributes:
-        url: of OpenAI's API, without `/v1`.
+        url: of OpenAI's API, without `/v1`, or of Triton's HTTP port.
         model: that is asked.
         tokenizer: directory of its tokenizer, if it is known.
         metrics: URL of Triton's metrics, if it is known.
@@ -59,12 +60,15 @@ def endpoint(file: Path, model: str | None) -> str:
 
 
 @contextlib.contextmanager
-def served(file: Path, name: str, log: Path, start_seconds: float = START_SECONDS) -> Iterator[Server]:
+def served(
+    file: Path, name: str, api: workload.Api, log: Path, start_seconds: float = START_SECONDS
+) -> Iterator[Server]:
     """Serves a file on free ports.
 
     Args:
         file: with LLMEndpoints.
         name: of the endpoint to ask; see `endpoint`.
+        api: that is asked.
         log: file for what the server prints.
         start_seconds: within which it has to get ready.
 
@@ -87,26 +91,29 @@ def served(file: Path, name: str, log: Path, start_seconds: float = START_SECOND
                 )
             time.sleep(_POLL_SECONDS)
         yield Server(
-            f"http://127.0.0.1:{ports['gateway']}",
+            f"http://127.0.0.1:{ports['http' if api is workload.Api.triton else 'gateway']}",
             name,
             _tokenizer(file, name),
             f"http://127.0.0.1:{ports['metrics']}/metrics",
         )
 
 
-def running(url: str, model: str | None, metrics: str | None) -> Server:
+def running(url: str, model: str | None, api: workload.Api, metrics: str | None) -> Server:
     """A server that runs already.
 
     Args:
-        url: of OpenAI's API, with or without `/v1`.
-        model: which of its models; None if there is one.
+        url: of OpenAI's API, with or without `/v1`, or of Triton's HTTP port.
+        model: which of its models; None if there is one, which Triton does not tell.
+        api: that is asked.
         metrics: URL of Triton's metrics, if it is known.
 
     Raises:
         failures.InvalidBenchmark: it does not say which model; see `chosen`.
-        failures.BenchmarkFailed: it does not answer.
+        failures.BenchmarkFailed: it does not answer, or no model is ready.
     """
     base = url.rstrip("/").removesuffix("/v1")
+    if api is workload.Api.triton:
+        return _running_triton(base, model, metrics)
     try:
         models = orjson.loads(fetch(f"{base}/v1/models", api_key=os.environ.get("OPENAI_API_KEY")))["data"]
         names = [each["id"] for each in models]
@@ -122,7 +129,25 @@ def running(url: str, model: str | None, metrics: str | None) -> Server:
         raise failures.BenchmarkFailed(
             f"{base}/v1/models is not OpenAI's API; give the URL of the gateway"
         ) from None
+    if not names:
+        raise failures.BenchmarkFailed(f"{base} has no model that is ready; is one still being loaded?")
     return Server(base, chosen(model, names, base), None, metrics)
+
+
+def _running_triton(base: str, model: str | None, metrics: str | None) -> Server:
+    if model is None:
+        raise failures.InvalidBenchmark("--model: Triton does not list its models; name one")
+    ready = f"{base}/v2/models/{urllib.parse.quote(model, safe='')}/ready"
+    try:
+        fetch(ready)
+    except urllib.error.HTTPError as error:
+        raise failures.BenchmarkFailed(
+            f"{ready} answers {error.code} {error.reason}; is this Triton's HTTP port, and the model loaded?"
+        ) from None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise failures.BenchmarkFailed(f"{base} does not answer: {reason}; does the server run?") from None
+    return Server(base, model, None, metrics)
 
 
 def fetch(url: str, api_key: str | None = None) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 
+from tritonllm import event_stream
 from tritonllm.client import answers, ask, errors
 
 _JSON = {"Content-Type": "application/json"}
@@ -61,7 +62,7 @@ class Transport:
             # Leaving this block before the whole body was read closes the connection, which cancels the request.
             async with self._session.post(url, data=content, headers=_JSON) as reply:
                 if reply.content_type == "text/event-stream":
-                    async for event in events(reply.content.iter_any()):
+                    async for event in event_stream.events(reply.content.iter_any()):
                         yield _object(event, model, reply)
                 else:
                     yield _object(await reply.read(), model, reply)
@@ -70,16 +71,6 @@ class Transport:
             raise errors.ServerUnreachable(
                 f"cannot reach Triton over HTTP at {self._url}; is it running, and is this its HTTP port? ({reason})"
             ) from None
-
-
-async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The data of server-sent events, from chunks that can end anywhere."""
-    rest = b""
-    async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:"):
-                yield line.removeprefix(b"data:")
 
 
 def _object(text: bytes, model: str, reply: aiohttp.ClientResponse) -> dict[str, Any]:

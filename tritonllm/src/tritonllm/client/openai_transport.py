@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 
 from tritonllm import errors as request_errors
-from tritonllm.client import answers, ask, errors, http_transport
+from tritonllm import event_stream
+from tritonllm.client import answers, ask, errors
 
 _GUARDRAIL = "-guardrail"
 
@@ -78,7 +79,7 @@ class Transport:
                 f"{self._url}/{route}", data=content, headers=self._headers
             ) as reply:
                 if reply.content_type == "text/event-stream":
-                    async for event in http_transport.events(reply.content.iter_any()):
+                    async for event in event_stream.events(reply.content.iter_any()):
                         if event.strip() != b"[DONE]":
                             yield _object(event, reply)
                 else:

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from tritonllm.commands import benchmarking
+from tritonllm.commands import bench_job, benchmarking
 from tritonllm.commands.benchmarking import (
     Concurrency,
+    DatasetEntries,
     InputTokens,
     MaxTokens,
     MetricsUrl,
@@ -24,13 +25,15 @@ from tritonllm.commands.benchmarking import (
 
 
 class _Group(typer.core.TyperGroup):
-    """`tritonllm bench chat.yaml` is `tritonllm bench run chat.yaml`."""
+    """`tritonllm bench chat.yaml` is `tritonllm bench run chat.yaml`, and with `--pool` it is `tritonllm bench job`."""
 
-    default = "run"
+    def default(self, args: list[str]) -> str:
+        """The command that is meant where none is named."""
+        return "job" if any(arg == "--pool" or arg.startswith("--pool=") for arg in args) else "run"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, "-h", "--help"}:
-            args = [self.default, *args]
+            args = [self.default(args), *args]
         return super().parse_args(ctx, args)
 
 
@@ -40,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Measure how fast an endpoint answers, and how much it carries.\n\n"
     "AIPerf generates the load; it comes with `tritonllm[bench]`. `tritonllm bench chat.yaml` is short for"
-    " `tritonllm bench run chat.yaml`.",
+    " `tritonllm bench run chat.yaml`, and `tritonllm bench --pool llm` for `tritonllm bench job --pool llm`.",
 )
 
 
@@ -53,11 +56,15 @@ def run(
     request_rate: RequestRate = None,
     input_tokens: InputTokens = None,
     max_tokens: MaxTokens = None,
+    dataset_entries: DatasetEntries = None,
     repeats: Annotated[
         int, typer.Option(min=1, metavar="N", help="How often to measure; more than once shows the spread.")
     ] = 1,
     slo: Slo = None,
     metrics_url: MetricsUrl = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one line of JSON instead of the table.")
+    ] = False,
     output: Output = None,
     *,
     work: benchmarking.Work,
@@ -74,18 +81,22 @@ def run(
     measured. The exit code is 1 if any request failed.
     """
     import dataclasses
+    import json
 
     from tritonllm.bench import folders, measure, tables, workload
     from tritonllm.bench import repeats as repeating
     from tritonllm.bench import sweep as sweeps
 
+    if as_json and repeats > 1:
+        raise typer.BadParameter("is of one measurement, not of --repeats", param_hint="--json")
     asked = work.workload(slo)
-    point = workload.with_defaults(workload.Point(concurrency, request_rate, input_tokens, max_tokens), asked)
+    given = workload.Point(concurrency, request_rate, input_tokens, max_tokens, dataset_entries)
+    point = workload.with_defaults(given, asked)
     folder = output or Path(f"bench-{time.strftime('%Y%m%d-%H%M%S')}")
-    with benchmarking.prepared(target, model, metrics_url, folder) as server:
+    with benchmarking.prepared(target, model, asked.api, metrics_url, folder) as server:
         if folders.read_result(folder) is not None:
             raise typer.BadParameter(f"{folder} has a result already; name another", param_hint="--output")
-        asked = benchmarking.with_prompts(asked, folder)
+        asked = benchmarking.with_prompts(asked, folder, dataset_entries)
         typer.echo(f"Asking {server.model} at {server.url} …", err=True)
         tokens = work.tokenizer or server.tokenizer or "builtin"
         if repeats == 1:
@@ -102,7 +113,10 @@ def run(
                 ),
                 lambda text: typer.echo(text, err=True),
             )
-    typer.echo(tables.summary(found[0]) if repeats == 1 else repeating.text(found))
+    if as_json:
+        typer.echo(json.dumps(found[0].encoded()))
+    else:
+        typer.echo(tables.summary(found[0]) if repeats == 1 else repeating.text(found))
     typer.echo(f"Results: {folder / (folders.RESULT if repeats == 1 else repeating.TABLE)}", err=True)
     complete = len(found) == repeats and all(result.complete for result in found)
     raise typer.Exit(benchmarking.exit_code(complete=complete, failed=sum(result.failed for result in found)))
@@ -123,6 +137,7 @@ def compare(
     request_rate: RequestRate = None,
     input_tokens: InputTokens = None,
     max_tokens: MaxTokens = None,
+    dataset_entries: DatasetEntries = None,
     model: Model = None,
     model_b: Annotated[
         str | None, typer.Option(metavar="NAME", help="Endpoint of B to ask.", show_default="--model")
@@ -143,10 +158,14 @@ def compare(
     from tritonllm.bench import comparing, dataset, folders, measure, workload
 
     asked = work.workload()
-    point = workload.with_defaults(workload.Point(concurrency, request_rate, input_tokens, max_tokens), asked)
+    given = workload.Point(concurrency, request_rate, input_tokens, max_tokens, dataset_entries)
+    point = workload.with_defaults(given, asked)
     folder = output or Path(f"compare-{time.strftime('%Y%m%d-%H%M%S')}")
     measure.program()
-    sides = {"a": benchmarking.Side(a, model), "b": benchmarking.Side(b, model_b or model)}
+    sides = {
+        "a": benchmarking.Side(a, model, asked.api),
+        "b": benchmarking.Side(b, model_b or model, asked.api),
+    }
     for side in sides.values():
         side.check()
     with folders.locked(folder):
@@ -154,7 +173,7 @@ def compare(
             raise typer.BadParameter(
                 f"{folder} has a comparison already; name another", param_hint="--output"
             )
-        asked = benchmarking.with_prompts(asked, folder)
+        asked = benchmarking.with_prompts(asked, folder, dataset_entries)
         texts = asking.PROMPTS if asked.dataset is None else dataset.texts(asked.dataset)
         prompts = [asking.Asked(text, point.max_tokens) for text in texts[:answers]]
         found, stopped = comparing.run(
@@ -187,8 +206,14 @@ def sweep(
     request_rate: Annotated[str | None, _axis("Requests per second, as in 10:60:10.")] = None,
     input_tokens: Annotated[str | None, _axis("Lengths of synthetic prompts, as in 100,200,400.")] = None,
     max_tokens: Annotated[str | None, _axis("Maximum lengths of answers.")] = None,
+    dataset_entries: Annotated[
+        str | None, _axis("Numbers of prompts of the dataset, the first ones, each once.")
+    ] = None,
     slo: Slo = None,
     metrics_url: MetricsUrl = None,
+    png: Annotated[
+        bool, typer.Option("--png", help="Write each chart of the report as a PNG, too (needs matplotlib).")
+    ] = False,
     output: Output = None,
     *,
     work: benchmarking.Work,
@@ -206,11 +231,17 @@ def sweep(
     The exit code is 1 if any request failed.
     """
     from tritonllm.bench import axes, measure, tables
+    from tritonllm.bench import png as pictures
     from tritonllm.bench import sweep as sweeps
     from tritonllm.bench import workload as workloads
 
     asked = work.workload(slo)
-    whole = {"concurrency": concurrency, "input_tokens": input_tokens, "max_tokens": max_tokens}
+    whole = {
+        "concurrency": concurrency,
+        "input_tokens": input_tokens,
+        "max_tokens": max_tokens,
+        "dataset_entries": dataset_entries,
+    }
     given: dict[str, Any] = {
         name: axes.whole_numbers(text, f"--{name.replace('_', '-')}")
         for name, text in whole.items()
@@ -222,10 +253,13 @@ def sweep(
         raise typer.BadParameter(
             "name at least one axis, as in --concurrency 1:256", param_hint="--concurrency"
         )
+    if png:
+        pictures.check()
     grid = axes.grid(given)
     points = [workloads.with_defaults(point, asked) for point in grid]
     folder = output or Path(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}")
-    with benchmarking.prepared(target, model, metrics_url, folder) as server:
+    with benchmarking.prepared(target, model, asked.api, metrics_url, folder) as server:
+        # All of them, so that more values of the axis are no other dataset.
         asked = benchmarking.with_prompts(asked, folder)
         tokens = work.tokenizer or server.tokenizer or "builtin"
         wanted = sweeps.settings(target, server.model, tokens, asked)
@@ -238,7 +272,12 @@ def sweep(
             lambda point, place: measure.measure(server, tokens, asked, point, place),
             lambda text: typer.echo(text, err=True),
         )
+        if png:
+            sweeps.write_pictures(folder, found)
     typer.echo(tables.overview(found))
     typer.echo(f"Report: {folder / sweeps.REPORT}", err=True)
     complete = len(found) == len(points) and all(result.complete for result in found)
     raise typer.Exit(benchmarking.exit_code(complete=complete, failed=sum(result.failed for result in found)))
+
+
+app.command()(bench_job.job)

@@ -50,7 +50,14 @@ MaxTokens = Annotated[
         show_default="128; the endpoint's with a dataset",
     ),
 ]
-ApiOption = Annotated[str, typer.Option("--api", metavar="chat|completions", help="Route of OpenAI's API.")]
+ApiOption = Annotated[
+    str,
+    typer.Option(
+        "--api",
+        metavar="chat|completions|triton",
+        help="Route of OpenAI's API, or Triton's generate_stream at its HTTP port.",
+    ),
+]
 Tokenizer = Annotated[
     str | None,
     typer.Option(
@@ -68,7 +75,9 @@ Dataset = Annotated[
 ]
 DatasetEntries = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Only the first prompts of the dataset.", show_default="all"),
+    typer.Option(
+        min=1, metavar="N", help="Only the first prompts of the dataset, each once.", show_default="all"
+    ),
 ]
 Requests = Annotated[
     int | None,
@@ -116,7 +125,6 @@ Output = Annotated[
 def _work(
     api: ApiOption = "chat",
     dataset: Dataset = None,
-    dataset_entries: DatasetEntries = None,
     requests: Requests = None,
     duration: Duration = None,
     warmup: Warmup = None,
@@ -153,9 +161,7 @@ class Work(dict[str, Any]):
         try:
             api = workload.Api(given.pop("api"))
         except ValueError:
-            raise failures.InvalidBenchmark("--api: is chat or completions") from None
-        if given["dataset_entries"] is not None and given["dataset"] is None:
-            raise failures.InvalidBenchmark("--dataset-entries: needs --dataset")
+            raise failures.InvalidBenchmark("--api: is chat, completions or triton") from None
         ignore_eos = given.pop("ignore_eos")
         return workload.Workload(
             api=api,
@@ -186,15 +192,15 @@ def with_work(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def with_prompts(asked: workload.Workload, folder: Path) -> workload.Workload:
-    """The workload with its file of prompts as AIPerf reads it, in the folder."""
+def with_prompts(asked: workload.Workload, folder: Path, entries: int | None = None) -> workload.Workload:
+    """The workload with its file of prompts as AIPerf reads it, in the folder; with `entries`, the first ones."""
     import dataclasses
 
     from tritonllm.bench import measure
 
     if asked.dataset is None:
         return asked
-    prompts = measure.prepared_dataset(asked.dataset, folder, asked.dataset_entries)
+    prompts = measure.prepared_dataset(asked.dataset, folder, entries)
     return dataclasses.replace(asked, dataset=prompts)
 
 
@@ -204,10 +210,12 @@ class Side(NamedTuple):
     Attributes:
         target: the file or URL.
         model: which of its models; None if there is one.
+        api: that is asked.
     """
 
     target: str
     model: str | None
+    api: workload.Api
 
     def check(self) -> None:
         """Finds out whether it can be asked, before anything is started.
@@ -218,7 +226,7 @@ class Side(NamedTuple):
         from tritonllm.bench import targets
 
         if "://" in self.target:
-            targets.running(self.target, self.model, None)
+            targets.running(self.target, self.model, self.api, None)
         else:
             targets.endpoint(Path(self.target), self.model)
 
@@ -233,23 +241,23 @@ class Side(NamedTuple):
         from tritonllm.bench import targets
 
         if "://" in self.target:
-            yield targets.running(self.target, self.model, metrics_url)
+            yield targets.running(self.target, self.model, self.api, metrics_url)
             return
         file = Path(self.target)
         typer.echo(f"Serving {file} …", err=True)
-        with targets.served(file, targets.endpoint(file, self.model), log) as server:
+        with targets.served(file, targets.endpoint(file, self.model), self.api, log) as server:
             yield server
 
 
 @contextlib.contextmanager
 def prepared(
-    target: str, model: str | None, metrics_url: str | None, folder: Path
+    target: str, model: str | None, api: workload.Api, metrics_url: str | None, folder: Path
 ) -> Iterator[targets.Server]:
     """The server to ask, and the folder for the results, which is ours for the block."""
     from tritonllm.bench import folders, measure
 
     measure.program()
-    side = Side(target, model)
+    side = Side(target, model, api)
     side.check()
     with folders.locked(folder), side.answering(folder / "serve.log", metrics_url) as server:
         yield server

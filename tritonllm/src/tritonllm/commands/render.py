@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,11 +24,24 @@ VllmVersion = Annotated[
 ]
 
 
+class Style(enum.StrEnum):
+    """What is rendered."""
+
+    endpoint = "endpoint"
+    ensemble = "ensemble"
+
+
 def render(
     endpoints: Files,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Output directory.")],
     weights: Weights = "/weights",
     vllm_version: VllmVersion = None,
+    style: Annotated[
+        Style,
+        typer.Option(
+            help="ensemble: the file has parameters of TensorRT-LLM's ensemble; see docs/tensorrt-llm.md."
+        ),
+    ] = Style.endpoint,
 ) -> None:
     """Write Triton's model repository for these endpoints.
 
@@ -38,7 +53,10 @@ def render(
     from tritonllm import files
     from tritonllm import render as renderer
 
-    repository = renderer.repository(files.load(endpoints, vllm_version=vllm_version), weights=weights)
+    if style is Style.ensemble:
+        repository = _ensemble(endpoints)
+    else:
+        repository = renderer.repository(files.load(endpoints, vllm_version=vllm_version), weights=weights)
     if not replaceable(output):
         raise typer.BadParameter(
             f"{output} is neither empty nor a rendered repository; choose another directory",
@@ -46,6 +64,27 @@ def render(
         )
     write(repository, output)
     typer.echo(f"{output}: {', '.join(sorted(repository))}")
+
+
+def _ensemble(paths: Sequence[Path]) -> renderer.Repository:
+    """The models of the ensemble that a file describes.
+
+    Raises:
+        files.Invalid: its parameters are wrong.
+    """
+    import pydantic
+
+    from tritonllm import files, validation_errors
+    from tritonllm.render import ensemble
+
+    if len(paths) != 1:
+        raise typer.BadParameter("an ensemble has one file of parameters", param_hint="ENDPOINT.yaml")
+    try:
+        parameters = ensemble.Ensemble.model_validate(files.load_document(paths[0]))
+    except pydantic.ValidationError as error:
+        found = validation_errors.problems(error, ensemble.Ensemble)
+        raise files.Invalid([files.Problem(str(paths[0]), *problem) for problem in found]) from None
+    return ensemble.repository(parameters)
 
 
 def replaceable(directory: Path) -> bool:

@@ -115,6 +115,13 @@ def serve(
             show_default="everything",
         ),
     ] = None,
+    upstream_keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="API keys of upstreams, a file each; engine type openai names one.",
+        ),
+    ] = None,
     runtime: Annotated[
         str | None,
         typer.Option(
@@ -156,6 +163,7 @@ def serve(
         api_secret_file=api_secret_file,
         allow_direct_engine=allow_direct_engine,
         allow=permitted,
+        upstream_keys=upstream_keys.absolute() if upstream_keys else None,
         gateway=None
         if no_gateway
         else options.Gateway(

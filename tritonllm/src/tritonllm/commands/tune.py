@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tritonllm.commands import benchmarking
-from tritonllm.commands.benchmarking import InputTokens, MaxTokens, Model, Output
+from tritonllm.commands.benchmarking import DatasetEntries, InputTokens, MaxTokens, Model, Output
 
 if TYPE_CHECKING:
     from tritonllm import api
@@ -69,6 +69,7 @@ def tune(
     ] = None,
     input_tokens: InputTokens = None,
     max_tokens: MaxTokens = None,
+    dataset_entries: DatasetEntries = None,
     model: Model = None,
     output: Output = None,
     *,
@@ -86,6 +87,8 @@ def tune(
 
     The exit code is 1 if no configuration keeps the objectives.
     """
+    import dataclasses
+
     from tritonllm import versions
     from tritonllm.bench import failures, folders, measure, targets
     from tritonllm.bench import workload as workloads
@@ -110,7 +113,7 @@ def tune(
         )
     asked = work.workload(of_requests)
     points = [
-        workloads.with_defaults(point, asked)
+        workloads.with_defaults(dataclasses.replace(point, dataset_entries=dataset_entries), asked)
         for point in _points(concurrency, request_rate, input_tokens, max_tokens)
     ]
     if len(points) > 1 and not wanted.maximized:
@@ -133,7 +136,7 @@ def tune(
     measure.program()
     folder = output or Path(f"tune-{time.strftime('%Y%m%d-%H%M%S')}")
     with folders.locked(folder):
-        asked = benchmarking.with_prompts(asked, folder)
+        asked = benchmarking.with_prompts(asked, folder, dataset_entries)
         settings = tuner.settings(
             original, endpoint.name, axes, wanted, limited, asked, points, work.tokenizer
         )

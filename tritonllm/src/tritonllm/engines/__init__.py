@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tritonllm.engines.base import DEFAULT_MAX_NUM_SEQS, EngineType, Problem
+from tritonllm.engines.base import DEFAULT_MAX_NUM_SEQS, EngineType, Problem, Upstream
 from tritonllm.engines.classifier import CLASSIFIER
+from tritonllm.engines.openai import OPENAI
 from tritonllm.engines.simulated import SIMULATED
+from tritonllm.engines.tensorrtllm import TENSORRTLLM
 from tritonllm.engines.transformers import TRANSFORMERS
 from tritonllm.engines.vllm import VLLM
 
-__all__ = ["DEFAULT_MAX_NUM_SEQS", "TYPES", "EngineType", "Name", "Problem"]
+__all__ = ["DEFAULT_MAX_NUM_SEQS", "TYPES", "EngineType", "Name", "Problem", "Upstream"]
 
-Name = Literal["vllm", "transformers", "simulated", "classifier"]
+Name = Literal["vllm", "tensorrtllm", "transformers", "simulated", "openai", "classifier"]
 """The values of `spec.engine.type`: the keys of `TYPES`, spelled out for type checkers."""
 
-TYPES: dict[str, EngineType] = {each.name: each for each in (VLLM, TRANSFORMERS, SIMULATED, CLASSIFIER)}
+TYPES: dict[str, EngineType] = {
+    each.name: each for each in (VLLM, TENSORRTLLM, TRANSFORMERS, SIMULATED, OPENAI, CLASSIFIER)
+}
 """Every engine type by its name."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import pydantic
 
@@ -40,6 +40,18 @@ class Package:
 
     name: str
     missing: str
+
+
+class Upstream(NamedTuple):
+    """The server that an engine sends its requests to.
+
+    Attributes:
+        url: base URL of its API.
+        api_key_name: name of the API key; None for no key.
+    """
+
+    url: str
+    api_key_name: str | None
 
 
 class EngineType:
@@ -114,6 +126,10 @@ class EngineType:
         Returns:
             What is not permitted, in words; None if it is.
         """
+        return None
+
+    def upstream(self, args: Args) -> Upstream | None:
+        """The server that the engine sends its requests to; None if it answers them itself."""
         return None
 
     def max_num_seqs(self, args: Args) -> int:

@@ -12,15 +12,20 @@ from pathlib import Path
 from tritonllm.ipc import listener
 
 
-def write(engine: str, tokens: int) -> None:
+def write(engine: str, tokens: int | None) -> None:
     """Publishes the context length, unless there is no directory of the run.
 
     Args:
         engine: name of the engine's Triton model.
-        tokens: maximum number of tokens of prompt and answer together.
+        tokens: maximum number of tokens of prompt and answer together; None if the engine does not know it.
     """
     path = _path(engine)
-    if path is not None:
+    if path is None:
+        return
+    if tokens is None:
+        # That of another engine which the endpoint had before.
+        path.unlink(missing_ok=True)
+    else:
         path.write_text(str(tokens))
 
 

@@ -13,3 +13,6 @@ GATEWAY_PROCESSES: Final = "TRITONLLM_GATEWAY_PROCESSES"
 
 TRITON: Final = "TRITONLLM_TRITON_URL"
 """Environment variable: URL of tritonserver's HTTP port."""
+
+UPSTREAM_KEYS: Final = "TRITONLLM_UPSTREAM_KEYS"
+"""Environment variable: directory of the API keys of upstreams, a file each."""

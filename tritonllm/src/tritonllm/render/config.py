@@ -37,7 +37,7 @@ def _engine(endpoint: api.LLMEndpoint) -> ModelConfig:
         "model": spec.model and spec.model.given(),
         "engine": {"type": spec.engine.type, "args": spec.engine.definition.hashed(spec.engine.args)},
     }
-    model = _model(
+    model = new_model(
         endpoint.engine_name, "engine", hashed, {"endpoint": endpoint.name, "engine": spec.engine.type}
     )
     model.model_transaction_policy.decoupled = True
@@ -54,7 +54,7 @@ def _classifier(endpoint: api.LLMEndpoint) -> ModelConfig:
         "model": spec.model and spec.model.given(),
         "engine": {"type": spec.engine.type, "args": spec.engine.definition.hashed(spec.engine.args)},
     }
-    model = _model(endpoint.name, "classifier", hashed, {"endpoint": endpoint.name})
+    model = new_model(endpoint.name, "classifier", hashed, {"endpoint": endpoint.name})
     model.max_batch_size = args.max_batch_size
     # Without a delay: texts that arrive while a batch is computed are the next batch.
     model.dynamic_batching.SetInParent()
@@ -72,7 +72,7 @@ def _guardrail(endpoint: api.LLMEndpoint) -> ModelConfig:
         "prompt_characters": str(longest),
     }
     hashed = guardrails | {"prompt_characters": longest}
-    model = _model(endpoint.guardrail_name, "guardrail", hashed, parameters)
+    model = new_model(endpoint.guardrail_name, "guardrail", hashed, parameters)
     model.max_batch_size = tensors.GUARDRAIL_MAX_BATCH
     model.dynamic_batching.SetInParent()
     model.instance_group.add(count=1, kind=schema.ModelInstanceGroup.KIND_CPU)
@@ -103,14 +103,22 @@ def _pipeline(endpoint: api.LLMEndpoint) -> ModelConfig:
         parameters["adapters"] = canonical.dumps(
             [adapter.given() | {"commit": endpoint.adapter_commit(adapter)} for adapter in spec.adapters]
         )
-    model = _model(endpoint.name, "pipeline", hashed, parameters)
+    model = new_model(endpoint.name, "pipeline", hashed, parameters)
     model.model_transaction_policy.decoupled = True
     model.instance_group.add(count=spec.limits.pipeline_instances, kind=schema.ModelInstanceGroup.KIND_CPU)
     _tensors(model, tensors.GENERATE_INPUTS, tensors.PIPELINE_OUTPUTS)
     return model
 
 
-def _model(name: str, kind: str, hashed: dict[str, Any], parameters: dict[str, str]) -> ModelConfig:
+def new_model(name: str, kind: str, hashed: dict[str, Any], parameters: dict[str, str]) -> ModelConfig:
+    """A configuration with the parameters that all of ours have.
+
+    Args:
+        name: of the model.
+        kind: see `kind`.
+        hashed: what `spec_hash` is the hash of.
+        parameters: further parameters.
+    """
     model = schema.ModelConfig(name=name, backend="python")
     fixed = {"kind": kind, "spec_hash": canonical.digest(hashed), "renderer": RENDERER}
     for key, value in (fixed | parameters).items():

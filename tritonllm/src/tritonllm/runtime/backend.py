@@ -40,12 +40,13 @@ class Update:
 
     Args:
         texts: `n` deltas, possibly empty.
-        finish_reasons: per choice None while it goes on, then `stop`, `length`, `tool_calls` or `cancelled`, which is repeated
-            in every later update.
-        input_tokens: tokens of the prompt, the same in every update.
+        finish_reasons: per choice None while it goes on, then `stop`, `length`, `tool_calls`, `cancelled` or
+            `content_filter`, which is repeated in every later update.
+        input_tokens: tokens of the prompt, the same in every update; 0 while they are not known.
         output_tokens: new tokens per choice.
         logprobs: if the request asked for them, per choice a list with one entry per new token,
-            `{token id: {"logprob", "rank", "decoded_token"}}`, as in Triton's vLLM backend.
+            `{token id: {"logprob", "rank", "decoded_token"}}`, as in Triton's vLLM backend; ids that are not known are
+            -1, -2 and so on.
         cumulative_logprobs: if the request asked for logprobs, the sum so far per choice.
         reasoning: `n` deltas of the model's reasoning, if there is any; they are not part of `texts`.
         tool_calls: per choice a list of deltas of tool calls as in OpenAI's streams, if there are any:
@@ -86,6 +87,7 @@ class Update:
             # By far the most frequent, for each token of each stream under load.
             self.texts[0] += later.texts[0]
             self.finish_reasons = later.finish_reasons
+            self.input_tokens = later.input_tokens or self.input_tokens
             self.output_tokens[0] += later.output_tokens[0]
             return
         self.texts = [text + new for text, new in zip(self.texts, later.texts, strict=True)]
@@ -131,10 +133,11 @@ class Backend(Protocol):
     """An engine. All of it is called from one event loop, which also calls back.
 
     Attributes:
-        max_model_len: maximum number of tokens of prompt and answer together; known when it has started.
+        max_model_len: maximum number of tokens of prompt and answer together, known when it has started; None for an
+            engine that can't know it.
     """
 
-    max_model_len: int
+    max_model_len: int | None
 
     async def start(self) -> None:
         """Loads the weights. Returns when requests can be served.
@@ -155,7 +158,7 @@ class Backend(Protocol):
             generation: what to generate.
             on_update: called with each update; the one that is `finished` is the last.
             on_error: called instead, at any time, and nothing follows: `invalid_argument` for what the caller got
-                wrong, before the first update; `engine_failure` when the engine fails.
+                wrong, before the first update; `engine_failure`, `queue_full` or `unavailable` when the engine fails.
         """
         ...
 

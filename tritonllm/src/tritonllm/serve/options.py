@@ -57,6 +57,7 @@ class Options:
         api_secret_file: contains the secret that locks the dangerous parts of Triton's API; None leaves them open.
         allow_direct_engine: let clients call the engine models, bypassing the guardrails.
         allow: what endpoints can use.
+        upstream_keys: directory of the API keys of upstreams, a file each; None has none.
         gateway: of the gateway; None has none.
         runtime: the vLLM that the endpoints were checked against, as `vllm-VERSION`; None where none was given.
         logs: where the output of tritonserver and its models goes: `file` keeps it, `stderr` passes it on, as in a pod.
@@ -77,6 +78,7 @@ class Options:
     allow_direct_engine: bool = False
     # A user who serves their own files is author and owner.
     allow: allow.Allow = allow.EVERYTHING
+    upstream_keys: Path | None = None
     gateway: Gateway | None = None
     runtime: str | None = None
     logs: Literal["file", "stderr"] = "file"

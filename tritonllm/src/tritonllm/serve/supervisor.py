@@ -118,6 +118,8 @@ class _Supervisor:
         self._environment[names.TRITON] = options.url(options.http_port)
         if options.gateway is not None:
             self._environment[names.GATEWAY_PROCESSES] = str(options.gateway.workers)
+        if options.upstream_keys is not None:
+            self._environment[names.UPSTREAM_KEYS] = str(options.upstream_keys)
         if options.allow_direct_engine:
             self._environment[run_token.ALLOW_DIRECT] = "1"
         self._orphans = processes.Orphans()

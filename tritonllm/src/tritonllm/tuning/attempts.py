@@ -57,7 +57,9 @@ def attempt(work: Work, content: str, folder: Path) -> list[results.Result]:
         problems = "; ".join(f"{problem.path}: {problem.message}" for problem in error.problems)
         raise reasons.Unusable(reasons.Outcome.refused, problems) from None
     try:
-        with targets.served(file, work.endpoint, folder / "serve.log", work.start_seconds) as server:
+        with targets.served(
+            file, work.endpoint, work.asked.api, folder / "serve.log", work.start_seconds
+        ) as server:
             return _measured(work, server, folder)
     except failures.NotServed as error:
         raise reasons.Unusable(

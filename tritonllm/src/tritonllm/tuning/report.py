@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from tritonllm.bench import page, results, svg
+from tritonllm.bench import charts, page, results, svg
 from tritonllm.bench import tables as bench_tables
 from tritonllm.tuning import objectives, reasons, space, tables, trials
 
@@ -107,13 +107,13 @@ def _charts(
     for name in _USUAL:
         against.setdefault(objectives.objective(name), 0)
     against.pop(wanted, None)
-    charts = [
+    drawn = [
         svg.draw(chart)
         for metric, most in against.items()
         if (chart := _trade_off(measured, best, wanted, metric, most)) is not None
     ]
-    charts.append(svg.draw(_history(measured, wanted)))
-    return f'<h2>Trade-off and progress</h2><div class="charts">{"".join(charts)}</div>'
+    drawn.append(svg.draw(_history(measured, wanted)))
+    return f'<h2>Trade-off and progress</h2><div class="charts">{"".join(drawn)}</div>'
 
 
 def _trade_off(
@@ -122,11 +122,11 @@ def _trade_off(
     wanted: objectives.Metric,
     metric: objectives.Metric,
     most: float,
-) -> svg.Chart | None:
+) -> charts.Chart | None:
     places = {trial.number: (x, trial.value) for trial in measured if trial.result and trial.value is not None and (x := metric.of(trial.result)) is not None}  # fmt: skip
     if not places:
         return None
-    drawn: list[svg.Line] = []
+    drawn: list[charts.Line] = []
     for title, colour, feasible in (("meets the objectives", _FEASIBLE, True), ("does not", _BROKEN, False)):
         points = [
             (*places[trial.number], f"trial {trial.number}")
@@ -134,17 +134,19 @@ def _trade_off(
             if trial.number in places and trial.feasible is feasible
         ]
         if points:
-            drawn.append(svg.Line(title, points, colour, joined=False))
+            drawn.append(charts.Line(title, points, colour, joined=False))
     if most:
         top = max(y for _, y in places.values())
-        drawn.append(svg.Line(f"limit of {most:g} ms", [(most, 0, ""), (most, top, "")], _LIMIT, dashed=True))
+        drawn.append(
+            charts.Line(f"limit of {most:g} ms", [(most, 0, ""), (most, top, "")], _LIMIT, dashed=True)
+        )
     marks = [(*places[trial.number], name) for trial, name in ((best, "best"), (measured[0], "start")) if trial is not None and trial.number in places and (name == "best" or trial.number == 0)]  # fmt: skip
     if len(marks) == 2 and marks[0][:2] == marks[1][:2]:
         marks = [(*marks[0][:2], "start and best")]
-    return svg.Chart(f"{wanted.title} against {metric.title}", metric.title, drawn, marks=marks)
+    return charts.Chart(f"{wanted.title} against {metric.title}", metric.title, drawn, marks=marks)
 
 
-def _history(measured: Sequence[trials.Trial], wanted: objectives.Metric) -> svg.Chart:
+def _history(measured: Sequence[trials.Trial], wanted: objectives.Metric) -> charts.Chart:
     sign = 1 if wanted.maximized else -1
     so_far: list[tuple[float, float, str]] = []
     for trial in measured:
@@ -152,7 +154,7 @@ def _history(measured: Sequence[trials.Trial], wanted: objectives.Metric) -> svg
             known = so_far[-1][1] if so_far else trial.value
             so_far.append((trial.number, max(known, trial.value, key=lambda value: sign * value), ""))
     lines = [
-        svg.Line(
+        charts.Line(
             title,
             [
                 (trial.number, trial.value, f"trial {trial.number}: {trial.value:.4g}")
@@ -167,8 +169,8 @@ def _history(measured: Sequence[trials.Trial], wanted: objectives.Metric) -> svg
             ("does not", _BROKEN, False),
         )
     ]
-    lines.append(svg.Line("best so far", so_far, _BEST_SO_FAR))
-    return svg.Chart(wanted.title, "Trial", [line for line in lines if line.points])
+    lines.append(charts.Line("best so far", so_far, _BEST_SO_FAR))
+    return charts.Chart(wanted.title, "Trial", [line for line in lines if line.points])
 
 
 def _importance(axes: Sequence[space.Axis], importances: Mapping[str, float]) -> str:

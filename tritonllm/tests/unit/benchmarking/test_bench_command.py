@@ -24,6 +24,10 @@ CASES = {
         Workload(dataset=pathlib.Path("/runs/1/prompts.jsonl"), ignore_eos=False, requests=200, warmup=0),
         Point(concurrency=8),
     ),
+    "tritons-own-api": (
+        Workload(api=Api.triton, extra={"temperature": 0}),
+        Point(concurrency=4, input_tokens=100, max_tokens=32),
+    ),
     "by-duration": (
         Workload(duration=60, extra={"temperature": 0, "stop": ["\n\n"]}, seed=7, timeout=30),
         Point(concurrency=1),
@@ -73,7 +77,42 @@ def test_more_streams_send_more_requests() -> None:
     assert workload.requests(Workload(), Point(request_rate=10)) == 300
 
 
+def test_the_first_prompts_of_a_dataset_are_sent_once_each() -> None:
+    asked = Workload(dataset=pathlib.Path("prompts.jsonl"))
+    point = workload.with_defaults(Point(concurrency=64, dataset_entries=300), asked)
+    assert workload.requests(asked, point) == 300
+    with pytest.raises(failures.InvalidBenchmark, match="--dataset-entries: needs --dataset"):
+        workload.with_defaults(Point(dataset_entries=300), Workload())
+
+
 def test_a_dataset_and_a_length_of_prompts_exclude_each_other() -> None:
     asked = Workload(dataset=pathlib.Path("prompts.jsonl"))
     with pytest.raises(failures.InvalidBenchmark, match="--input-tokens"):
         workload.with_defaults(Point(input_tokens=100), asked)
+
+
+LOG = """\
+08:55:57.134 INFO     Configuring tokenizer(s) for dataset manager (dataset_manager.py:271)
+08:55:58.342 ERROR    Dataset configuration failed: {} (dataset_manager.py:193)
+Traceback (most recent call last):
+08:55:58.351 ERROR    Failed for SystemController (aiperf_lifecycle_mixin.py:354)
+"""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "TokenizerError(\"Failed to load tokenizer 'org/name': OSError: not in the cache, or unset HF_HUB_OFFLINE.\")",
+        "ConnectionError('Max retries exceeded with url: /encodings/o200k_base.tiktoken')",
+    ],
+)
+def test_a_tokenizer_that_cannot_be_loaded_is_a_sentence_with_what_to_do(said: str) -> None:
+    assert aiperf.reason(LOG.format(said), "org/name") == (
+        "the tokenizer `org/name` cannot be loaded, so name the directory of one by --tokenizer"
+        f" (Dataset configuration failed: {said})"
+    )
+
+
+def test_why_a_load_generator_has_no_result_is_its_first_error() -> None:
+    assert aiperf.reason(LOG.format("disk full"), "builtin") == "Dataset configuration failed: disk full"
+    assert aiperf.reason("08:55:57.134 INFO     fine\n", "builtin") == ""

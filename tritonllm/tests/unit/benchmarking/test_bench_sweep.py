@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import html.parser
+import io
 from collections.abc import Callable
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 import measured
@@ -199,3 +201,44 @@ def test_a_report_of_one_point_or_of_no_answer_is_a_report() -> None:
     assert "No request was answered" in report.to_html("Sweep", {}, [nothing])
     assert "<svg" in report.to_html("Sweep", {}, [measured.result(1), nothing])
     assert "<svg" in report.to_html("Sweep", {}, [measured.result(request_rate=2)])
+
+
+def test_each_chart_of_the_report_is_a_picture_with_its_lines_and_mark(tmp_path: Path) -> None:
+    line = [measured.result(2**n) for n in range(8)]
+    sweep.write_pictures(tmp_path, [*line, results.parse({"concurrency": 1}, None, [], None)])
+    names = {file.name for file in (tmp_path / "png").iterdir()}
+    assert names == {
+        f"{name}.png"
+        for name in (
+            "concurrency-ttft-ms",
+            "concurrency-itl-ms",
+            "concurrency-latency-ms",
+            "concurrency-output-tokens-per-s",
+            "throughput-itl-ms",
+            "throughput-latency-ms",
+        )
+    }
+    throughput = (tmp_path / "png/concurrency-output-tokens-per-s.png").read_bytes()
+    with PIL.Image.open(io.BytesIO(throughput)) as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20) or []}
+    assert {(0x0B, 0x62, 0xC4), (0xB3, 0x26, 0x1E)} <= colours
+
+
+def test_pictures_of_an_earlier_run_with_other_axes_are_removed(tmp_path: Path) -> None:
+    sweep.write_pictures(tmp_path, [measured.result(request_rate=rate) for rate in (2.0, 5.0)])
+    sweep.write_pictures(tmp_path, [])
+    assert not list((tmp_path / "png").iterdir())
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, content: bytes) -> None:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    folders.write(tmp_path / "sweep.csv", "before")
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match=r"No space left on device: '.*sweep\.csv'"):
+        folders.write(tmp_path / "sweep.csv", "after")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]

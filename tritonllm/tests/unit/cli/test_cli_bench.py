@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer.testing
@@ -63,6 +65,15 @@ def test_a_model_that_the_server_has_not_is_named_with_those_that_it_has(url: st
     assert bench(url) == (2, f"{url} has 2 models (chat, code); name one with --model\n")
 
 
+def test_a_server_whose_models_are_not_ready_is_told() -> None:
+    upstream = fake_upstream.FakeUpstream()
+    with gateway_server.serve(stack.build(app.create_app(upstream), upstream, stack.Settings())) as served:
+        assert bench(served.url) == (
+            1,
+            f"tritonllm: {served.url} has no model that is ready; is one still being loaded?\n",
+        )
+
+
 def test_the_url_may_end_in_v1(url: str) -> None:
     code, said = bench(f"{url}/v1/", "--model", "cat")
     assert (code, said) == (2, f"{url} has no model cat; it has: chat, code\n")
@@ -83,7 +94,7 @@ def test_endpoints_of_a_file_are_checked_before_it_is_served(tmp_path: Path) -> 
         (["--slo", "ttft=fast"], "`ttft=fast` is not an objective"),
         (["--extra", "{"], "--extra: is not JSON"),
         (["--extra", "[]"], "--extra: is not an object"),
-        (["--api", "responses"], "--api: is chat or completions"),
+        (["--api", "responses"], "--api: is chat, completions or triton"),
         (["--dataset", "none.jsonl"], "none.jsonl: No such file or directory"),
         (["--dataset", "broken.jsonl"], "broken.jsonl:2: is not JSON"),
         (["--dataset", "latin1.jsonl"], "latin1.jsonl: is not UTF-8 text"),
@@ -106,12 +117,37 @@ def test_a_sweep_needs_an_axis_and_axes_are_numbers(url: str) -> None:
     assert said.startswith("--concurrency: `1-8` is not a number or a range")
 
 
+def test_the_number_of_prompts_is_an_axis_of_which_each_point_has_its_own(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("prompts.jsonl").write_text("".join(f'{{"prompt": "{n}"}}\n' for n in range(9)))
+    program = tmp_path / "aiperf"
+    program.write_text('#!/bin/sh\nwhile [ "$1" != --input-file ]; do shift; done\nwc -l < "$2"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("TRITONLLM_AIPERF", str(program))
+    bench("sweep", url, "--model", "chat", "--dataset", "prompts.jsonl", "--dataset-entries", "2,4", "--output", "results")  # fmt: skip
+    (log,) = Path("results/points").glob("*/aiperf.log")
+    assert (log.parent.name, log.read_text()) == ("concurrency-16-dataset-entries-2", "2\n")
+    assert len(Path("results/prompts.jsonl").read_text().splitlines()) == 9
+
+
 def test_repeats_of_another_load_are_not_mixed(url: str) -> None:
     Path("results").mkdir()
     Path("results/repeats.json").write_text('{"load": {"concurrency": 1}}')
     code, said = bench(url, "--model", "chat", "--repeats", "2", "--output", "results")
     assert (code, said.splitlines()[-1].startswith("results has repeats with another ")) == (2, True)
     assert "load" in said
+
+
+def test_triton_is_asked_whether_the_model_is_ready(url: str) -> None:
+    code, said = bench(url, "--api", "triton")
+    assert (code, said) == (2, "--model: Triton does not list its models; name one\n")
+    code, said = bench(url, "--api", "triton", "--model", "chat")
+    assert code == 1
+    assert f"{url}/v2/models/chat/ready answers 404" in said
+    assert "is this Triton's HTTP port, and the model loaded?" in said
+    code, said = bench("http://127.0.0.1:9", "--api", "triton", "--model", "chat")
+    assert (code, "does the server run?" in said) == (1, True)
 
 
 def test_both_sides_of_a_comparison_are_checked_before_one_is_asked(url: str) -> None:
@@ -144,6 +180,15 @@ def test_no_load_generator_is_a_sentence_that_says_how_to_get_it(monkeypatch: py
     assert (code, "pip install 'tritonllm[bench]'" in said) == (1, True)
 
 
+def test_pictures_without_what_draws_them_are_refused_before_anything_is_measured(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, said = bench("sweep", url, "--model", "chat", "--concurrency", "1", "--png")
+    assert (code, "matplotlib is not installed" in said, "pip install matplotlib" in said) == (1, True, True)
+    assert not list(Path().glob("sweep-*"))
+
+
 def test_a_load_generator_without_a_result_is_a_failure_with_its_log(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,3 +200,14 @@ def test_a_load_generator_without_a_result_is_a_failure_with_its_log(
     assert code == 1
     assert f"AIPerf has no result (exit code 3); its log is results{os.sep}aiperf.log:" in said
     assert said.endswith("    cannot load the tokenizer\n")
+
+
+def test_a_full_disk_is_the_reason_and_not_what_the_load_generator_says_of_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    code, said = bench(url, "--model", "chat", "--output", "results")
+    assert code == 1
+    assert said.splitlines()[-1] == (
+        "tritonllm: AIPerf has no result, because the disk of results is full; make room, or name another --output"
+    )
