@@ -336,6 +336,9 @@ def _beyond_the_schema(spec: api.Spec, vllm_version: str | None) -> list[tuple[s
     found = spec.engine.definition.check(
         spec.engine.args, trust_remote_code=trusted, vllm_version=vllm_version
     )
+    if spec.engine.definition.loads_pickle(spec.engine.args) and spec.model and not spec.model.allow_pickle:
+        message = "the weights are a pickle file, which can run code; set `allowPickle: true` if you trust its authors"
+        found.append(("spec.model.allowPickle", message))
     return found + [(f"spec.guardrails.{path}", text) for path, text in _uncompilable(spec.guardrails)]
 
 

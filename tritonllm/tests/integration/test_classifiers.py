@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent import futures
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,18 @@ spec:
   guardrails: {}
 """,
 ]
+ENDPOINTS += [
+    _endpoint("polite", {"input": [_rule(model="profanity", labels=["1"], threshold=0.5)]}),
+    HEAD
+    + """
+metadata: {name: profanity}
+spec:
+  pool: test
+  model: {path: profanity, allowPickle: true}
+  engine: {type: classifier, args: {library: sklearn}}
+  guardrails: {}
+""",
+]
 GOOD = "the weather today is good and the river is blue and we walk in the green city "
 BAD = "you are vermin "
 
@@ -65,6 +79,9 @@ BAD = "you are vermin "
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Served]:
     weights = tmp_path_factory.mktemp("weights")
     classifiers.trained(weights / "insults")
+    data = resources.files("profanity_check") / "data"
+    with resources.as_file(data) as directory:
+        shutil.copytree(directory, weights / "profanity")
     with server.running(ENDPOINTS, weights=weights, gateway={}) as running:
         yield running
 
@@ -101,6 +118,12 @@ def _inferred(served: server.Served, model: str, tensor: str, texts: tuple[str, 
     with triton.InferenceServerClient(served.grpc) as client:
         answer: Any = client.infer(model, [given])
     return answer.as_numpy(output)
+
+
+def test_a_classifier_of_scikit_learn_is_asked_like_any_other(served: server.Served) -> None:
+    refused = ask.generate(served, "polite", text_input="you are a stupid bitch")
+    assert refused["finish_reason"] == "content_filter"
+    assert ask.generate(served, "polite", text_input=GOOD.strip())["text_output"] == GOOD.strip()
 
 
 def test_the_classifier_scores_every_label_of_a_batch_of_texts(served: server.Served) -> None:

@@ -167,6 +167,18 @@ class EngineType:
         """Whether the files of `spec.model` are loaded."""
         return self.needs_weights
 
+    def model_files(self, args: Args) -> tuple[str, ...]:
+        """Patterns of the files without which a directory is no model of this type."""
+        return ("config.json", "*.safetensors") if self.loads_weights(args) else ("config.json",)
+
+    def loads_pickle(self, args: Args) -> bool:
+        """Whether the weights are a pickle file, which can run code, and come in no other format."""
+        return False
+
+    def required_package(self, args: Args) -> Package | None:
+        """What has to be installed; None if nothing has to."""
+        return self.package
+
     def weights_layout(self, args: Args) -> Literal["hf", "mistral"]:
         """Which weights are read, where a repository of Mistral AI has them in two layouts."""
         return "hf"

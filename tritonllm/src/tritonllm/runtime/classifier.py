@@ -12,7 +12,7 @@ import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingI
 
 from tritonllm import errors
 from tritonllm.engines.classifier import ClassifierArgs
-from tritonllm.runtime import logs, sequence_classification, wire
+from tritonllm.runtime import logs, wire
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,19 @@ class TritonPythonModel:
         logs.name(args["model_name"])
         directory = pathlib.Path(args["model_repository"], args["model_version"])
         arguments = json.loads((directory / "model.json").read_text())
-        self.classifier = sequence_classification.SequenceClassifier(
-            arguments.pop("model"),
-            trust_remote_code=arguments.pop("trust_remote_code", False),
-            args=ClassifierArgs.model_validate(arguments),
-        )
+        weights, trusted = arguments.pop("model"), arguments.pop("trust_remote_code", False)
+        parsed = ClassifierArgs.model_validate(arguments)
+        # Each needs a library that need not be there for the other.
+        if parsed.library == "sklearn":
+            from tritonllm.runtime import sklearn_classification
+
+            self.classifier = sklearn_classification.SklearnClassifier(weights, parsed)
+        else:
+            from tritonllm.runtime import sequence_classification
+
+            self.classifier = sequence_classification.SequenceClassifier(
+                weights, trust_remote_code=trusted, args=parsed
+            )
         self.labels = np.array([label.encode() for label in self.classifier.labels], dtype=np.object_)
 
     def execute(self, triton_requests: list[Any]) -> list[Any]:

@@ -223,7 +223,10 @@ def packages(endpoints: Iterable[api.LLMEndpoint], installed: Callable[[str], bo
         endpoints: to serve.
         installed: whether a package can be imported.
     """
-    needed = {endpoint.name: endpoint.spec.engine.definition.package for endpoint in endpoints}
+    needed = {
+        endpoint.name: endpoint.spec.engine.definition.required_package(endpoint.spec.engine.args)
+        for endpoint in endpoints
+    }
     return {
         name: package.missing for name, package in needed.items() if package and not installed(package.name)
     }
@@ -248,7 +251,7 @@ def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Pat
         else:
             directory = Path(endpoint.directory(root) or root)
             engine = endpoint.spec.engine
-            lacking = _missing(directory, loaded=engine.definition.loads_weights(engine.args))
+            lacking = _missing(directory, engine.definition.model_files(engine.args))
             remedy = "correct `spec.model.path` or --weights"
             if model.image is not None:
                 remedy = "correct `spec.model.subPath`; the image is mounted by charts/tritonllm-pool only"
@@ -257,14 +260,11 @@ def weights(endpoints: Iterable[api.LLMEndpoint], root: str, files: Sequence[Pat
     return problems
 
 
-def _missing(directory: Path, *, loaded: bool) -> str | None:
+def _missing(directory: Path, patterns: Iterable[str]) -> str | None:
     if not directory.is_dir():
         return f"no weights at {directory}"
-    if not (directory / "config.json").is_file():
-        return f"{directory} has no config.json"
-    if loaded and not any(directory.glob("*.safetensors")):
-        return f"{directory} has no *.safetensors"
-    return None
+    absent = (pattern for pattern in patterns if not any(directory.glob(pattern)))
+    return next((f"{directory} has no {pattern}" for pattern in absent), None)
 
 
 def _sync_command(files: Sequence[Path], root: str) -> str:

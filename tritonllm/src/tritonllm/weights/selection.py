@@ -17,8 +17,8 @@ Layout = Literal["hf", "mistral", "both"]
 """How a repository of Mistral AI has its weights: as all others do, in Mistral's own way, or what serves both."""
 
 _SAFETENSORS = ("*.safetensors",)
-# In the order of preference of vLLM's loader, the second only where there is nothing of the first.
-_PICKLES = (("*.bin",), ("*.pt", "*.pth"))
+# In the order of preference of vLLM's loader, the second only where there is nothing of the first; then scikit-learn's.
+_PICKLES = (("*.bin",), ("*.pt", "*.pth"), ("*.joblib",))
 # What training leaves beside the weights under the same endings; vLLM's loader skips them as well.
 _NO_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "random_states*")
 # Mistral's own layout: the same weights once more. Taken only where there are no others, or where vLLM is to read them.

@@ -140,6 +140,20 @@ def test_a_classifier_takes_nothing_that_is_for_generated_text(field: str, name:
     assert f"`{name}` must be empty with engine type classifier" in str(found)
 
 
+def of_scikit_learn(model: str, args: str) -> str:
+    spec = f"{{pool: llm, engine: {{type: classifier, args: {args}}}, model: {model}, guardrails: {{}}}}"
+    return endpoint(spec=f"spec: {spec}\n")
+
+
+def test_a_classifier_of_scikit_learn_is_a_pickle_and_runs_on_the_cpu() -> None:
+    found = problems(of_scikit_learn("{path: a}", "{library: sklearn}"))
+    assert found["spec.model.allowPickle"].startswith("the weights are a pickle file, which can run code")
+    found = problems(of_scikit_learn("{path: a, allowPickle: true}", "{library: sklearn, device: cuda}"))
+    assert found == {"spec.engine.args.device": "only a classifier of transformers has this; remove it"}
+    (accepted,), _ = files.parse(of_scikit_learn("{path: a, allowPickle: true}", "{library: sklearn}"), "x")
+    assert accepted.is_classifier
+
+
 def test_a_policy_asks_a_few_classifiers_at_most() -> None:
     rules = ", ".join(
         f"{{name: r{number}, action: Flag, classifier: {{model: m{number}, labels: [x]}}}}"

@@ -79,6 +79,13 @@ def test_weights_that_can_run_code_are_refused_with_the_setting_that_allows_them
         chosen(PICKLED)
 
 
+def test_a_model_of_scikit_learn_comes_only_where_pickle_files_may() -> None:
+    listed = ["model.joblib", "vectorizer.joblib", "README.md"]
+    assert chosen(listed, allow_pickle=True) == {"model.joblib", "vectorizer.joblib"}
+    with pytest.raises(failures.NoSafetensors, match="can run code"):
+        chosen(listed)
+
+
 def test_weights_that_can_run_code_are_taken_where_they_are_allowed() -> None:
     assert chosen(PICKLED, allow_pickle=True) == {
         "config.json",
