@@ -74,8 +74,8 @@ def aim(
         if _complete(world, pool):
             marks = {names.GOOD: at}
             return Aim(frozenset({at}), annotations=marks, start_job=start, delete_jobs=gone)
-        # One new pod that is ready shows that the version is good: what keeps the others is about them.
-        hopeless = pool.deadline_exceeded and not any(pod.ready for pod in world.pods if pod.revision == at)
+        # Where a new pod is ready and the others have no node, the version is good, and what is missing is room.
+        hopeless = pool.deadline_exceeded and not _lacks_room_only(world, at)
         if pool.observed and hopeless and files.good in kept and files.good != at:
             marks |= {names.FAILED: at, names.BECAUSE: _why(world, at)}
             return Aim(keep, move_to=files.good, annotations=present(marks), delete_jobs=gone)
@@ -102,6 +102,15 @@ def aim(
     )
 
 
+def _lacks_room_only(world: World, revision: str) -> bool:
+    new = [pod for pod in world.pods if pod.revision == revision]
+    return any(pod.ready for pod in new) and all(pod.ready or _unplaced(pod) for pod in new)
+
+
+def _unplaced(pod: Pod) -> bool:
+    return pod.trouble is not None and pod.trouble.reason == "Unschedulable"
+
+
 def _complete(world: World, pool: Pool) -> bool:
     """Whether a roll is over: every pod is of the new revision, and ready or without a node.
 
@@ -111,7 +120,7 @@ def _complete(world: World, pool: Pool) -> bool:
     if pool.rolled_out:
         return of_revision
     ready = [pod for pod in world.pods if pod.ready]
-    unplaced = [pod for pod in world.pods if pod.trouble and pod.trouble.reason == "Unschedulable"]
+    unplaced = [pod for pod in world.pods if _unplaced(pod)]
     return (
         pool.observed
         and pool.updated == pool.current > len(unplaced)

@@ -361,6 +361,8 @@ def test_a_roll_with_a_new_pod_that_is_ready_is_not_taken_back_for_those_without
     assert not decided(seen).acts
     conditions = status.build(seen, decided(seen), "chat")["conditions"]
     assert {item["type"]: item["message"] for item in conditions}["Loaded"] == NO_NODE.message
+    broken = replace(unplaced, trouble=facts.Trouble("ContainerFailed", "it always ends"))
+    assert decided(replace(seen, pods=[seen.pods[0], new, broken])).revision == ""
 
 
 def test_more_pods_than_the_cluster_takes_do_not_keep_a_roll_open() -> None:

@@ -79,7 +79,7 @@ class VllmBackend:
         self._engine = AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_loggers(self._stats)])
         model = self._engine.model_config
         tokenizer = self._engine.get_tokenizer()
-        self.max_model_len: int = model.max_model_len
+        self.max_model_len: int | None = model.max_model_len
         self._vocabulary: int = model.get_vocab_size()
         self._parsers = vllm_chat.Parsers(tool_parser, reasoning_parser, tokenizer, model)
         self._prompt_tokenizer = prompts.PromptTokenizer(tokenizer, model.max_model_len, template)
