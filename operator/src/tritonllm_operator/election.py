@@ -89,7 +89,9 @@ class _Lock(leaselock.LeaseLock):
             async with asyncio.timeout(_REQUEST_SECONDS):
                 await self.api_instance.create_namespaced_lease(namespace, lease)
         except (ApiException, *_SILENCE) as error:
-            LOG.warning("the Lease %s/%s can't be created, which is tried again: %s", namespace, name, error)
+            # Its text has the headers of the answer, too.
+            why = error.reason if isinstance(error, ApiException) else repr(error)
+            LOG.warning("the Lease %s/%s can't be created, which is tried again: %s", namespace, name, why)
             return False
         return True
 
