@@ -7,7 +7,7 @@ revision of the pods, what is refused leaves the old version alone.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tritonllm import api
@@ -153,7 +153,8 @@ def decide(world: World) -> Plan:
         for revision, endpoints in files.items()
         if (found := rolls.needed(world, pool, revision, aim, everybody) & endpoints.keys())
     }
-    steps = tuple(step for pod in world.pods for step in _steps(pod, files, wanted, world))
+    refused = {item.name for item in judged if item.endpoint is None}
+    steps = tuple(step for pod in world.pods for step in _steps(pod, files, wanted, world, refused))
     return Plan(
         judged=judged,
         wanted=wanted,
@@ -248,10 +249,21 @@ def _steps(
     files: Mapping[str, Mapping[str, api.LLMEndpoint]],
     wanted: Mapping[str, api.LLMEndpoint],
     world: World,
+    refused: Container[str],
 ) -> list[Load | Unload]:
-    """What to change on one pod. A pod that still boots loads its models itself."""
+    """What to change on one pod. A pod that still boots loads its models itself.
+
+    Of a refused endpoint, all that is known is the ConfigMap, which somebody may have edited. So what a pod serves is only
+    changed to what another one serves already.
+    """
     if not pod.started or pod.models is None or pod.revision not in files:
         return []
+    served = {
+        (model, state.spec_hash)
+        for each in world.pods
+        for model, state in (each.models or {}).items()
+        if state.state == facts.READY
+    }
     found: list[Load | Unload] = []
     for endpoint in files[pod.revision].values():
         hashes = revisions.hashes(endpoint)
@@ -262,6 +274,8 @@ def _steps(
             if _is(state, facts.LOADING, facts.UNLOADING):
                 continue
             if _is(state, facts.READY) and state is not None and state.spec_hash == hashes[model]:
+                continue
+            if _is(state, facts.READY) and endpoint.name in refused and (model, hashes[model]) not in served:
                 continue
             attempt = world.attempts.get((pod.name, model, hashes[model]))
             if attempt is None or attempt.again <= world.now:

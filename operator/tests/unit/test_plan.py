@@ -198,6 +198,19 @@ def test_what_is_refused_leaves_the_last_good_version_alone(kind: str) -> None:
     assert wanted(found) == {"chat": revisions.resource(endpoint(CHAT))}
 
 
+def test_the_config_map_of_a_refused_endpoint_is_no_way_to_change_its_policy() -> None:
+    refused = resource(phrases=["later"], limits={"requestTimeoutSeconds": 3000})
+    edited = resource(phrases=["harmless"])
+    seen = replace(stable(CHAT, pods=2), endpoints=[refused])
+    forged = replace(seen, files=replace(worlds.files_of(first=[edited]), good=""))
+    assert not decided(forged).steps
+    # The last version that was accepted still comes to all pods.
+    assert steps(decided(replace(forged, pods=[pod("llm-1", edited), pod("llm-2", CHAT)]))) == {
+        ("load", "llm-2", "chat"),
+        ("load", "llm-2", "chat-guardrail"),
+    }
+
+
 def test_what_is_refused_from_the_start_is_not_wanted() -> None:
     found = decided(replace(stable(CHAT), endpoints=[CHAT, REFUSED["spec"] | {"metadata": CODE["metadata"]}]))
     assert found.wanted.keys() == {"chat"}
