@@ -195,8 +195,8 @@ class _Guards:
         if str(members[0][0]) == "NEGATE":
             excluded = {
                 self._classes[code - prefixes.STAND_INS]
-                for _, code in members[1:]
-                if code >= prefixes.STAND_INS
+                for name, code in members[1:]
+                if str(name) == _LITERAL and code >= prefixes.STAND_INS
             }
             if excluded >= {r"\p{L}", r"\p{M}", r"\p{N}"}:
                 return [], members

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 
 from tritonllm.guardrails import normalization
@@ -12,6 +13,9 @@ LOOKBACK = 80
 
 # Beside the bits of `normalization`: that an earlier word of the phrase was meant.
 PLAUSIBLE_BEFORE = 8
+
+# A digit or sign in a picture of a key.
+_KEYCAP = re.compile("[0-9#*]\ufe0f?\u20e3$")
 
 
 def is_plausible_word(how: int, text: str, start: int) -> bool:
@@ -29,6 +33,8 @@ def is_plausible_word(how: int, text: str, start: int) -> bool:
 
 def before(text: str, start: int) -> str | None:
     """The last visible code point before a position."""
+    if _KEYCAP.search(text, max(0, start - 3), start):
+        return "\u20e3"
     return next(_seen_before(text, start), None)
 
 

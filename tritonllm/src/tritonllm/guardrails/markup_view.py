@@ -29,8 +29,7 @@ class MarkupView:
         self.end = offset + len(before)
         self.unit_end: int | None = None
         self._pending = ""
-        # Units look at the character before them; of a pair of hidden letters, at two.
-        self._last = before[-2:]
+        self._last = before[-markup.LOOKBEHIND :]
         # Parts of the text, by their positions: what is as in the original, and what is shown of one unit. With a
         # part go the original offsets of its beginning and end.
         self._at = [0]
@@ -63,7 +62,7 @@ class MarkupView:
             start = len(raw)
         self.text += "".join(shown)
         self._pending = raw[start:]
-        self._last = raw[max(0, start - 2) : start]
+        self._last = raw[max(0, start - markup.LOOKBEHIND) : start]
 
     def _plain(self, text: str, shown: list[str]) -> None:
         if text:

@@ -16,6 +16,7 @@ LONGEST_INVISIBLE = 32
 # A picture between two words counts as so much of a gap.
 PICTURE = 8
 LONGEST_REPEAT = 32
+_KEYCAPS = frozenset("0123456789#*")
 # `goood` may be said for `god`, `good` is another word.
 SHORTEST_REPEAT = 3
 
@@ -59,8 +60,9 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
     previous, repeats, previous_repeats, invisible, gap = "", 0, 0, 0, 0
     for index in range(start, len(text)):
         char = text[index]
-        is_gap = normalization.is_gap(char)
-        readings = normalization.letters(char)
+        is_keycap = char in _KEYCAPS and _has_keycap(text, index, last)
+        is_gap = is_keycap or normalization.is_gap(char)
+        readings = () if is_keycap else normalization.letters(char)
         if previous and normalization.is_mark(char) and normalization.has_accents(previous):
             readings = ()
         if not readings and not is_gap:
@@ -71,12 +73,14 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
             continue
         invisible = 0
         if ended:
-            if not normalization.is_mark(char) and not (words and _is_bound(text[start], char)):
+            if not normalization.is_mark(char) and not (
+                words and not is_gap and _is_bound(text[start], char)
+            ):
                 found.update(dict.fromkeys(ended, index))
             ended = set()
         following: set[_State] = set()
         if is_gap:
-            gap += PICTURE if normalization.is_pictograph(char) else 1
+            gap += PICTURE if is_keycap or normalization.is_pictograph(char) else 1
             if gap <= LONGEST_GAP:
                 following = _step_gap(states, repeats, text, start)
         else:
@@ -90,7 +94,8 @@ def _walk_letters(root: trie.Node, text: str, start: int, words: bool, last: boo
                 and _could_be_leet(states, reading)
                 and numbers.is_number(text, index, last=last)
             )
-            repeats = repeats + 1 if letter == previous and letter.isalpha() else 1
+            is_repeated = letter == previous and (letter.isalpha() or normalization.is_mark(letter))
+            repeats = repeats + 1 if is_repeated else 1
             # What more repetitions of an earlier letter mean is found from there.
             may_repeat = 1 < repeats <= LONGEST_REPEAT and not context.repeats(
                 text, start, SHORTEST_REPEAT - 1
@@ -154,6 +159,14 @@ def _step(
         for child, kind in node.follow(reading, as_number=as_number):
             following.add((child, how | kind, repeated))
     return following
+
+
+def _has_keycap(text: str, index: int, last: bool) -> bool:
+    """Whether a digit or sign is a picture of a key, as in `1\ufe0f\u20e3`."""
+    behind = text[index + 1 : index + 3]
+    if not last and (not behind or behind == "\ufe0f"):
+        raise trie.NeedMoreInput
+    return behind.removeprefix("\ufe0f")[:1] == "\u20e3"
 
 
 def _is_bound(first: str, after: str) -> bool:

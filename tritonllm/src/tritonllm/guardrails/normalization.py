@@ -25,12 +25,18 @@ Letter = tuple[tuple[str, int], ...]
 GAP = " "
 """What separates the words of a phrase, in a folded phrase."""
 
-# Between the words of a phrase; a full stop or comma ends a phrase, so they are not here.
+# Between the words of a phrase: dashes, quotes and connectors by their categories, and apostrophes, primes, low and CJK
+# quotes, middle dots and bullets. A full stop or comma ends a phrase, so they are not here.
+_GAP_CATEGORIES = frozenset(("Pd", "Pi", "Pf", "Pc"))
 _GAPS = frozenset(
-    "-_*~`'\"\u02bb\u02bc\u055a\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201b\u201c\u201d\u2032"
+    "*~`'\"\u00b4\u02b9\u02ba\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\u02ca\u02cb\u02cd\u02d7\u02ee\u055a\ua78b\ua78c\u2032\u2033\u2034"
+    "\u201a\u201e\u2e42\u300c\u300d\u300e\u300f\u301d\u301e\u301f\u2212\u2043\u00b7\u2022\u2027\u2219\u22c5\u2e31\u30fb"
 )
 # Stand behind a name and are no part of it, though some decompose into letters.
-_TRADEMARKS = frozenset("\u00a9\u00ae\u2117\u2120\u2122\u2020\u2021\u00b6\u00a7")
+_TRADEMARKS = frozenset(
+    "\u00a9\u00ae\u2117\u2120\u2122\u2020\u2021\u00b6\u00a7\u203b\u204e\u2051\u2042"
+    "\U0001f12b\U0001f12c\U0001f16a\U0001f16b\U0001f16c"
+)
 # Letters by category only: they are seen as a gap.
 _BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 # The stroke that makes an Arabic word longer.
@@ -43,8 +49,8 @@ _ORNAMENT = re.compile(
     "|LATIN) LETTER (?:SMALL CAPITAL )?(?P<letter>[A-Z])"
     "|LATIN (?:SMALL|CAPITAL) LETTER (?:DOTLESS )?(?P<base>[A-Z])(?: WITH (?P<mark>.+))?"
 )
-_SUPERSCRIPTS = frozenset(
-    "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089"
+_SUPERSCRIPTS = frozenset("\u00b9\u00b2\u00b3\u2070") | set(
+    map(chr, [*range(0x2074, 0x207F), *range(0x2080, 0x208F)])
 )
 
 # Symbols, digits and letters that are written for other letters. `*` stands for any vowel, and `v`.
@@ -53,6 +59,17 @@ _LEET = {
     "+": "t", "8": "b", "9": "g", "*": "aeiouyv", "v": "u", "u": "v", "l": "i",
 }  # fmt: skip
 SYMBOLS = "".join(symbol for symbol in _LEET if not symbol.isalpha())
+
+# Letters of Latin that are two joined, and have no decomposition.
+_JOINED = str.maketrans({"œ": "oe", "æ": "ae"})
+
+# What letters and signs are taken for beside Unicode's list: signs of currencies, and what `fancy text` is made of.
+_SEEN_AS = {
+    "€": "e", "£": "l", "¥": "y", "¢": "c", "₳": "a", "฿": "b", "₵": "c", "₣": "f", "₲": "g", "₭": "k", "₥": "m", "₦": "n",
+    "₱": "p", "₴": "s", "₮": "t", "₩": "w", "∂": "d", "є": "e", "ɛ": "e", "ε": "e", "ʄ": "f", "ђ": "h", "נ": "j", "ӄ": "k",
+    "ҟ": "k", "ʍ": "m", "и": "n", "η": "n", "п": "n", "я": "r", "ƚ": "t", "μ": "u", "ʊ": "u", "ω": "w", "ш": "w", "ж": "x",
+    "ӽ": "x", "ӿ": "x", "℮": "e",
+}  # fmt: skip
 
 # Scripts that put no space between words, where a word has no boundary to ask for.
 _UNSPACED = (
@@ -114,7 +131,7 @@ def fold(char: str) -> str:
         return letter
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", char).casefold())
     seen = "".join(part for part in plain if not _invisible(part))
-    return "".join(_without_ornament(part) or part for part in seen).translate(_ARABIC)
+    return "".join(_without_ornament(part) or part for part in seen).translate(_ARABIC).translate(_JOINED)
 
 
 def _without_ornament(char: str) -> str:
@@ -149,6 +166,7 @@ def is_gap(char: str) -> bool:
         or folded.isspace()
         or char in _GAPS
         or folded in _GAPS
+        or unicodedata.category(char) in _GAP_CATEGORIES
         or char in _TRADEMARKS
         or is_superscript(char)
         or is_pictograph(char)
@@ -161,7 +179,7 @@ def is_pictograph(char: str) -> bool:
     if char.isascii() or char in _TRADEMARKS:
         return False
     picture = unicodedata.category(char) == "So" or "\U0001f3fb" <= char <= "\U0001f3ff"
-    return picture and not any(part.isalnum() for part in fold(char))
+    return picture and char not in _SEEN_AS and not any(part.isalnum() for part in fold(char))
 
 
 def is_superscript(char: str) -> bool:
@@ -184,8 +202,12 @@ def is_letter(char: str) -> bool:
 
 @functools.cache
 def is_mark(char: str) -> bool:
-    """Whether a code point is a part of the letter before it, and not just an accent: a vowel sign, a voicing mark."""
-    return unicodedata.category(char)[0] == "M" and not _invisible(char)
+    """Whether a code point is a part of the letter before it, and not just an accent: a vowel sign, a voicing mark.
+
+    The vowel `am` of Thai and Lao, and voicing marks of half width, are letters by category, and begin with a mark.
+    """
+    mark = unicodedata.normalize("NFKD", char)[0]
+    return unicodedata.category(mark)[0] == "M" and not _invisible(mark)
 
 
 @functools.cache
@@ -233,12 +255,13 @@ def _lookalikes(char: str) -> str:
         return ""
     # Small capitals, and look-alikes in upper case, are listed by the upper-case letter only.
     listed = [other["c"].casefold() for each in (char, char.upper()) for other in _CONFUSABLE.get(each, ())]
+    listed += _SEEN_AS.get(char, "")
     return "".join(letter for letter in listed if len(letter) == 1 and letter.isascii() and letter.isalnum())
 
 
 # Digits and signs that are written for letters of Cyrillic and Greek.
 _FOREIGN_LEET = {
-    "з": "3", "э": "3", "ч": "4", "б": "6", "о": "0", "ο": "0", "σ": "0", "а": "@", "α": "@", "ε": "3", "т": "7",
+    "з": "3", "э": "3", "ч": "4", "б": "6", "о": "0", "ο": "0", "σ": "0", "а": "@", "α": "@", "ε": "3", "т": "7", "я": "9",
 }  # fmt: skip
 _FOREIGN_VOWELS = "аеиоуыэюяіїєαειουηω"
 

@@ -22,6 +22,8 @@ _LARGEST_WITH_CLASSES = 20_000
 # Every match may be searched for up to the end of the text: `a(.*b)?` looks for a `b` behind each `a`. After so many
 # characters, some milliseconds, the caller gets what is found.
 _SEARCHED = 4_000_000
+# A reader notices when an answer is so many characters late.
+_LONG_HELD = 80
 
 
 class Pattern:
@@ -43,7 +45,7 @@ class Pattern:
             regex = prefixes.in_all_scripts(regex)
         except prefixes.Unknown:
             raise boundaries.Unsupported(
-                r"`\W`, `\D` and `\S` are not supported in a set; write `\P{L}` or the characters"
+                r"`\W`, `\D`, `\S` and `[:^alpha:]` are not supported in a set; write `\P{L}` or the characters"
             ) from None
         guarded = boundaries.guarded(regex)
         # Without boundaries, one pattern serves everywhere.
@@ -52,6 +54,11 @@ class Pattern:
         self._longest = prefixes.longest(regex)
         self._prefix = _prefix(regex)
         self._first = _first(self._prefix) if self._prefix else None
+
+    @property
+    def held(self) -> int | None:
+        """How much of any text is held back, beside matches in progress; None if all of it."""
+        return 0 if self._prefix is not None else self._longest
 
     def advance(self, text: str, position: int, *, last: bool) -> tuple[list[spans.Span], int]:
         """See `spans.Matcher`."""
@@ -100,6 +107,25 @@ class Pattern:
         tail = text[position:]
         # In bytes, RE2 is spared the translation of offsets. It always finds something, if only the empty end.
         return position + self._prefix.search(tail.encode() if tail.isascii() else tail).start()
+
+
+def warnings(regex: str) -> Iterator[str]:
+    """A warning if the matches in progress of a pattern can't be told from other text, so that streams wait for it.
+
+    Raises:
+        boundaries.Unsupported: see `Pattern`.
+    """
+    held = Pattern(regex, 0).held
+    if held is None:
+        yield (
+            f"matches in progress of the pattern {regex!r} can't be told from other text, and it has no longest match: an "
+            "answer is held back until it is complete"
+        )
+    elif held > _LONG_HELD:
+        yield (
+            f"matches in progress of the pattern {regex!r} can't be told from other text: the last {held} characters of an "
+            "answer are always held back"
+        )
 
 
 def _compile(regex: str) -> Any:

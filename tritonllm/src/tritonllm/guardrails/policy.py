@@ -128,7 +128,7 @@ def _wanted(rule: api.Rule, search: kinds.Phrases) -> list[str]:
 
 
 def warnings(rules: Sequence[api.Rule]) -> list[str]:
-    """What is valid and probably not meant: phrases that match more than their author expects.
+    """What is valid and probably not meant: phrases that match more than their author expects, and patterns that delay streams.
 
     Args:
         rules: of one direction.
@@ -137,9 +137,14 @@ def warnings(rules: Sequence[api.Rule]) -> list[str]:
         f"rule {rule.name}: {warning}"
         for rule in rules
         for search in rule.kind.searches()
-        if isinstance(search, kinds.Phrases) and search.of_the_author
-        for warning in common_words.warnings(search)
+        for warning in _warnings(search)
     ]
+
+
+def _warnings(search: kinds.Search) -> Iterable[str]:
+    if isinstance(search, kinds.Phrases) and search.of_the_author:
+        return common_words.warnings(search)
+    return patterns.warnings(search.regex) if isinstance(search, kinds.Expression) else ()
 
 
 def _with_placeholder(rule: api.Rule, placeholder: str) -> api.Rule:

@@ -18,11 +18,16 @@ except ImportError:  # It is private to the standard library and may disappear.
     _parser = None
 
 _LARGEST = 20_000
-# What `\w`, `\d` and `\s` are in all scripts, as members of a set.
+# What `\w`, `\d` and `\s` are in all scripts, as members of a set. None of them is `\s` itself, which `_set` can't write.
 WORD = r"\p{L}\p{M}\p{N}_"
-_SPACE = r"\s\x{B}\x{85}\p{Z}"
+_SPACE = r"\t-\r\x{85}\p{Z}"
 _SETS = {
     r"\w": WORD, r"\d": r"\p{Nd}", r"\s": _SPACE, r"\W": rf"[^{WORD}]", r"\D": r"\P{Nd}", r"\S": rf"[^{_SPACE}]",
+}  # fmt: skip
+# POSIX classes that RE2 reads as ASCII. Those of ASCII by definition, such as `[:xdigit:]`, stay.
+_POSIX_SETS = {
+    "[:word:]": WORD, "[:alpha:]": r"\p{L}\p{M}", "[:alnum:]": r"\p{L}\p{M}\p{N}", "[:digit:]": r"\p{Nd}", "[:space:]": _SPACE,
+    "[:upper:]": r"\p{Lu}", "[:lower:]": r"\p{Ll}", "[:punct:]": r"\p{P}\p{S}",
 }  # fmt: skip
 # Sets that negate a negated class, as they are written for letters.
 _LETTERS = {
@@ -34,6 +39,7 @@ UNLIMITED = 1 << 30
 _UNICODE_CLASS = re.compile(r"\\[pP](?:\{\^?\w+\}|\w)")
 _POSIX_CLASS = re.compile(r"\[:\^?\w+:\]")
 _NUMBER = re.compile(r"\\x\{([0-9A-Fa-f]{1,5})\}")
+_NAMED_GROUP = re.compile(r"\(\?<(?=\w)")
 # Stand for RE2's classes while Python's parser reads a pattern.
 STAND_INS = 0xF0000
 
@@ -67,7 +73,7 @@ def with_classes(regex: str, classes: list[str]) -> str:
 
 
 def in_all_scripts(regex: str) -> str:
-    r"""A pattern in which `\w`, `\d` and `\s` are those of all scripts; in RE2 they are ASCII only.
+    r"""A pattern in which `\w`, `\d`, `\s` and `[:alpha:]` are those of all scripts; in RE2 they are ASCII only.
 
     Args:
         regex: a pattern that RE2 accepts.
@@ -105,7 +111,9 @@ def in_all_scripts(regex: str) -> str:
                 index += len(opening[0])
                 continue
             if in_set and (posix := _POSIX_CLASS.match(regex, index)):
-                found.append(posix[0])
+                if posix[0].startswith("[:^"):
+                    raise Unknown
+                found.append(_POSIX_SETS.get(posix[0], posix[0]))
                 index += len(posix[0])
                 continue
             in_set = in_set and escape[0] != "]"
@@ -179,6 +187,9 @@ def _readable(regex: str) -> tuple[str, list[str]]:
             if escape[1:] in "0123456789CQE":
                 raise Unknown
             found.append(r"\Z" if escape == r"\z" else escape)
+        elif not in_set and (group := _NAMED_GROUP.match(regex, index)):
+            found.append("(?P<")
+            size = len(group[0])
         elif char == "[" and not in_set:
             in_set = True
             # A bracket that closes nothing is one of the set.

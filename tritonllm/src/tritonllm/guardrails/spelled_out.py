@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from tritonllm.guardrails import context, normalization, trie
 
 # `g o` is no word yet.
 _SHORTEST = 3
-_BETWEEN = frozenset(" .-_*\u00b7\u2010\u2011\u2013")
+# Beside dashes, connectors and pictures. Apostrophes are not here, for `'s`.
+_BETWEEN = frozenset(" ./\\,:;=+|&*~\u00b7\u2022\u2027\u2219\u22c5\u30fb\u2212")
 
 _State = tuple[trie.Node, int]
 """A node, and how its letters were matched (bits of `normalization`)."""
@@ -69,7 +72,11 @@ def _goes_on(text: str, index: int) -> bool:
 
 def _is_between(char: str) -> bool:
     """Whether a code point may stand between the letters of a spelled word."""
-    return char in _BETWEEN or normalization.fold(char) in _BETWEEN
+    return (
+        normalization.fold(char) in _BETWEEN
+        or unicodedata.category(char) in ("Pd", "Pc")
+        or normalization.is_pictograph(char)
+    )
 
 
 def _may_spell(char: str) -> bool:

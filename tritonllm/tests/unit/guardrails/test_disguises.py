@@ -25,7 +25,10 @@ def hidden(text: str) -> str:
      "pro<!-- x -->ject falcon", "| project | falcon |", "project|falcon", "project\n> falcon", "project\\_falcon",
      "project\\-falcon", "pro&shy;ject falcon", "pro&#8203;ject falcon", "project <span>**fal**con</span>",
      "__pro__ject falcon", "project[^1] falcon", "project[12] falcon", "project<sup>2</sup> falcon", "![project](x) falcon",
-     "project <td>falcon</td>", "*project* <u>falcon</u>"],
+     "project <td>falcon</td>", "*project* <u>falcon</u>", "project<BR>falcon", "<details><summary>project</summary>falcon</details>",
+     "project\\\nfalcon", "[project](<http://x y>) falcon", "project[^note-1] falcon", "project[1, 2] falcon", "project[1-3] falcon",
+     "project【1】 falcon", "project【4:0†source】 falcon", '<sup class="x">[1]</sup>project<sup class="y">2</sup> falcon',
+     "pro<!-- a\nb -->ject falcon", "pro<!-->ject falcon", "project &laquo;falcon&raquo;", "project&bull;falcon"],
 )  # fmt: skip
 def test_a_phrase_that_a_chat_page_shows_is_found_through_its_markup(said: str) -> None:
     left = masked(banned("project falcon"), f"a {said} b")
@@ -65,6 +68,12 @@ NOT_FOUND = [
     ("法轮功", "他说法 轮 功好"),
     ("바보", "바보야"),
     ("go", "g o"),
+    ("falcon", "f. a. l. c. o. n."),
+    ("project falcon", "[project][1] falcon"),
+    ("project falcon", "$\\mathrm{project}$ falcon"),
+    ("project falcon", "project :fire: falcon"),
+    ("acme cloud", "ACME → Cloud"),
+    ("acme cloud", "ACME^TM^ Cloud"),
 ]
 
 
@@ -81,6 +90,15 @@ def test_hidden_text_is_read_as_the_letters_that_it_carries() -> None:
     assert masked(policy, hidden("Project-Falcon")) == "#"
     assert masked(policy, "project " + hidden("falcon")) == "#"
     assert masked(policy, "pro" + hidden("x") + "ject falcon") == "#"
+    assert masked(policy, "hi" + "\u200b".join(hidden("project falcon"))) == "hi#"
+    assert masked(policy, "hi" + hidden("project\x7f fal") + "\ufe0f" + hidden("con")) == "hi#"
+
+
+def test_text_in_the_bytes_of_variation_selectors_is_read() -> None:
+    carried = "".join(chr(0xE0100 + ord(char) - 16) for char in "ask project falcon")
+    assert (
+        masked(banned("project falcon"), f"😀{carried} 葛\U000e0100城") == f"😀{carried[:4]}# 葛\U000e0100城"
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +112,7 @@ def test_flags_are_no_letters(text: str) -> None:
     "said",
     ["🅿🆁🅾🅹🅴🅲🆃 🅵🅰🅻🅲🅾🅽", "🅟🅡🅞🅙🅔🅒🅣 🅕🅐🅛🅒🅞🅝", "🄿🅁🄾🄹🄴🄲🅃 🄵🄰🄻🄲🄾🄽", "⒫⒭⒪⒥⒠⒞⒯ ⒡⒜⒧⒞⒪⒩", "Pʀᴏᴊᴇᴄᴛ Fᴀʟᴄᴏɴ", "ᴘʀᴏᴊᴇᴄᴛ ꜰᴀʟᴄᴏɴ",
      "🇵🇷🇴🇯🇪🇨🇹 🇫🇦🇱🇨🇴🇳", "\u200b".join("🇵🇷🇴🇯🇪🇨🇹") + " " + "\u200b".join("🇫🇦🇱🇨🇴🇳"), "project\u3164falcon", "project\u2800falcon",
-     "project\u115f\u1160falcon", "project\uffa0falcon", "ᵖʳᵒʲᵉᶜᵗ ᶠᵃˡᶜᵒⁿ", "ⓟⓡⓞⓙⓔⓒⓣ ⓕⓐⓛⓒⓞⓝ", "𝓹𝓻𝓸𝓳𝓮𝓬𝓽 𝕗𝕒𝕝𝕔𝕠𝕟", "ƥroject ƒalcoɳ", "ᵽɍøɉɇȼŧ fałcøn"],
+     "project\u115f\u1160falcon", "project\uffa0falcon", "ᵖʳᵒʲᵉᶜᵗ ᶠᵃˡᶜᵒⁿ", "ⓟⓡⓞⓙⓔⓒⓣ ⓕⓐⓛⓒⓞⓝ", "𝓹𝓻𝓸𝓳𝓮𝓬𝓽 𝕗𝕒𝕝𝕔𝕠𝕟", "ƥroject ƒalcoɳ", "ᵽɍøɉɇȼŧ fałcøn", "project ƒαℓ¢ση", "project ₣₳Ⱡ₵Ø₦", "ρяσנє¢т fałcøn", "project ʄąʟƈօռ"],
 )  # fmt: skip
 def test_ornament_does_not_matter_and_a_blank_letter_is_a_gap(said: str) -> None:
     assert masked(banned("project falcon"), f"a {said} b") == "a # b"
@@ -110,8 +128,10 @@ def test_ornament_does_not_matter_and_a_blank_letter_is_a_gap(said: str) -> None
         ("كلمة", "كلـــمة"), ("كلمة", "كـلـمـة"), ("كلمة", "ك ل م ة"), ("كلمة", "كَلِمَة"), ("كلمة", "كل\u200cمة"), ("كلمة", "ﻛﻠﻤﺔ"),
         ("شرموطة", "شرمووووطة"), ("یک", "يك"), ("שרמוטה", "ש ר מ ו ט ה"), ("שרמוטה", "שַׁרְמוּטָה"),
         ("địt mẹ", "dit me"), ("địt mẹ", "ĐỊT MẸ"), ("địt mẹ", "đi\u0323t me\u0323"), ("łajdak", "lajdak"), ("größe", "GROSSE"), ("größe", "g r ö ß e"),
+        ("œuvre", "oeuvre"), ("oeuvre", "ŒUVRE"), ("aether", "æther"), ("блять", "бл9ть"), ("гадкий", "г/а/д/к/и/й"), ("गधा", "गधाााा"),
         ("バカ", "ﾊﾞｶ"), ("バカ", "ハ\u3099カ"), ("चूतिया", "चूतिया"), ("바보", "\u1107\u1161\u1107\u1169"), ("씨발", "ㅆㅣ발"),
         ("ห้าม", "ห้าม"),
+        *[("falcon", sign.join("falcon")) for sign in "/,:;=+|•·—👏\u3000"],
     ],
 )  # fmt: skip
 def test_a_phrase_of_another_script_is_found_in_its_disguises(phrase: str, said: str) -> None:
@@ -122,7 +142,7 @@ def test_a_phrase_of_another_script_is_found_in_its_disguises(phrase: str, said:
     ("phrase", "text"),
     [
         ("сор", "a cop, the cop"), ("сор", "cop"), ("хрен", "охренел xpen"), ("мама", "MAMA mama"), ("а", "a"), ("вес", "BEC"),
-        ("с*ка", "сука"), ("바보", "바보야"), ("ハ", "バ パ"), ("か", "が"), ("ก", "กี ก็"), ("หี", "หนังสือห้าเล่มที่หาดใหญ่"), ("कम", "कमी"),
+        ("с*ка", "сука"), ("바보", "바보야"), ("ハ", "バ パ"), ("か", "が"), ("ก", "กี ก็"), ("หี", "หนังสือห้าเล่มที่หาดใหญ่"), ("कम", "कमी"), ("ค", "คำ"), ("ກ", "ກຳ"), ("カ", "ｶﾞ"),
         ("ب", "بـة"), ("שר", "שרה"), ("кг", "45кг"), ("сек", "5сек 5с"), ("ос", "05"), ("зо", "30 3о 300р"),
     ],
 )  # fmt: skip
@@ -139,6 +159,14 @@ def test_ordinary_words_of_a_script_are_left_alone(phrase: str, text: str) -> No
         ("ACME<sup>®</sup> Cloud, ACME&reg; Cloud, ACME&trade; Cloud", "#, #, #"),
         ("ACMEᵗᵐ, ACMEᵀᴹ Cloud, ACMEᵃ", "#, #, #"),
         ("ACME 🔥 Cloud, ACME🔥Cloud, ACME ☁️ Cloud, 🔥ACME🔥", "#, #, #, 🔥#🔥"),
+        ("ACME🅪 Cloud, ACME🅫, ACME🄬 Cloud, ACMEⓇ Cloud, ACME ⓡ Cloud", "#, #🅫, #, #, #"),
+        ("ACME (®) Cloud, ACME(™), ACME ( R ) Cloud", "#, #(™), #"),
+        ("ACME⁽¹⁾ Cloud, ACME⁺, ACME※ Cloud, ACME⁂", "#, #⁺, #, #⁂"),
+        ("ACME 1️⃣ Cloud, ACME2️⃣, #️⃣ACME", "#, #2️⃣, #️⃣#"),
+        ("ACME «Cloud», „ACME“ „Cloud“, ACME「Cloud」, ACME ‹Cloud›", "#», „#“, #」, #›"),
+        ("ACME•Cloud, ACME·Cloud, ACME・Cloud, ACME−Cloud, ACME⸺Cloud", "#, #, #, #, #"),
+        ("ACME´s, ACMEˈCloud, ACMEꞌs, ACME″ Cloud", "#´s, #, #ꞌs, #"),
+        ("ACME① Cloud, ACME❷ Cloud, ACME③", "#, #, #③"),
         ("ACME → Cloud", "# → Cloud"),
         ("O’ACME’s ‘ACME’", "O’#’s ‘#’"),
     ],
@@ -151,7 +179,8 @@ def test_signs_and_footnotes_neither_hide_nor_join_a_name(text: str, left: str) 
 @pytest.mark.parametrize(
     "text",
     ["45s", "5s", "iPhone 5s", "S9", "g5", "i5", "i7-13700K", "A55", "M1", "B12", "16GB", "1080p", "4K", "$45k", "€45k", "0xBA55",
-     "24h", "90s", "the 90s", "1st", "7B", "v1", "x86", "H2O", "i18n", "mp3", "gpt-4o", "3:45", "4.5s", "45-55s", "10⁵", "50%"],
+     "24h", "90s", "the 90s", "1st", "7B", "v1", "x86", "H2O", "i18n", "mp3", "gpt-4o", "3:45", "4.5s", "45-55s", "10⁵", "50%",
+     "|45s|", "|45s|55s|", "@45s", "!45s", "T+45s", "45s+", "45s+5s", "2*45s", "45s*2", "45s²", "45s¹", "45$", "5h17", "1h45m", "1e55"],
 )  # fmt: skip
 def test_numbers_and_names_of_models_are_no_leet(text: str) -> None:
     phrases = [
@@ -174,6 +203,8 @@ def test_numbers_and_names_of_models_are_no_leet(text: str) -> None:
         "so",
         "iap",
         "ao",
+        "shit",
+        "less",
     ]
     assert masked(banned(*phrases), text) == text
 
@@ -181,7 +212,7 @@ def test_numbers_and_names_of_models_are_no_leet(text: str) -> None:
 @pytest.mark.parametrize(
     ("phrase", "said"),
     [("ass", "a5s"), ("bass", "ba55"), ("boobs", "b00b5"), ("shit", "5h1t"), ("leet", "l33t"), ("elite", "3l1t3"), ("idiot", "1d10t"),
-     ("hotel", "h073l"), ("go", "g0"), ("asshole", "@55h01e")],
+     ("hotel", "h073l"), ("go", "g0"), ("asshole", "@55h01e"), ("ass", "@5s"), ("tits", "7i+s"), ("bitch", "b1+ch")],
 )  # fmt: skip
 def test_leet_is_found_all_the_same(phrase: str, said: str) -> None:
     assert masked(banned(phrase), f"you {said}!") == "you #!"

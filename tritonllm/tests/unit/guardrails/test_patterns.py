@@ -49,6 +49,11 @@ from tritonllm.guardrails import prefixes
         (r"[^\W\d_]+1", "é1 _1 21", "# _1 21"),
         (r"\W[\s\S]\D", "é.ab", "é#"),
         (r"(?i)\bÀ la\b", "à la, À LA; àla", "#, #; àla"),
+        (r"\bпароль\s*[:=]\s*\S+", "xпароль: a, пароль: é, ok", "xпароль: a, # ok"),
+        (r"\b[A-Z]{2}\d{2}(?:\s?\w{4}){2,7}\b", "to DE89 3704\u00a00044 0532.", "to #."),
+        (r"[[:alpha:]]+", "é1 हिंदी", "#1 #"),
+        (r"[[:word:]]+[[:space:]][^[:space:]]", "é\u00a0é", "#"),
+        (r"[[:upper:]][[:lower:]]+[[:punct:]]", "Äöü» É.", "# É."),
     ],
 )
 def test_a_pattern_sees_what_is_around_it_however_the_text_is_cut(regex: str, text: str, left: str) -> None:
@@ -130,6 +135,16 @@ def test_a_pattern_of_unicode_classes_holds_only_what_may_become_a_match() -> No
     assert stream.feed("b") == "α1b"
 
 
+@pytest.mark.parametrize(
+    "regex",
+    [r"key\s*=\s*\w+", r"key\s=[\s\w]\S+", r"key[[:space:]]+=[\s]\S+", r"\bkey\s*=[^\s]+"],
+)
+def test_a_pattern_with_spaces_of_all_scripts_holds_only_what_may_become_a_match(regex: str) -> None:
+    stream = pattern(regex).stream()
+    assert stream.feed("some words") == "some words"
+    assert "".join(map(stream.feed, " and key x, ")) == " and key x, "
+
+
 @pytest.mark.parametrize("regex", [r"\Qa\E+", "(?U)a+b", r"\141+"])
 def test_what_the_parsers_read_differently_has_no_prefixes_and_is_held_to_the_end(regex: str) -> None:
     assert prefixes.derive(regex) is None
@@ -163,6 +178,8 @@ def test_a_pattern_too_large_to_follow_holds_back_its_longest_match() -> None:
         (r"\b\S+", "elsewhere, write the characters"),
         (r"^\ba", "elsewhere, write the characters"),
         (r"[a\W]", r"write `\P{L}` or the characters"),
+        (r"[[:^alpha:]]", r"write `\P{L}` or the characters"),
+        (r"\b[^a-z]", "elsewhere, write the characters"),
     ],
 )
 def test_what_cannot_mean_letters_of_all_scripts_is_refused_with_the_form_to_use(
@@ -171,3 +188,24 @@ def test_what_cannot_mean_letters_of_all_scripts_is_refused_with_the_form_to_use
     with pytest.raises(guardrails.PolicyError, match=r"^rule rule: pattern: ") as refused:
         pattern(regex)
     assert hint in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("regex", "warning"),
+    [
+        (r"(?:\w+\s+){1,50}secret", "an answer is held back until it is complete"),
+        (r"\Qa\E+", "an answer is held back until it is complete"),
+        (r"\w{1,500}x", "the last 501 characters of an answer are always held back"),
+    ],
+)
+def test_a_pattern_that_delays_every_stream_gets_a_warning(regex: str, warning: str) -> None:
+    (text,) = guardrails.warnings([rule(name="r", pattern={"regex": regex})])
+    assert text.startswith("rule r: ")
+    assert text.endswith(warning)
+
+
+@pytest.mark.parametrize(
+    "regex", [r"\bkey\s*=\s*\S+", r"(?s)-----BEGIN.+?-----END", r"(?<n>ab)+c", r"[\w.]+@[\w.]+"]
+)
+def test_a_pattern_that_delays_only_its_matches_gets_no_warning(regex: str) -> None:
+    assert guardrails.warnings([rule(pattern={"regex": regex})]) == []
