@@ -23,6 +23,8 @@ _DISGUISES = ["a1", "1a", "?"]
 _SPELLINGS = [
     f"{first} {second}{behind}" for first in (" a", " 1", "11") for second in "a1?" for behind in " 1"
 ]
+# A DFA is twice as fast as an NFA, and has six times its size. Most text is plain, and has a DFA of any size.
+_LARGEST_DFA = 5000
 _MARKS = ahocorasick_rs.AhoCorasick(_DISGUISES + _SPELLINGS)
 
 
@@ -68,7 +70,10 @@ class Phrases:
         keys = _keys([*(phrase for phrase, _ in normalized), *written], words=words)
         self._following = list(keys.values())
         self._finder = ahocorasick_rs.AhoCorasick(
-            plain_text.REPEATS + list(keys), implementation=plain_text.implementation(len(keys))
+            plain_text.REPEATS + list(keys),
+            implementation=ahocorasick_rs.Implementation.DFA
+            if len(keys) <= _LARGEST_DFA
+            else ahocorasick_rs.Implementation.ContiguousNFA,
         )
         # A phrase may begin with what no view tells: itself is looked for, and all that may be written for it.
         odd = "".join(

@@ -22,19 +22,6 @@ _SPELLED = [f" {first} {second} " for first in string.ascii_lowercase for second
 _PLAIN = {chr(code) for code in range(128) if plain_view.SHAPE[ord(plain_view.VIEW[code])] in "a "}
 
 
-# A DFA is twice as fast as an NFA, and has six times its size.
-_LARGEST_DFA = 5000
-
-
-def implementation(keys: int) -> ahocorasick_rs.Implementation:
-    """The automaton for so many keys."""
-    return (
-        ahocorasick_rs.Implementation.DFA
-        if keys <= _LARGEST_DFA
-        else ahocorasick_rs.Implementation.ContiguousNFA
-    )
-
-
 def is_all(text: str, chars: bytes) -> bool:
     """Whether a text has no other characters than these of ASCII; ten times as fast as a regular expression."""
     return text.isascii() and not text.encode().translate(None, chars)
@@ -55,7 +42,8 @@ class PlainText:
         self._plain = "".join(sorted(_PLAIN - set(odd))).encode()
         self._following = list(keys.values())
         self._finder = ahocorasick_rs.AhoCorasick(
-            REPEATS + list(keys) + (_SPELLED if words else []), implementation=implementation(len(keys))
+            REPEATS + list(keys) + (_SPELLED if words else []),
+            implementation=ahocorasick_rs.Implementation.DFA,
         )
         self._first_words = sorted(set(runs))
         self._longest = max(map(len, self._first_words), default=0) + 1
