@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import Any
 
@@ -22,6 +23,8 @@ class TritonPythonModel:
         self.policy = screening.EndpointPolicy.load(
             parameters["policy"], int(parameters["prompt_characters"])
         )
+        # A garbage collection of all that was loaded would take longer than the rules do in a step.
+        gc.freeze()
         # Classifiers are asked in an event loop.
         self.events = threads.EventLoop("judges") if self.policy.classifiers else None
         if self.events is not None:

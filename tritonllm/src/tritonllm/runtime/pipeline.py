@@ -6,6 +6,7 @@ on. Decoupled, because a model that is not answers one request at a time.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -61,6 +62,8 @@ class TritonPythonModel:
         sys.setswitchinterval(_SWITCH_SECONDS)
         self.settings = settings.Settings.load(parameters["settings"])
         self.policy = screening.EndpointPolicy.load(parameters["policy"], self.settings.prompt_characters)
+        # A garbage collection of all that was loaded would take longer than the rules do in a step.
+        gc.freeze()
         self.meter = metrics.Meter(
             parameters["endpoint"], metric_names.PIPELINE, _series(self.policy, _names(parameters))
         )
