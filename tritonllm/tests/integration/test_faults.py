@@ -196,7 +196,7 @@ def test_a_request_is_not_counted_for_ever_whose_process_was_killed_before_it_sa
     # Longer than a process takes to report that it has begun, and killed before it reports that it has ended.
     assert read(served, 50)["num_output_tokens"] == 50
     served.stub("chat").kill()
-    server.until(lambda: "chat: recovered" in served.log.read_text(), 20, served.story)
+    server.until(lambda: "chat: recovered" in served.log.read_text(), 60, served.story)
     served.until_ready(10)
     assert busy(served) == 0
 
