@@ -254,7 +254,7 @@ def test_a_policy_that_is_edited_under_streams_breaks_none_and_is_applied_to_wha
 def test_a_pipeline_that_is_killed_ends_its_streams_at_once_and_is_back_without_a_restart_of_triton(
     served: server.Served,
 ) -> None:
-    # In about one of ten runs tritonserver is started again as well, and why is not known.
+    # About once in ten times, a thread of Triton's Python backend (24.10) crashes tritonserver when a model's process is killed.
     for _ in range(3):
         if not killed_under_load(served):
             return
