@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import io
 import json
 import logging
@@ -24,7 +23,7 @@ import aiohttp
 from tritonllm import errors, event_stream
 from tritonllm.engines.openai import OpenAIArgs
 from tritonllm.ipc import names
-from tritonllm.runtime import backend, openai_answers, openai_failures, openai_requests
+from tritonllm.runtime import backend, openai_answers, openai_failures, openai_requests, request_tasks
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +46,7 @@ class OpenAIBackend:
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._args = OpenAIArgs.model_validate(arguments)
         self.max_model_len = self._args.max_model_len
-        self._live: dict[str, _Live] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._requests = request_tasks.RequestTasks()
         self._counts_told = True
 
     async def start(self) -> None:
@@ -81,24 +79,15 @@ class OpenAIBackend:
         on_error: Callable[[errors.RequestError], None],
     ) -> None:
         """Sends a request."""
-        task = asyncio.get_running_loop().create_task(self._run(generation))
-        self._live[generation.id] = _Live(on_update, on_error, task)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._requests.start(generation.id, self._run(generation), on_update, on_error)
 
     def abort(self, request_id: str) -> None:
         """Closes the connection of a request, which is how OpenAI's API cancels it."""
-        live = self._live.pop(request_id, None)
-        if live is not None:
-            live.task.cancel()
+        self._requests.abort(request_id)
 
     async def close(self) -> None:
         """Closes all connections."""
-        self._live.clear()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._requests.close()
         await self._session.close()
 
     def stats(self) -> backend.Stats:
@@ -107,8 +96,8 @@ class OpenAIBackend:
         The steps are the seconds of the clock: an upstream that is silent is no engine that hangs, and a new process would not
         help it.
         """
-        running = min(len(self._live), self._args.max_num_seqs)
-        return backend.Stats(running, len(self._live) - running, 0.0, int(time.monotonic()))
+        running = min(len(self._requests), self._args.max_num_seqs)
+        return backend.Stats(running, len(self._requests) - running, 0.0, int(time.monotonic()))
 
     async def check(self) -> None:
         """Can't die: upstreams come back."""
@@ -118,10 +107,10 @@ class OpenAIBackend:
             route, body = openai_requests.request(self._args, generation)
             await self._ask(generation, route, body)
         except errors.RequestError as error:
-            self._fail(generation.id, error)
+            self._requests.fail(generation.id, error)
         except Exception as error:
             log.exception("a request to %s failed", self._args.url)
-            self._fail(
+            self._requests.fail(
                 generation.id,
                 errors.RequestError("internal", "", f"the engine failed: {type(error).__name__}"),
             )
@@ -174,7 +163,7 @@ class OpenAIBackend:
                 break
             update = reader.update(event)
             if update is not None:
-                self._live[generation.id].on_update(update)
+                self._requests.update(generation.id, update)
         last = reader.last()
         if reader.told_usage != self._counts_told:
             self._counts_told = reader.told_usage
@@ -183,7 +172,7 @@ class OpenAIBackend:
                     "%s does not tell the tokens of prompt and answer (`usage`): limits by tokens count chunks",
                     self._args.url,
                 )
-        self._live.pop(generation.id).on_update(last)
+        self._requests.update(generation.id, last)
         with contextlib.suppress(TimeoutError, aiohttp.ClientError):
             async with asyncio.timeout(_END_SECONDS):
                 await reply.content.read()
@@ -213,11 +202,6 @@ class OpenAIBackend:
             )
         return error
 
-    def _fail(self, request_id: str, error: errors.RequestError) -> None:
-        live = self._live.pop(request_id, None)
-        if live is not None:
-            live.on_error(error)
-
     def _key(self) -> str:
         """The API key; empty if none is needed.
 
@@ -244,15 +228,6 @@ class OpenAIBackend:
         if not _KEY.fullmatch(key):
             raise ValueError(f"engine.args.api_key_name: {path} has something else than one key")
         return key
-
-
-@dataclasses.dataclass(slots=True)
-class _Live:
-    """A request that has not ended."""
-
-    on_update: Callable[[backend.Update], None]
-    on_error: Callable[[errors.RequestError], None]
-    task: asyncio.Task[None]
 
 
 def _headers(key: str) -> dict[str, str]:

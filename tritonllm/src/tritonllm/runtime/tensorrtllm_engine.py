@@ -7,7 +7,6 @@ https://nvidia.github.io/TensorRT-LLM/llm-api/reference.html
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import importlib
 import logging
 import os
@@ -16,7 +15,7 @@ from typing import Any
 
 from tritonllm import errors, sampling
 from tritonllm.engines.tensorrtllm import TensorRTLLMArgs
-from tritonllm.runtime import backend, conversations, prompts
+from tritonllm.runtime import backend, conversations, prompts, request_tasks
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +56,7 @@ class TensorRTLLMBackend:
         self._trusted: bool = given.pop("trust_remote_code", False)
         self._prompt: dict[str, Any] = given.pop("prompt", {})
         self._args = TensorRTLLMArgs.model_validate(given)
-        self._live: dict[str, _Live] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._requests = request_tasks.RequestTasks()
         self._steps = 0
 
     async def start(self) -> None:
@@ -100,31 +98,22 @@ class TensorRTLLMBackend:
         on_error: Callable[[errors.RequestError], None],
     ) -> None:
         """Generates text."""
-        task = asyncio.get_running_loop().create_task(self._run(generation))
-        self._live[generation.id] = _Live(on_update, on_error, task)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._requests.start(generation.id, self._run(generation), on_update, on_error)
 
     def abort(self, request_id: str) -> None:
         """Ends a request."""
-        live = self._live.pop(request_id, None)
-        if live is not None:
-            live.task.cancel()
+        self._requests.abort(request_id)
 
     async def close(self) -> None:
         """Ends TensorRT-LLM and its processes."""
-        self._live.clear()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._requests.close()
         self._prompt_tokenizer.close()
         self._engine.shutdown()
 
     def stats(self) -> backend.Stats:
         """Requests, by which those beyond the batch wait. How full the KV cache is, is not asked."""
-        running = min(len(self._live), self._args.max_batch_size)
-        return backend.Stats(running, len(self._live) - running, 0.0, self._steps)
+        running = min(len(self._requests), self._args.max_batch_size)
+        return backend.Stats(running, len(self._requests) - running, 0.0, self._steps)
 
     async def check(self) -> None:
         """An engine that has died makes no steps."""
@@ -149,9 +138,8 @@ class TensorRTLLMBackend:
             async for output in result:
                 self._steps += 1
                 update = progress.update(output)
-                self._live[generation.id].on_update(update)
+                self._requests.update(generation.id, update)
                 if update.finished:
-                    del self._live[generation.id]
                     return
             raise RuntimeError("it ended before the answer was complete")
         except asyncio.CancelledError:
@@ -159,11 +147,11 @@ class TensorRTLLMBackend:
                 result.abort()
             raise
         except errors.RequestError as error:
-            self._fail(generation.id, error)
+            self._requests.fail(generation.id, error)
         except Exception as error:
             log.exception("a request failed in the engine")
             message = f"TensorRT-LLM failed on this request: {error!r}"
-            self._fail(generation.id, errors.RequestError("engine_failure", "", message))
+            self._requests.fail(generation.id, errors.RequestError("engine_failure", "", message))
 
     async def _tokens(self, generation: backend.Generation) -> list[int]:
         chat = generation.chat
@@ -179,11 +167,6 @@ class TensorRTLLMBackend:
         except ValueError as error:
             # How its API refuses parameters.
             raise conversations.invalid("sampling_parameters", str(error)) from None
-
-    def _fail(self, request_id: str, error: errors.RequestError) -> None:
-        live = self._live.pop(request_id, None)
-        if live is not None:
-            live.on_error(error)
 
     def _sampling_params(self, wanted: sampling.SamplingParameters) -> Any:
         """A request's parameters as TensorRT-LLM's `SamplingParams`.
@@ -226,15 +209,6 @@ class TensorRTLLMBackend:
 def _library(name: str = "tensorrt_llm") -> Any:
     """TensorRT-LLM, which is not installed where this project is developed."""
     return importlib.import_module(name)
-
-
-@dataclasses.dataclass(slots=True)
-class _Live:
-    """A request that has not ended."""
-
-    on_update: Callable[[backend.Update], None]
-    on_error: Callable[[errors.RequestError], None]
-    task: asyncio.Task[None]
 
 
 class _Progress:
