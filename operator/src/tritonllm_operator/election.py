@@ -19,7 +19,7 @@ from kubernetes.aio.leaderelection.resourcelock import leaselock
 
 LOG = logging.getLogger(__name__)
 
-# Whoever leads has ended before another begins: renewing fails for good after the deadline, one more try and one more wait.
+# A leader that cannot renew the Lease exits before it expires: at the latest one request and one retry after the renew deadline.
 _LEASE_SECONDS, _RENEW_SECONDS, _RETRY_SECONDS, _REQUEST_SECONDS = 20, 10, 2, 5.0
 
 _SILENCE = (aiohttp.ClientError, OSError, TimeoutError)

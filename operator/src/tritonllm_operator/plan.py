@@ -153,8 +153,8 @@ def decide(world: World) -> Plan:
         for revision, endpoints in files.items()
         if (found := rolls.needed(world, pool, revision, aim, everybody) & endpoints.keys())
     }
-    refused = {item.name for item in judged if item.endpoint is None}
-    steps = tuple(step for pod in world.pods for step in _steps(pod, files, wanted, world, refused))
+    unproven = _unproven(judged, files, world.pods)
+    steps = tuple(step for pod in world.pods for step in _steps(pod, files, wanted, world, unproven))
     return Plan(
         judged=judged,
         wanted=wanted,
@@ -244,26 +244,41 @@ def _means(items: Sequence[Resource], endpoints: Mapping[str, api.LLMEndpoint]) 
     return items == wanted or revisions.resources(revisions.endpoints(items).values()) == wanted
 
 
+def _unproven(
+    judged: Sequence[accept.Judged],
+    files: Mapping[str, Mapping[str, api.LLMEndpoint]],
+    pods: Sequence[Pod],
+) -> set[tuple[str, str]]:
+    """Versions of the models of refused endpoints that no pod serves, by model and `spec_hash`.
+
+    All that is known of them is the ConfigMap, which somebody may have edited. So no model that is ready is changed to one.
+    """
+    refused = {item.name for item in judged if item.endpoint is None}
+    recorded = {
+        version
+        for endpoints in files.values()
+        for name, endpoint in endpoints.items()
+        if name in refused
+        for version in revisions.hashes(endpoint).items()
+    }
+    return recorded - {
+        (model, state.spec_hash)
+        for pod in pods
+        for model, state in (pod.models or {}).items()
+        if state.state == facts.READY
+    }
+
+
 def _steps(
     pod: Pod,
     files: Mapping[str, Mapping[str, api.LLMEndpoint]],
     wanted: Mapping[str, api.LLMEndpoint],
     world: World,
-    refused: Container[str],
+    unproven: Container[tuple[str, str]],
 ) -> list[Load | Unload]:
-    """What to change on one pod. A pod that still boots loads its models itself.
-
-    Of a refused endpoint, all that is known is the ConfigMap, which somebody may have edited. So what a pod serves is only
-    changed to what another one serves already.
-    """
+    """What to change on one pod. A pod that still boots loads its models itself."""
     if not pod.started or pod.models is None or pod.revision not in files:
         return []
-    served = {
-        (model, state.spec_hash)
-        for each in world.pods
-        for model, state in (each.models or {}).items()
-        if state.state == facts.READY
-    }
     found: list[Load | Unload] = []
     for endpoint in files[pod.revision].values():
         hashes = revisions.hashes(endpoint)
@@ -275,7 +290,7 @@ def _steps(
                 continue
             if _is(state, facts.READY) and state is not None and state.spec_hash == hashes[model]:
                 continue
-            if _is(state, facts.READY) and endpoint.name in refused and (model, hashes[model]) not in served:
+            if _is(state, facts.READY) and (model, hashes[model]) in unproven:
                 continue
             attempt = world.attempts.get((pod.name, model, hashes[model]))
             if attempt is None or attempt.again <= world.now:

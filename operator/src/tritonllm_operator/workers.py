@@ -30,7 +30,7 @@ _QUIET, _LISTED_WITHIN = 0.3, 10.0
 
 @dataclass(frozen=True)
 class _Wish:
-    """What somebody wants of an endpoint: all of it but its status, and what the API server notes beside."""
+    """What users set on an endpoint, without its status."""
 
     pool: str
     uid: str
