@@ -18,6 +18,8 @@ TARGET ?= small
 
 export UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
+# Tests of real processes depend on how busy the machine is: one that fails runs a second time, and the summary names it.
+again := --reruns 1 -raR
 export TRITONLLM_WEIGHTS ?= $(CACHE)/weights
 # A Python that uv would have to download is never wanted: the machine's own has the shared library Triton needs.
 export UV_PYTHON_DOWNLOADS := never
@@ -41,10 +43,10 @@ test: .venv/.ready .venv-bench/.ready ## All tests, on the real Triton and vLLM;
 	$(BIN)/pytest -n 2 tritonllm/tests/unit tritonllm/tests/golden tritonllm/tests/property operator/tests/unit charts/tests images/tests infra/tests
 	$(MAKE) test-container
 	@tools/kubernetes.sh >/dev/null
-	$(BIN)/pytest operator/tests/api operator/tests/integration
-	$(BIN)/pytest -n 2 tritonllm/tests/browser
+	$(BIN)/pytest $(again) operator/tests/api operator/tests/integration
+	$(BIN)/pytest $(again) -n 2 tritonllm/tests/browser
 	@$(BIN)/python tools/demo_model.py
-	TRITONLLM_AIPERF=.venv-bench/bin/aiperf $(BIN)/pytest tritonllm/tests/integration
+	TRITONLLM_AIPERF=.venv-bench/bin/aiperf $(BIN)/pytest $(again) tritonllm/tests/integration
 
 # pytest's own plugin of that container's anyio is older than the pytest here.
 test-container: .venv-container/.ready ## What depends on libraries, with the packages of NVIDIA's container
@@ -63,7 +65,7 @@ golden: .venv/.ready ## Rewrite the golden files after a wanted change of the re
 	$(BIN)/pytest -q tritonllm/tests/golden charts/tests/test_goldens.py --golden-update
 
 e2e: .venv/.ready ## Install the chart on a kind cluster: serve, change, scale, fail (docker, kind, kubectl, helm)
-	$(BIN)/pytest e2e
+	$(BIN)/pytest $(again) e2e
 
 image: ## Build tritonllm:small for trials without GPUs (TARGET=full has vLLM) and tritonllm-operator:latest
 	docker build --target $(TARGET) --tag tritonllm:$(TARGET) $(call build_args,DEBIAN_IMAGE) $(labels) \

@@ -45,7 +45,8 @@ spec:
 """
 [GATEWAY] = server.free_ports(1)
 ARGS: dict[str, dict[str, Any]] = {
-    "simulated": {"inter_token_seconds": 0.02},
+    # A thousand tokens take longer than the deadline.
+    "simulated": {"inter_token_seconds": 0.05},
     "vllm": {"dtype": "float32", "max_num_seqs": 8, "enforce_eager": True},
     "transformers": {"dtype": "float32", "max_num_seqs": 8},
     # In front of the simulated one, by the gateway of the same server.
