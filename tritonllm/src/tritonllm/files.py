@@ -238,20 +238,19 @@ def resource(
 
 
 def load_policy(path: Path | str) -> api.Guardrails:
-    """Reads a policy: a file with the `guardrails` section of an endpoint, or with a whole endpoint.
+    """Reads a policy: a file with the `guardrails` section of an endpoint, or with a whole endpoint and its ConfigMaps.
 
     Raises:
         Invalid: the file is invalid; it has all problems.
     """
     text, source = _read(path), str(path)
-    document = _only_document(text, source)
-    if isinstance(document, dict) and "kind" in document:
+    if any(isinstance(document, dict) and "kind" in document for document in _readable(text, source)):
         endpoints, problems = parse(text, source)
         if not problems and len(endpoints) != 1:
             problems = [Problem(source, "", f"contains {len(endpoints)} endpoints; expected exactly one")]
         policy = endpoints[0].spec.guardrails if not problems else None
     else:
-        policy, found = _validate(document, api.Guardrails)
+        policy, found = _validate(_only_document(text, source), api.Guardrails)
         if policy is not None and (found := _uncompilable(policy)):
             policy = None
         problems = [Problem(source, place, message) for place, message in found]
@@ -326,11 +325,15 @@ def _documents(text: str) -> list[Any]:
     return [document for document in documents if document is not None]
 
 
-def _only_document(text: str, source: str) -> Any:
+def _readable(text: str, source: str) -> list[Any]:
     try:
-        documents = _documents(text)
+        return _documents(text)
     except (ruamel.yaml.error.YAMLError, ValueError, RecursionError) as error:
         raise Invalid([Problem(source, "", _syntax(error))]) from None
+
+
+def _only_document(text: str, source: str) -> Any:
+    documents = _readable(text, source)
     if len(documents) != 1:
         raise Invalid([Problem(source, "", f"contains {len(documents)} documents; expected exactly one")])
     return documents[0]

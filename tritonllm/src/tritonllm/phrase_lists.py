@@ -23,6 +23,8 @@ def expand(
 ) -> tuple[api.LLMEndpoint, list[tuple[str, str]]]:
     """The endpoint with the phrases themselves where it names ConfigMaps.
 
+    Its rules with lists have `MAX_PHRASES` together: else a few names would make phrases that take long to compile.
+
     Args:
         endpoint: the endpoint.
         config_maps: those that it may use.
@@ -32,31 +34,36 @@ def expand(
     """
     problems: list[tuple[str, str]] = []
     expanded: dict[str, list[rules.Rule]] = {}
+    room = banned.MAX_PHRASES
     for direction in ("input", "output"):
-        given: list[rules.Rule] = getattr(endpoint.spec.guardrails, direction)
         expanded[direction] = []
-        for index, rule in enumerate(given):
+        for index, rule in enumerate(getattr(endpoint.spec.guardrails, direction)):
             if rule.banned is not None and rule.banned.config_map_ref is not None:
-                whole, problem = _expanded(rule.banned, rule.banned.config_map_ref, config_maps)
-                rule = rule.model_copy(update={"banned": whole})
-                if problem:
+                try:
+                    whole = _expanded(rule.banned, rule.banned.config_map_ref, config_maps, room)
+                    room -= len(whole.phrases)
+                    rule = rule.model_copy(update={"banned": whole})
+                except _Unusable as error:
                     path = f"spec.guardrails.{direction}[{index}].banned.configMapRef"
-                    problems.append((path, problem))
+                    problems.append((path, str(error)))
             expanded[direction].append(rule)
-    if all(expanded[direction] == getattr(endpoint.spec.guardrails, direction) for direction in expanded):
+    if room == banned.MAX_PHRASES:
         return endpoint, problems
     policy = endpoint.spec.guardrails.model_copy(update=expanded)
-    return endpoint.model_copy(
-        update={"spec": endpoint.spec.model_copy(update={"guardrails": policy})}
-    ), problems
+    spec = endpoint.spec.model_copy(update={"guardrails": policy})
+    return endpoint.model_copy(update={"spec": spec}), problems
+
+
+class _Unusable(ValueError):
+    """A list that can't be used, and why."""
 
 
 def _expanded(
-    rule: banned.Banned, named: banned.ConfigMapRef, config_maps: ConfigMaps
-) -> tuple[banned.Banned, str]:
-    """The rule with its list, and why the list can't be used, if it can't."""
+    rule: banned.Banned, named: banned.ConfigMapRef, config_maps: ConfigMaps, room: int
+) -> banned.Banned:
+    """The rule with its list, which may have so many phrases with the rule's own."""
     if named.name not in config_maps:
-        return rule, (
+        raise _Unusable(
             f"there is no ConfigMap `{named.name}` for phrases; in a cluster, it must be in the endpoint's namespace and have"
             f" the labels `app.kubernetes.io/component: phrases` and `{api.GROUP}/pool`; in a file, it is a document"
             " beside the endpoint"
@@ -64,24 +71,24 @@ def _expanded(
     text = (config_maps[named.name].get("data") or {}).get(named.key)
     place = f"key `{named.key}` of ConfigMap `{named.name}`"
     if not isinstance(text, str):
-        return rule, f"there is no {place} in its `data`"
+        raise _Unusable(f"there is no {place} in its `data`")
     lines = _lines(text)
     if not lines:
-        return rule, f"{place} has no phrase; write one a line"
+        raise _Unusable(f"{place} has no phrase; write one a line")
+    phrases = list(dict.fromkeys((*rule.phrases, *lines.values())))
+    if len(phrases) > room:
+        raise _Unusable(
+            f"{place}: the rule has {len(phrases)} phrases with it; the maximum is {banned.MAX_PHRASES} for all rules of an"
+            " endpoint with lists"
+        )
     if unusable := [number for number, phrase in lines.items() if not _usable(phrase)]:
         shown = ", ".join(map(str, unusable[:_SHOWN]))
         more = f" and {len(unusable) - _SHOWN} more" if len(unusable) > _SHOWN else ""
-        return rule, (
+        raise _Unusable(
             f"{place}: line {shown}{more}: a phrase must have at most {kinds.MAX_CHARACTERS} characters, and a letter or a"
             " sign that is left when it is folded"
         )
-    phrases = list(dict.fromkeys((*rule.phrases, *lines.values())))
-    if len(phrases) > banned.MAX_PHRASES:
-        return (
-            rule,
-            f"{place}: the rule has {len(phrases)} phrases with it; the maximum is {banned.MAX_PHRASES}",
-        )
-    return rule.model_copy(update={"phrases": phrases, "config_map_ref": None}), ""
+    return rule.model_copy(update={"phrases": phrases, "config_map_ref": None})
 
 
 def _lines(text: str) -> dict[int, str]:

@@ -98,6 +98,18 @@ def test_a_list_of_the_maximum_length_is_taken() -> None:
     assert len(phrases(found)) == 10_000
 
 
+def test_the_lists_of_an_endpoint_have_the_maximum_together() -> None:
+    given = endpoint(configMapRef=REF)
+    rules = given["spec"]["guardrails"]["output"]
+    rules.append(rules[0] | {"name": "again"})
+    text = "\n".join(f"word{number}" for number in range(5_001))
+    found, problems = files.resource(given, config_maps={"words": {"data": {"list.txt": text}}})
+    assert found is None
+    ((path, message),) = problems
+    assert path == "spec.guardrails.output[1].banned.configMapRef"
+    assert "the maximum is 10000 for all rules" in message
+
+
 def test_a_missing_config_map_is_named_with_what_it_needs() -> None:
     found, problems = files.resource(endpoint(configMapRef=REF), config_maps={})
     assert found is None
@@ -134,6 +146,7 @@ def test_a_file_has_the_config_map_beside_the_endpoint(tmp_path: Path) -> None:
         ruamel.yaml.YAML(typ="safe", pure=True).dump_all([endpoint(configMapRef=REF), config_map], out)
     (found,) = files.load([file])
     assert phrases(found) == ["alpha"]
+    assert files.load_policy(file) == found.spec.guardrails
     (kept,) = files.load([file], deep=False, keep_references=True)
     assert kept.spec.guardrails.output[0].banned is not None
     assert kept.spec.guardrails.output[0].banned.config_map_ref is not None
