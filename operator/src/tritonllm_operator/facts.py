@@ -214,6 +214,7 @@ class World:
         pods: that are not ending, by name.
         jobs: of the pool.
         attempts: loads that failed, by pod, model and `spec_hash`.
+        config_maps: those with lists of phrases that its endpoints may name, by name.
         refused: why the API server refused the last write, or the read of the pool's Secret.
     """
 
@@ -226,6 +227,7 @@ class World:
     pods: Sequence[Pod] = ()
     jobs: Sequence[Job] = ()
     attempts: Mapping[tuple[str, str, str], Attempt] = field(default_factory=dict)
+    config_maps: Mapping[str, Resource] = field(default_factory=dict)
     refused: Trouble | None = None
 
 

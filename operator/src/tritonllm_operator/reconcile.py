@@ -141,6 +141,7 @@ class Pool:
                 if found is not None and _owned_by(found.uid, job)
             ],
             attempts=dict(self._attempts),
+            config_maps=seen.lists_for(self._name),
             refused=refused,
         )
 
