@@ -116,6 +116,7 @@ class Pool:
         changed: when anybody last changed what it is to be; replicas and status are no part of that.
         managed: whether its pods boot from the operator's ConfigMap.
         revision: of its pod template.
+        version: of its chart, and of tritonllm in its image; empty where it is not known.
         vllm_version: of the image; empty where it is not known.
         gpus: of each pod.
         drain_seconds: what a pod's requests get to end.
@@ -138,6 +139,7 @@ class Pool:
     changed: datetime.datetime
     managed: bool
     revision: str = ""
+    version: str = ""
     vllm_version: str = ""
     gpus: int = 0
     drain_seconds: float | None = None
@@ -244,6 +246,7 @@ def pool(deployment: Resource) -> Pool:
         changed=_changed(metadata),
         managed=annotations.get(names.OPERATOR) == "true",
         revision=(template["metadata"].get("annotations") or {}).get(names.REVISION, ""),
+        version=(metadata.get("labels") or {}).get(names.VERSION, ""),
         vllm_version=annotations.get(names.RUNTIME, "").removeprefix("vllm-"),
         gpus=int(annotations.get(names.GPUS) or 0),
         drain_seconds=float(drain) if drain else None,

@@ -12,6 +12,7 @@ POOL = f"{api.GROUP}/pool"
 GATEWAY_PORT = "openai"
 COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
+VERSION = "app.kubernetes.io/version"
 
 # Annotations of a pool's Deployment, written by charts/tritonllm-pool.
 RUNTIME = f"{api.GROUP}/runtime"

@@ -126,7 +126,7 @@ def load_readable(
     for path in expand(paths):
         for entry in _entries(_read(path), str(path), vllm_version=versions.installed_version(), deep=deep):
             if not entry.name or entry.name in found:
-                # As strict as ever: nobody could say which endpoint to leave out. It tells every problem.
+                # It is not known which endpoint to leave out. This raises, with the problems of all files.
                 load(paths, deep=deep)
             found[entry.name] = entry.endpoint or before.get(entry.name)
             if entry.endpoint is None:
