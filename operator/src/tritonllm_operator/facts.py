@@ -213,6 +213,7 @@ class World:
         endpoints: LLMEndpoints whose `spec.pool` is this one, oldest first.
         pool: its Deployment; None where there is none.
         files: its ConfigMap; None where there is none.
+        recorded: the ConfigMap as the operator wrote it last, or as it was when the operator saw it first.
         pods: that are not ending, by name.
         jobs: of the pool.
         attempts: loads that failed, by pod, model and `spec_hash`.
@@ -225,6 +226,7 @@ class World:
     endpoints: Sequence[Resource] = ()
     pool: Pool | None = None
     files: Files | None = None
+    recorded: Files | None = None
     pods: Sequence[Pod] = ()
     jobs: Sequence[Job] = ()
     attempts: Mapping[tuple[str, str, str], Attempt] = field(default_factory=dict)

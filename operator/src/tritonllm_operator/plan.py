@@ -117,6 +117,7 @@ def decide(world: World) -> Plan:
     foreign = _foreign(world, kept)
     running = kept.get(pool.revision, {})
     judged = accept.judge(world, running)
+    doubtful = _restored(world, judged, kept)
     wanted: dict[str, api.LLMEndpoint] = {}
     for item in judged:
         endpoint = item.endpoint if item.endpoint and not item.rehearsal else running.get(item.name)
@@ -166,9 +167,8 @@ def decide(world: World) -> Plan:
             & (endpoints.keys() | unreadable.keys())
         )
     }
-    unproven = _unproven(judged, files, world.pods)
     served = wanted.keys() | unreadable.keys()
-    steps = tuple(step for pod in world.pods for step in _steps(pod, files, served, world, unproven))
+    steps = tuple(step for pod in world.pods for step in _steps(pod, files, served, world, doubtful))
     texts = {
         revision: unreadable | {name: entries[name] for name in unreadable.keys() & entries.keys()}
         for revision, entries in ((revision, foreign.get(revision, {})) for revision in files)
@@ -284,29 +284,38 @@ def _means(
     return revisions.resources(read.values()) == wanted and revisions.unreadable(items, read) == unreadable
 
 
-def _unproven(
-    judged: Sequence[accept.Judged],
-    files: Mapping[str, Mapping[str, api.LLMEndpoint]],
-    pods: Sequence[Pod],
+def _restored(
+    world: World, judged: Sequence[accept.Judged], kept: Mapping[str, dict[str, api.LLMEndpoint]]
 ) -> set[tuple[str, str]]:
-    """Versions of the models of refused endpoints that no pod serves, by model and `spec_hash`.
+    """Puts back what was accepted of endpoints whose present version is not, where the ConfigMap says something else.
 
-    All that is known of them is the ConfigMap, which somebody may have edited. So no model that is ready is changed to one.
+    Anybody may have edited the ConfigMap. What was accepted is known by its hash in `status`, which the operator alone
+    writes; the text comes from the ConfigMap as it was before.
+
+    Args:
+        world: what was seen.
+        judged: its endpoints.
+        kept: by revision; corrected here.
+
+    Returns:
+        Revision and name of what is not as it was accepted and can't be put back: no pod is changed to it.
     """
-    refused = {item.name for item in judged if item.endpoint is None}
-    recorded = {
-        version
-        for endpoints in files.values()
-        for name, endpoint in endpoints.items()
-        if name in refused
-        for version in revisions.hashes(endpoint).items()
-    }
-    return recorded - {
-        (model, state.spec_hash)
-        for pod in pods
-        for model, state in (pod.models or {}).items()
-        if state.state == facts.READY
-    }
+    doubtful: set[tuple[str, str]] = set()
+    for item in judged:
+        if item.endpoint is not None and not item.rehearsal:
+            continue
+        accepted = (item.resource.get("status") or {}).get("policyHash")
+        for revision, endpoints in kept.items():
+            found = endpoints.get(item.name)
+            if found is None or found.is_classifier or revisions.policy_hash(found) == accepted:
+                continue
+            before = world.recorded.revisions.get(revision, ()) if world.recorded else ()
+            former = revisions.endpoints(before).get(item.name)
+            if former is not None and revisions.policy_hash(former) == accepted:
+                endpoints[item.name] = former
+            else:
+                doubtful.add((revision, item.name))
+    return doubtful
 
 
 def _steps(
@@ -314,7 +323,7 @@ def _steps(
     files: Mapping[str, Mapping[str, api.LLMEndpoint]],
     served: Container[str],
     world: World,
-    unproven: Container[tuple[str, str]],
+    doubtful: Container[tuple[str, str]],
 ) -> list[Load | Unload]:
     """What to change on one pod. A pod that still boots loads its models itself."""
     if not pod.started or pod.models is None or pod.revision not in files:
@@ -324,13 +333,13 @@ def _steps(
         hashes = revisions.hashes(endpoint)
         if not _is(pod.models.get(endpoint.engine_name), facts.READY):
             continue
+        if (pod.revision, endpoint.name) in doubtful:
+            continue
         for model in endpoint.models[1:]:
             state = pod.models.get(model)
             if _is(state, facts.LOADING, facts.UNLOADING):
                 continue
             if _is(state, facts.READY) and state is not None and state.spec_hash == hashes[model]:
-                continue
-            if _is(state, facts.READY) and (model, hashes[model]) in unproven:
                 continue
             attempt = world.attempts.get((pod.name, model, hashes[model]))
             if attempt is None or attempt.again <= world.now:

@@ -97,6 +97,11 @@ def engine_hash(endpoint: api.LLMEndpoint) -> str:
     return hashes(endpoint)[endpoint.engine_name]
 
 
+def policy_hash(endpoint: api.LLMEndpoint) -> str:
+    """`spec_hash` of the pipeline: of the policy, and all else that can be changed on a running pod."""
+    return hashes(endpoint)[endpoint.name]
+
+
 def model_config(endpoint: api.LLMEndpoint, name: str) -> str:
     """The complete configuration of one of the endpoint's models, as Triton takes it with a load."""
     model = next(model for model in config.models(endpoint) if model.name == name)

@@ -71,6 +71,17 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
     accepted = _accepted(judged.refusal)
     found = {"Accepted": accepted}
     status: Status = {"observedGeneration": resource["metadata"].get("generation", 1)}
+    accepted_hash = before.get("policyHash")
+    if endpoint is not None and not endpoint.is_classifier:
+        if judged.endpoint is not None and not judged.rehearsal:
+            accepted_hash = revisions.policy_hash(endpoint)
+        status["observedPolicyHash"] = {
+            pod.name: state.spec_hash
+            for pod in world.pods
+            if (state := (pod.models or {}).get(name)) is not None and state.state == facts.READY
+        }
+    if accepted_hash:
+        status["policyHash"] = accepted_hash
     if endpoint is None:
         away = _Finding("False", "NotAccepted", f"nothing serves it: {accepted.message}")
         found |= dict.fromkeys(CONDITIONS[1:], away)

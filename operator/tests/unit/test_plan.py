@@ -200,17 +200,51 @@ def test_what_is_refused_leaves_the_last_good_version_alone(kind: str) -> None:
     assert wanted(found) == {"chat": revisions.resource(endpoint(CHAT))}
 
 
-def test_the_config_map_of_a_refused_endpoint_is_no_way_to_change_its_policy() -> None:
-    refused = resource(phrases=["later"], limits={"requestTimeoutSeconds": 3000})
-    edited = resource(phrases=["harmless"])
-    seen = replace(stable(CHAT, pods=2), endpoints=[refused])
-    forged = replace(seen, files=replace(worlds.files_of(first=[edited]), good=""))
+LATER = resource(phrases=["later"])
+UNACCEPTED = {
+    "refused": resource(phrases=["later"], limits={"requestTimeoutSeconds": 3000}),
+    "plan only": LATER | {"metadata": LATER["metadata"] | {"annotations": {names.PLAN_ONLY: "true"}}},
+}
+WITH_HASH = {"status": {"policyHash": revisions.policy_hash(endpoint(CHAT))}}
+FORGED = resource(phrases=["harmless"])
+
+
+@pytest.mark.parametrize("kind", UNACCEPTED)
+def test_the_config_map_of_an_endpoint_that_is_not_accepted_is_no_way_to_change_its_policy(kind: str) -> None:
+    seen = replace(stable(CHAT, pods=2), endpoints=[UNACCEPTED[kind] | WITH_HASH])
+    forged = replace(seen, files=replace(worlds.files_of(first=[FORGED]), good=""))
     assert not decided(forged).steps
-    # The last version that was accepted still comes to all pods.
-    assert steps(decided(replace(forged, pods=[pod("llm-1", edited), pod("llm-2", CHAT)]))) == {
-        ("load", "llm-2", "chat"),
-        ("load", "llm-2", "chat-guardrail"),
-    }
+    # Nor where a new pod has booted from it.
+    booted = replace(forged, pods=[pod("llm-1", FORGED), pod("llm-2", CHAT)])
+    assert not decided(booted).steps
+    # The operator knows what it wrote.
+    found = decided(replace(booted, recorded=seen.files))
+    assert file(found, "") == {"chat": revisions.resource(endpoint(CHAT))}
+    assert steps(found) == {("load", "llm-1", "chat"), ("load", "llm-1", "chat-guardrail")}
+
+
+def test_what_was_recorded_is_believed_by_the_hash_in_the_status_alone() -> None:
+    seen = replace(stable(CHAT), endpoints=[UNACCEPTED["refused"]])
+    forged = replace(seen, files=replace(worlds.files_of(first=[FORGED]), good=""))
+    for recorded, noted in ((seen.files, {}), (forged.files, WITH_HASH)):
+        found = decided(replace(forged, endpoints=[UNACCEPTED["refused"] | noted], recorded=recorded))
+        assert not found.acts
+
+
+def test_the_last_version_that_was_accepted_still_comes_to_all_pods() -> None:
+    seen = replace(stable(CHAT, pods=2), endpoints=[UNACCEPTED["refused"] | WITH_HASH])
+    found = decided(replace(seen, pods=[pod("llm-1", FORGED), pod("llm-2", CHAT)]))
+    assert steps(found) == {("load", "llm-1", "chat"), ("load", "llm-1", "chat-guardrail")}
+
+
+def test_the_hash_of_what_was_accepted_stays_while_a_later_version_is_refused() -> None:
+    seen = stable(CHAT)
+    found = status.build(seen, decided(seen), "chat")
+    assert found["policyHash"] == WITH_HASH["status"]["policyHash"]
+    assert found["observedPolicyHash"] == {"llm-1": found["policyHash"]}
+    for unaccepted in UNACCEPTED.values():
+        seen = replace(stable(CHAT), endpoints=[{**unaccepted, "status": found}])
+        assert status.build(seen, decided(seen), "chat")["policyHash"] == found["policyHash"]
 
 
 def test_what_is_refused_from_the_start_is_not_wanted() -> None:
