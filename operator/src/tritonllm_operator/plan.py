@@ -11,6 +11,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tritonllm import api
+from tritonllm import files as endpoint_files
 from tritonllm_operator import accept, adapters, facts, names, revisions, rolls
 from tritonllm_operator.facts import Pod, Pool, Resource, Trouble, World
 
@@ -117,7 +118,7 @@ def decide(world: World) -> Plan:
     foreign = _foreign(world, kept)
     running = kept.get(pool.revision, {})
     judged = accept.judge(world, running)
-    doubtful = _restored(world, judged, kept)
+    doubtful = _restored(world, judged, kept, foreign)
     wanted: dict[str, api.LLMEndpoint] = {}
     for item in judged:
         endpoint = item.endpoint if item.endpoint and not item.rehearsal else running.get(item.name)
@@ -131,16 +132,13 @@ def decide(world: World) -> Plan:
         # A text that nobody here can compare says nothing: what the pods hold, does.
         held = _as_reported(wanted, world.pods, revision)
         kept[revision] |= {name: held[name] for name in entries.keys() & held.keys()}
-    unreadable = {
-        name: item
-        for name, item in foreign.get(pool.revision, {}).items()
-        if name not in wanted and name in {each.name for each in judged}
-    }
+    refused = {item.name for item in judged} - wanted.keys()
+    unreadable = {name: item for name, item in foreign.get(pool.revision, {}).items() if name in refused}
     kept = {revision: revisions.shared(endpoints, wanted) for revision, endpoints in kept.items()}
     running = kept.get(pool.revision, {})
     if (former or pool.revision not in kept) and _too_early(world, pool, handed_over=bool(former)):
         return Plan(judged, wanted, _decisions(judged, wanted, pool), waits=True)
-    if rolls.served(former) & ({item.name for item in judged} - wanted.keys() - unreadable.keys()):
+    if rolls.served(former) & (refused - unreadable.keys()):
         # The chart's pods serve what is refused here: they must not go for pods without it.
         return Plan(judged, wanted, _decisions(judged, wanted, pool))
     if pool.revision not in kept:
@@ -170,8 +168,8 @@ def decide(world: World) -> Plan:
     served = wanted.keys() | unreadable.keys()
     steps = tuple(step for pod in world.pods for step in _steps(pod, files, served, world, doubtful))
     texts = {
-        revision: unreadable | {name: entries[name] for name in unreadable.keys() & entries.keys()}
-        for revision, entries in ((revision, foreign.get(revision, {})) for revision in files)
+        revision: {name: foreign.get(revision, {}).get(name, item) for name, item in unreadable.items()}
+        for revision in files
     }
     return Plan(
         judged=judged,
@@ -285,7 +283,10 @@ def _means(
 
 
 def _restored(
-    world: World, judged: Sequence[accept.Judged], kept: Mapping[str, dict[str, api.LLMEndpoint]]
+    world: World,
+    judged: Sequence[accept.Judged],
+    kept: Mapping[str, dict[str, api.LLMEndpoint]],
+    foreign: Mapping[str, Mapping[str, Resource]],
 ) -> set[tuple[str, str]]:
     """Puts back what was accepted of endpoints whose present version is not, where the ConfigMap says something else.
 
@@ -296,6 +297,7 @@ def _restored(
         world: what was seen.
         judged: its endpoints.
         kept: by revision; corrected here.
+        foreign: entries that can't be read, by revision.
 
     Returns:
         Revision and name of what is not as it was accepted and can't be put back: no pod is changed to it.
@@ -307,11 +309,15 @@ def _restored(
         accepted = (item.resource.get("status") or {}).get("policyHash")
         for revision, endpoints in kept.items():
             found = endpoints.get(item.name)
-            if found is None or found.is_classifier or revisions.policy_hash(found) == accepted:
+            if found is None:
+                if item.name not in foreign.get(revision, {}):
+                    continue
+            elif found.is_classifier or revisions.policy_hash(found) == accepted:
                 continue
             before = world.recorded.revisions.get(revision, ()) if world.recorded else ()
-            former = revisions.endpoints(before).get(item.name)
-            if former is not None and revisions.policy_hash(former) == accepted:
+            texts = [each for each in before if endpoint_files.name_of(each) == item.name]
+            former = revisions.endpoints(texts).get(item.name)
+            if former is not None and not former.is_classifier and revisions.policy_hash(former) == accepted:
                 endpoints[item.name] = former
             else:
                 doubtful.add((revision, item.name))

@@ -223,6 +223,15 @@ def test_the_config_map_of_an_endpoint_that_is_not_accepted_is_no_way_to_change_
     assert steps(found) == {("load", "llm-1", "chat"), ("load", "llm-1", "chat-guardrail")}
 
 
+def test_an_entry_of_a_refused_endpoint_that_was_spoilt_is_put_back() -> None:
+    seen = replace(stable(CHAT), endpoints=[UNACCEPTED["refused"] | WITH_HASH])
+    spoilt = facts.Files({"": [newer(revisions.resource(endpoint(CHAT)))]}, good="")
+    found = decided(replace(seen, files=spoilt, recorded=seen.files))
+    assert file(found, "") == {"chat": revisions.resource(endpoint(CHAT))}
+    assert not steps(found)
+    assert found.revision is None
+
+
 def test_what_was_recorded_is_believed_by_the_hash_in_the_status_alone() -> None:
     seen = replace(stable(CHAT), endpoints=[UNACCEPTED["refused"]])
     forged = replace(seen, files=replace(worlds.files_of(first=[FORGED]), good=""))
