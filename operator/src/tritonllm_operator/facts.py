@@ -213,11 +213,11 @@ class World:
         endpoints: LLMEndpoints whose `spec.pool` is this one, oldest first.
         pool: its Deployment; None where there is none.
         files: its ConfigMap; None where there is none.
-        recorded: the ConfigMap as the operator wrote it last, or as it was when the operator saw it first.
         pods: that are not ending, by name.
         jobs: of the pool.
         attempts: loads that failed, by pod, model and `spec_hash`.
         refused: why the API server refused the last write, or the read of the pool's Secret.
+        recorded: the ConfigMap as the operator wrote it last, or as it was when the operator saw it first.
     """
 
     namespace: str
@@ -226,11 +226,11 @@ class World:
     endpoints: Sequence[Resource] = ()
     pool: Pool | None = None
     files: Files | None = None
-    recorded: Files | None = None
     pods: Sequence[Pod] = ()
     jobs: Sequence[Job] = ()
     attempts: Mapping[tuple[str, str, str], Attempt] = field(default_factory=dict)
     refused: Trouble | None = None
+    recorded: Files | None = None
 
 
 def pool(deployment: Resource) -> Pool:
