@@ -75,11 +75,14 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
     if endpoint is not None and not endpoint.is_classifier:
         if judged.endpoint is not None and not judged.rehearsal:
             accepted_hash = revisions.policy_hash(endpoint)
-        status["observedPolicyHash"] = {
+        observed = {
             pod.name: state.spec_hash
             for pod in world.pods
             if (state := (pod.models or {}).get(name)) is not None and state.state == facts.READY
         }
+        # Server-side apply makes null of a map that becomes empty, and refuses it.
+        if observed:
+            status["observedPolicyHash"] = observed
     if accepted_hash:
         status["policyHash"] = accepted_hash
     if endpoint is None:

@@ -251,6 +251,8 @@ def test_the_hash_of_what_was_accepted_stays_while_a_later_version_is_refused() 
     found = status.build(seen, decided(seen), "chat")
     assert found["policyHash"] == WITH_HASH["status"]["policyHash"]
     assert found["observedPolicyHash"] == {"llm-1": found["policyHash"]}
+    away = replace(seen, pods=[])
+    assert "observedPolicyHash" not in status.build(away, decided(away), "chat")
     for unaccepted in UNACCEPTED.values():
         seen = replace(stable(CHAT), endpoints=[{**unaccepted, "status": found}])
         assert status.build(seen, decided(seen), "chat")["policyHash"] == found["policyHash"]
