@@ -113,6 +113,15 @@ STATUS: Schema = {
                 "summary": text("Loaded and desired pods, such as `2/3`.", 32),
             },
         },
+        "policyHash": text(
+            "Hash of the last version that was accepted: of its rules, limits, sampling and prompt.", 128
+        ),
+        "observedPolicyHash": {
+            "type": "object",
+            "description": "The same hash of the version that each pod serves, by the pod's name.",
+            "additionalProperties": text("Hash of what the pod serves.", 128),
+            "maxProperties": 5000,
+        },
         "url": text("URL of the endpoint inside the cluster.", 2048),
     },
 }

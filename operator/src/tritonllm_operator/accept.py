@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from tritonllm import allow, api, files
-from tritonllm_operator import names, revisions
+from tritonllm_operator import names, releases, revisions
 from tritonllm_operator.facts import Pool, Resource, Trouble, World
 
 # A ConfigMap holds 1 MiB (https://kubernetes.io/docs/concepts/configuration/configmap/), and up to three revisions: the last
@@ -104,6 +104,13 @@ def _valid(resource: Resource, world: World) -> Judged:
         lists = all(path.endswith(".configMapRef") for path, _ in problems)
         return refused(
             "InvalidEngineArgs" if arguments else "InvalidPhraseList" if lists else "InvalidSpec", text
+        )
+    if unknown := releases.unknown(revisions.resource(endpoint)["spec"], pool.version):
+        return refused(
+            "PoolTooOld",
+            f"{', '.join(unknown)}: the pods of the pool are of version {pool.version}, which does not know"
+            f" {'it' if len(unknown) == 1 else 'them'}; run `helm upgrade {name} charts/tritonllm-pool"
+            f" --reset-then-reuse-values`, or remove {'it' if len(unknown) == 1 else 'them'}",
         )
     if denied := allow.problems(endpoint, pool.allow):
         return refused("NotAllowed", "; ".join(": ".join(problem) for problem in denied))

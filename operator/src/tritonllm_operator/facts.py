@@ -116,6 +116,7 @@ class Pool:
         changed: when anybody last changed what it is to be; replicas and status are no part of that.
         managed: whether its pods boot from the operator's ConfigMap.
         revision: of its pod template.
+        version: of its chart, and of tritonllm in its image; empty where it is not known.
         vllm_version: of the image; empty where it is not known.
         gpus: of each pod.
         drain_seconds: what a pod's requests get to end.
@@ -138,6 +139,7 @@ class Pool:
     changed: datetime.datetime
     managed: bool
     revision: str = ""
+    version: str = ""
     vllm_version: str = ""
     gpus: int = 0
     drain_seconds: float | None = None
@@ -216,6 +218,7 @@ class World:
         attempts: loads that failed, by pod, model and `spec_hash`.
         config_maps: those with lists of phrases that its endpoints may name, by name.
         refused: why the API server refused the last write, or the read of the pool's Secret.
+        recorded: the ConfigMap as the operator wrote it last, or as it was when the operator saw it first.
     """
 
     namespace: str
@@ -229,6 +232,7 @@ class World:
     attempts: Mapping[tuple[str, str, str], Attempt] = field(default_factory=dict)
     config_maps: Mapping[str, Resource] = field(default_factory=dict)
     refused: Trouble | None = None
+    recorded: Files | None = None
 
 
 def pool(deployment: Resource) -> Pool:
@@ -246,6 +250,7 @@ def pool(deployment: Resource) -> Pool:
         changed=_changed(metadata),
         managed=annotations.get(names.OPERATOR) == "true",
         revision=(template["metadata"].get("annotations") or {}).get(names.REVISION, ""),
+        version=(metadata.get("labels") or {}).get(names.VERSION, ""),
         vllm_version=annotations.get(names.RUNTIME, "").removeprefix("vllm-"),
         gpus=int(annotations.get(names.GPUS) or 0),
         drain_seconds=float(drain) if drain else None,

@@ -17,6 +17,7 @@ COMPONENT = "app.kubernetes.io/component"
 PHRASES = "phrases"
 """Component of a ConfigMap with lists of phrases, whose owner so lets endpoints name it."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
+VERSION = "app.kubernetes.io/version"
 
 # Annotations of a pool's Deployment, written by charts/tritonllm-pool.
 RUNTIME = f"{api.GROUP}/runtime"

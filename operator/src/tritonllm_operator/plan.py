@@ -11,6 +11,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tritonllm import api
+from tritonllm import files as endpoint_files
 from tritonllm_operator import accept, adapters, facts, names, revisions, rolls
 from tritonllm_operator.facts import Pod, Pool, Resource, Trouble, World
 
@@ -113,9 +114,11 @@ def decide(world: World) -> Plan:
     everybody = world.pods
     former = [pod for pod in everybody if pod.static]
     world = replace(world, pods=[pod for pod in everybody if not pod.static])
-    kept = _kept(world, pool)
+    kept = _kept(world)
+    foreign = _foreign(world, kept)
     running = kept.get(pool.revision, {})
     judged = accept.judge(world, running)
+    doubtful = _restored(world, judged, kept, foreign)
     wanted: dict[str, api.LLMEndpoint] = {}
     for item in judged:
         endpoint = item.endpoint if item.endpoint and not item.rehearsal else running.get(item.name)
@@ -125,11 +128,17 @@ def decide(world: World) -> Plan:
         # Deleted, while a rule asks it: it goes when the rule does.
         if name in running:
             wanted[name] = running[name]
+    for revision, entries in foreign.items():
+        # A text that nobody here can compare says nothing: what the pods hold, does.
+        held = _as_reported(wanted, world.pods, revision)
+        kept[revision] |= {name: held[name] for name in entries.keys() & held.keys()}
+    refused = {item.name for item in judged} - wanted.keys()
+    unreadable = {name: item for name, item in foreign.get(pool.revision, {}).items() if name in refused}
     kept = {revision: revisions.shared(endpoints, wanted) for revision, endpoints in kept.items()}
     running = kept.get(pool.revision, {})
     if (former or pool.revision not in kept) and _too_early(world, pool, handed_over=bool(former)):
         return Plan(judged, wanted, _decisions(judged, wanted, pool), waits=True)
-    if rolls.served(former) & ({item.name for item in judged} - wanted.keys()):
+    if rolls.served(former) & (refused - unreadable.keys()):
         # The chart's pods serve what is refused here: they must not go for pods without it.
         return Plan(judged, wanted, _decisions(judged, wanted, pool))
     if pool.revision not in kept:
@@ -151,15 +160,22 @@ def decide(world: World) -> Plan:
     needed = {
         revision: found
         for revision, endpoints in files.items()
-        if (found := rolls.needed(world, pool, revision, aim, everybody) & endpoints.keys())
+        if (
+            found := rolls.needed(world, pool, revision, aim, everybody)
+            & (endpoints.keys() | unreadable.keys())
+        )
     }
-    unproven = _unproven(judged, files, world.pods)
-    steps = tuple(step for pod in world.pods for step in _steps(pod, files, wanted, world, unproven))
+    served = wanted.keys() | unreadable.keys()
+    steps = tuple(step for pod in world.pods for step in _steps(pod, files, served, world, doubtful))
+    texts = {
+        revision: {name: foreign.get(revision, {}).get(name, item) for name, item in unreadable.items()}
+        for revision in files
+    }
     return Plan(
         judged=judged,
         wanted=wanted,
         decisions=_decisions(judged, wanted, pool, running, steps),
-        data=_data(world.files, files, needed, aim.annotations),
+        data=_data(world.files, files, needed, aim.annotations, texts),
         annotations=aim.annotations,
         revision=aim.move_to,
         start_job=aim.start_job,
@@ -174,7 +190,7 @@ def decide(world: World) -> Plan:
     )
 
 
-def _kept(world: World, pool: Pool) -> dict[str, dict[str, api.LLMEndpoint]]:
+def _kept(world: World) -> dict[str, dict[str, api.LLMEndpoint]]:
     """The endpoints of each revision, with the commits that pods and Jobs have reported since."""
     found: dict[str, dict[str, api.LLMEndpoint]] = {}
     for revision, items in (world.files.revisions if world.files else {}).items():
@@ -186,6 +202,17 @@ def _kept(world: World, pool: Pool) -> dict[str, dict[str, api.LLMEndpoint]]:
             for name, endpoint in revisions.endpoints(items).items()
         }
     return found
+
+
+def _foreign(
+    world: World, kept: Mapping[str, Mapping[str, api.LLMEndpoint]]
+) -> dict[str, dict[str, Resource]]:
+    """The entries of each revision that this version can't read; a newer one may have written them."""
+    return {
+        revision: found
+        for revision, items in (world.files.revisions if world.files else {}).items()
+        if (found := revisions.unreadable(items, kept[revision]))
+    }
 
 
 def _reported(endpoint: api.LLMEndpoint, reports: Sequence[Mapping[str, str]]) -> api.LLMEndpoint:
@@ -223,58 +250,86 @@ def _data(
     files: Mapping[str, Mapping[str, api.LLMEndpoint]],
     needed: Mapping[str, frozenset[str]],
     annotations: Mapping[str, str],
+    unreadable: Mapping[str, Mapping[str, Resource]],
 ) -> dict[str, str] | None:
     """The ConfigMap's content, where what is there means something else."""
     if before is not None and before.revisions.keys() == files.keys() and before.needed == needed:
         marks = {names.GOOD: before.good, names.FAILED: before.failed, names.BECAUSE: before.because}
-        same = all(_means(before.revisions[revision], endpoints) for revision, endpoints in files.items())
+        same = all(
+            _means(before.revisions[revision], endpoints, unreadable[revision])
+            for revision, endpoints in files.items()
+        )
         if same and rolls.present(marks) == annotations:
             return None
     return {
-        names.key(revision): revisions.text(endpoints.values(), needed.get(revision, ()))
+        names.key(revision): revisions.text(
+            endpoints.values(), needed.get(revision, ()), unreadable[revision]
+        )
         for revision, endpoints in files.items()
     }
 
 
-def _means(items: Sequence[Resource], endpoints: Mapping[str, api.LLMEndpoint]) -> bool:
+def _means(
+    items: Sequence[Resource], endpoints: Mapping[str, api.LLMEndpoint], unreadable: Mapping[str, Resource]
+) -> bool:
     """Whether a file says this, in whatever words: those of another version of the operator may differ."""
     wanted = revisions.resources(endpoints.values())
-    if len(items) != len(wanted):
+    if len(items) != len(wanted) + len(unreadable):
         return False
-    return items == wanted or revisions.resources(revisions.endpoints(items).values()) == wanted
+    if items == wanted:
+        return True
+    read = revisions.endpoints(items)
+    return revisions.resources(read.values()) == wanted and revisions.unreadable(items, read) == unreadable
 
 
-def _unproven(
+def _restored(
+    world: World,
     judged: Sequence[accept.Judged],
-    files: Mapping[str, Mapping[str, api.LLMEndpoint]],
-    pods: Sequence[Pod],
+    kept: Mapping[str, dict[str, api.LLMEndpoint]],
+    foreign: Mapping[str, Mapping[str, Resource]],
 ) -> set[tuple[str, str]]:
-    """Versions of the models of refused endpoints that no pod serves, by model and `spec_hash`.
+    """Puts back what was accepted of endpoints whose present version is not, where the ConfigMap says something else.
 
-    All that is known of them is the ConfigMap, which somebody may have edited. So no model that is ready is changed to one.
+    Anybody may have edited the ConfigMap. What was accepted is known by its hash in `status`, which the operator alone
+    writes; the text comes from the ConfigMap as it was before.
+
+    Args:
+        world: what was seen.
+        judged: its endpoints.
+        kept: by revision; corrected here.
+        foreign: entries that can't be read, by revision.
+
+    Returns:
+        Revision and name of what is not as it was accepted and can't be put back: no pod is changed to it.
     """
-    refused = {item.name for item in judged if item.endpoint is None}
-    recorded = {
-        version
-        for endpoints in files.values()
-        for name, endpoint in endpoints.items()
-        if name in refused
-        for version in revisions.hashes(endpoint).items()
-    }
-    return recorded - {
-        (model, state.spec_hash)
-        for pod in pods
-        for model, state in (pod.models or {}).items()
-        if state.state == facts.READY
-    }
+    doubtful: set[tuple[str, str]] = set()
+    for item in judged:
+        if item.endpoint is not None and not item.rehearsal:
+            continue
+        accepted = (item.resource.get("status") or {}).get("policyHash")
+        for revision, endpoints in kept.items():
+            found = endpoints.get(item.name)
+            if found is None:
+                if item.name not in foreign.get(revision, {}):
+                    continue
+            elif found.is_classifier or revisions.policy_hash(found) == accepted:
+                continue
+            before = world.recorded.revisions.get(revision, ()) if world.recorded else ()
+            texts = [each for each in before if endpoint_files.name_of(each) == item.name]
+            former = revisions.endpoints(texts).get(item.name)
+            if former is not None and not former.is_classifier and revisions.policy_hash(former) == accepted:
+                endpoints[item.name] = former
+            else:
+                doubtful.add((revision, item.name))
+    return doubtful
 
 
 def _steps(
     pod: Pod,
     files: Mapping[str, Mapping[str, api.LLMEndpoint]],
-    wanted: Mapping[str, api.LLMEndpoint],
+    served: Container[str],
     world: World,
-    unproven: Container[tuple[str, str]],
+    doubtful: Container[tuple[str, str]],
 ) -> list[Load | Unload]:
     """What to change on one pod. A pod that still boots loads its models itself."""
     if not pod.started or pod.models is None or pod.revision not in files:
@@ -284,21 +339,21 @@ def _steps(
         hashes = revisions.hashes(endpoint)
         if not _is(pod.models.get(endpoint.engine_name), facts.READY):
             continue
+        if (pod.revision, endpoint.name) in doubtful:
+            continue
         for model in endpoint.models[1:]:
             state = pod.models.get(model)
             if _is(state, facts.LOADING, facts.UNLOADING):
                 continue
             if _is(state, facts.READY) and state is not None and state.spec_hash == hashes[model]:
                 continue
-            if _is(state, facts.READY) and (model, hashes[model]) in unproven:
-                continue
             attempt = world.attempts.get((pod.name, model, hashes[model]))
             if attempt is None or attempt.again <= world.now:
                 found.append(Load(pod.name, model, revisions.model_config(endpoint, model), hashes[model]))
-    return found + _leftovers(pod, wanted)
+    return found + _leftovers(pod, served)
 
 
-def _leftovers(pod: Pod, wanted: Mapping[str, api.LLMEndpoint]) -> list[Load | Unload]:
+def _leftovers(pod: Pod, served: Container[str]) -> list[Load | Unload]:
     """Models of endpoints that are gone: the pipeline first, and what it needs once it is away."""
     assert pod.models is not None
     ours = {model: state for model, state in pod.models.items() if state.kind and state.state == facts.READY}
@@ -306,7 +361,7 @@ def _leftovers(pod: Pod, wanted: Mapping[str, api.LLMEndpoint]) -> list[Load | U
     for model, state in ours.items():
         endpoint = model if state.kind == "pipeline" else model.removesuffix(f"-{state.kind}")
         ending = _is(pod.models.get(endpoint), facts.READY, facts.LOADING, facts.UNLOADING)
-        if endpoint not in wanted and (state.kind in ("pipeline", "classifier") or not ending):
+        if endpoint not in served and (state.kind in ("pipeline", "classifier") or not ending):
             found.append(Unload(pod.name, model))
     return found
 

@@ -83,6 +83,8 @@ class Pool:
         self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
         # What the ConfigMap was last made to say, by the operator itself.
         self._written: facts.Files | None = None
+        # The same; before the first write, what it said when it was seen first.
+        self._recorded: facts.Files | None = None
 
     def has_written(self, resource: Resource) -> bool:
         """Whether an object is the ConfigMap as the operator itself wrote it last, so that its change is no news."""
@@ -127,13 +129,16 @@ class Pool:
         self._forget(running)
         refused, self._refused = self._refused, None
         now = datetime.datetime.now(datetime.UTC)
+        files = facts.files(config_map) if config_map else None
+        self._recorded = self._recorded or files
         return World(
             namespace=self._namespace,
             name=self._name,
             now=now,
             endpoints=seen.endpoints.get(self._name, ()),
             pool=found,
-            files=facts.files(config_map) if config_map else None,
+            files=files,
+            recorded=self._recorded,
             pods=sorted(running, key=lambda pod: pod.name),
             jobs=[
                 jobs.read(job, _of_job(job, labelled), now)
@@ -248,7 +253,7 @@ class Pool:
             body = bodies.config_map(self._namespace, self._name, owner, decided.data, decided.annotations)
             name = names.config_map(self._name)
             # Before it is sent: the event may be quicker than the answer.
-            self._written = facts.files(body)
+            self._written = self._recorded = facts.files(body)
             written = await self._api.apply(kube.CONFIG_MAPS, self._namespace, name, body)
             if strays := bodies.strays(written, body):
                 await self._api.merge(kube.CONFIG_MAPS, self._namespace, name, strays)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from google.protobuf import json_format
@@ -17,14 +18,20 @@ Endpoints = Mapping[str, api.LLMEndpoint]
 """By name."""
 
 
-def text(endpoints: Iterable[api.LLMEndpoint], needed: Iterable[str] = ()) -> str:
+def text(
+    endpoints: Iterable[api.LLMEndpoint],
+    needed: Iterable[str] = (),
+    unreadable: Mapping[str, Resource] = MappingProxyType({}),
+) -> str:
     """The file of a revision: the same endpoints give the same bytes.
 
     Args:
         endpoints: what its pods boot from.
         needed: those without which a pod is not ready, by name.
+        unreadable: endpoints that a newer version has written, which stay as they are.
     """
-    found: dict[str, Any] = {"apiVersion": "v1", "kind": "List", "items": resources(endpoints)}
+    items = [*resources(endpoints), *(item for _, item in sorted(unreadable.items()))]
+    found: dict[str, Any] = {"apiVersion": "v1", "kind": "List", "items": items}
     if names := ",".join(sorted(needed)):
         found["metadata"] = {"annotations": {files.NEEDED: names}}
     return canonical.dumps(found)
@@ -56,9 +63,19 @@ def resource(endpoint: api.LLMEndpoint) -> Resource:
 
 
 def endpoints(items: Iterable[Resource]) -> dict[str, api.LLMEndpoint]:
-    """Reads a file's endpoints. What this version can't read is left out: nobody could compare it."""
+    """Reads a file's endpoints, but for what this version can't read; `unreadable` says what that is."""
     found = (files.resource(item, deep=False, config_maps={})[0] for item in items)
     return {endpoint.name: endpoint for endpoint in found if endpoint is not None}
+
+
+def unreadable(items: Iterable[Resource], read: Container[str]) -> dict[str, Resource]:
+    """The entries of a file that this version can't read, by name: a newer version may have written them.
+
+    Args:
+        items: of the file.
+        read: names of those that it can read.
+    """
+    return {name: item for item in items if (name := files.name_of(item)) and name not in read}
 
 
 def shared(found: Endpoints, known: Endpoints) -> dict[str, api.LLMEndpoint]:
@@ -78,6 +95,11 @@ def hashes(endpoint: api.LLMEndpoint) -> Mapping[str, str]:
 def engine_hash(endpoint: api.LLMEndpoint) -> str:
     """`spec_hash` of the engine: what can't be changed on a running pod."""
     return hashes(endpoint)[endpoint.engine_name]
+
+
+def policy_hash(endpoint: api.LLMEndpoint) -> str:
+    """`spec_hash` of the pipeline: of the policy, and all else that can be changed on a running pod."""
+    return hashes(endpoint)[endpoint.name]
 
 
 def model_config(endpoint: api.LLMEndpoint, name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator import adapters, facts, plan, revisions
+from tritonllm_operator import adapters, facts, plan, revisions, rolls
 from tritonllm_operator.facts import Pod, Trouble, World
 
 Status = dict[str, Any]
@@ -25,6 +25,8 @@ UNDER_WAY = (
     "Downloading",
     "WeightsDownloading",
 )
+# With this reason, `tritonllm weights sync` of a pod leaves out an endpoint.
+_UNREADABLE = "InvalidSpec"
 # Of Triton's HTTP port, as the pool's Service has it.
 _GATEWAY_PORT = 8080
 _TRITON_PORT = 8000
@@ -69,9 +71,26 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
     accepted = _accepted(judged.refusal)
     found = {"Accepted": accepted}
     status: Status = {"observedGeneration": resource["metadata"].get("generation", 1)}
+    accepted_hash = before.get("policyHash")
+    if endpoint is not None and not endpoint.is_classifier:
+        if judged.endpoint is not None and not judged.rehearsal:
+            accepted_hash = revisions.policy_hash(endpoint)
+        observed = {
+            pod.name: state.spec_hash
+            for pod in world.pods
+            if (state := (pod.models or {}).get(name)) is not None and state.state == facts.READY
+        }
+        # Server-side apply makes null of a map that becomes empty, and refuses it.
+        if observed:
+            status["observedPolicyHash"] = observed
+    if accepted_hash:
+        status["policyHash"] = accepted_hash
     if endpoint is None:
         away = _Finding("False", "NotAccepted", f"nothing serves it: {accepted.message}")
         found |= dict.fromkeys(CONDITIONS[1:], away)
+        # The version that they serve can't be read here: a newer operator has written it.
+        if serving := [pod for pod in world.pods if pod.ready and name in rolls.served([pod])]:
+            found["Ready"] = _ready(world, serving, (), judged.refusal, None)
     elif world.pool is not None:
         loaded = [pod for pod in world.pods if _holds(pod, endpoint)]
         serving = [pod for pod in world.pods if _serves(pod, endpoint)]
@@ -170,6 +189,12 @@ def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Tro
             return pod.trouble
         if pod.silent is not None:
             return pod.silent
+        if pod.weights.get(endpoint.name, {}).get("reason") == _UNREADABLE:
+            return Trouble(
+                "PoolTooOld",
+                f"pod {pod.name} can't read it: {pod.weights[endpoint.name].get('message', '')}; its image is of another"
+                f" version than the operator: upgrade the pool {world.name}",
+            )
         for model in mine:
             state = (pod.models or {}).get(model)
             if state is not None and state.failed:

@@ -97,7 +97,7 @@ def test_a_deleted_endpoint_is_unloaded_pipeline_first_and_the_others_are_left_a
     assert llm.as_wanted()
 
 
-@pytest.mark.parametrize("what", ["deleted", "edited", "spoilt", "extended", "unlabelled"])
+@pytest.mark.parametrize("what", ["deleted", "edited", "spoilt", "newer", "extended", "unlabelled"])
 def test_the_file_that_pods_boot_from_is_restored(llm: Pool, operator: Operator, what: str) -> None:
     served(llm, operator, CHAT)
     before = llm.get("configmaps", "llm-endpoints")
@@ -107,6 +107,7 @@ def test_the_file_that_pods_boot_from_is_restored(llm: Pool, operator: Operator,
         "deleted": lambda: llm.delete("configmaps", "llm-endpoints"),
         "edited": lambda: edit({"data": {"revision-.yaml": text.replace("forbidden", "anything")}}),
         "spoilt": lambda: edit({"data": {"revision-.yaml": "{"}}),
+        "newer": lambda: edit({"data": {"revision-.yaml": text.replace('"spec":{', '"spec":{"shiny":1,')}}),
         "extended": lambda: edit(
             {
                 "data": {"revision-more.yaml": text},
@@ -133,3 +134,25 @@ def test_the_file_that_pods_boot_from_is_restored(llm: Pool, operator: Operator,
     assert llm.as_wanted()
     assert model_control.changes(llm.tritons.values()) == [[], []]
     assert llm.revision() is None
+
+
+def test_the_file_of_a_refused_endpoint_is_restored_and_what_it_said_never_loaded(
+    llm: Pool, operator: Operator
+) -> None:
+    served(llm, operator, CHAT)
+    accepted = until(lambda: llm.status().get("policyHash"), operator.story)
+    assert set(llm.status()["observedPolicyHash"].values()) == {accepted}
+    llm.edit("chat", engine={"args": {"no_such_argument": 1}})
+    until(lambda: llm.condition("Accepted")[0] == "False", lambda: (llm.status(), operator.story()))
+    before = llm.file()
+    text = (llm.get("configmaps", "llm-endpoints") or {})["data"]["revision-.yaml"]
+    body = {"data": {"revision-.yaml": text.replace("forbidden", "anything")}}
+    forged = llm.patch("configmaps", "llm-endpoints", body)["metadata"]["resourceVersion"]
+
+    def restored() -> bool:
+        found = llm.get("configmaps", "llm-endpoints")
+        return bool(found) and found["metadata"]["resourceVersion"] != forged and llm.file() == before
+
+    until(restored, lambda: (llm.file(), operator.story()))
+    assert model_control.changes(llm.tritons.values()) == [[], []]
+    assert llm.status()["policyHash"] == accepted

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import worlds
-from tritonllm_operator import adapters, facts, names, plan, revisions, status
+from tritonllm_operator import adapters, facts, names, plan, releases, revisions, status
 from worlds import endpoint, held, pod, resource, stable, steps, vllm, world
 
 
@@ -198,17 +200,62 @@ def test_what_is_refused_leaves_the_last_good_version_alone(kind: str) -> None:
     assert wanted(found) == {"chat": revisions.resource(endpoint(CHAT))}
 
 
-def test_the_config_map_of_a_refused_endpoint_is_no_way_to_change_its_policy() -> None:
-    refused = resource(phrases=["later"], limits={"requestTimeoutSeconds": 3000})
-    edited = resource(phrases=["harmless"])
-    seen = replace(stable(CHAT, pods=2), endpoints=[refused])
-    forged = replace(seen, files=replace(worlds.files_of(first=[edited]), good=""))
+LATER = resource(phrases=["later"])
+UNACCEPTED = {
+    "refused": resource(phrases=["later"], limits={"requestTimeoutSeconds": 3000}),
+    "plan only": LATER | {"metadata": LATER["metadata"] | {"annotations": {names.PLAN_ONLY: "true"}}},
+}
+WITH_HASH = {"status": {"policyHash": revisions.policy_hash(endpoint(CHAT))}}
+FORGED = resource(phrases=["harmless"])
+
+
+@pytest.mark.parametrize("kind", UNACCEPTED)
+def test_the_config_map_of_an_endpoint_that_is_not_accepted_is_no_way_to_change_its_policy(kind: str) -> None:
+    seen = replace(stable(CHAT, pods=2), endpoints=[UNACCEPTED[kind] | WITH_HASH])
+    forged = replace(seen, files=replace(worlds.files_of(first=[FORGED]), good=""))
     assert not decided(forged).steps
-    # The last version that was accepted still comes to all pods.
-    assert steps(decided(replace(forged, pods=[pod("llm-1", edited), pod("llm-2", CHAT)]))) == {
-        ("load", "llm-2", "chat"),
-        ("load", "llm-2", "chat-guardrail"),
-    }
+    # Nor where a new pod has booted from it.
+    booted = replace(forged, pods=[pod("llm-1", FORGED), pod("llm-2", CHAT)])
+    assert not decided(booted).steps
+    # The operator knows what it wrote.
+    found = decided(replace(booted, recorded=seen.files))
+    assert file(found, "") == {"chat": revisions.resource(endpoint(CHAT))}
+    assert steps(found) == {("load", "llm-1", "chat"), ("load", "llm-1", "chat-guardrail")}
+
+
+def test_an_entry_of_a_refused_endpoint_that_was_spoilt_is_put_back() -> None:
+    seen = replace(stable(CHAT), endpoints=[UNACCEPTED["refused"] | WITH_HASH])
+    spoilt = facts.Files({"": [newer(revisions.resource(endpoint(CHAT)))]}, good="")
+    found = decided(replace(seen, files=spoilt, recorded=seen.files))
+    assert file(found, "") == {"chat": revisions.resource(endpoint(CHAT))}
+    assert not steps(found)
+    assert found.revision is None
+
+
+def test_what_was_recorded_is_believed_by_the_hash_in_the_status_alone() -> None:
+    seen = replace(stable(CHAT), endpoints=[UNACCEPTED["refused"]])
+    forged = replace(seen, files=replace(worlds.files_of(first=[FORGED]), good=""))
+    for recorded, noted in ((seen.files, {}), (forged.files, WITH_HASH)):
+        found = decided(replace(forged, endpoints=[UNACCEPTED["refused"] | noted], recorded=recorded))
+        assert not found.acts
+
+
+def test_the_last_version_that_was_accepted_still_comes_to_all_pods() -> None:
+    seen = replace(stable(CHAT, pods=2), endpoints=[UNACCEPTED["refused"] | WITH_HASH])
+    found = decided(replace(seen, pods=[pod("llm-1", FORGED), pod("llm-2", CHAT)]))
+    assert steps(found) == {("load", "llm-1", "chat"), ("load", "llm-1", "chat-guardrail")}
+
+
+def test_the_hash_of_what_was_accepted_stays_while_a_later_version_is_refused() -> None:
+    seen = stable(CHAT)
+    found = status.build(seen, decided(seen), "chat")
+    assert found["policyHash"] == WITH_HASH["status"]["policyHash"]
+    assert found["observedPolicyHash"] == {"llm-1": found["policyHash"]}
+    away = replace(seen, pods=[])
+    assert "observedPolicyHash" not in status.build(away, decided(away), "chat")
+    for unaccepted in UNACCEPTED.values():
+        seen = replace(stable(CHAT), endpoints=[{**unaccepted, "status": found}])
+        assert status.build(seen, decided(seen), "chat")["policyHash"] == found["policyHash"]
 
 
 def test_what_is_refused_from_the_start_is_not_wanted() -> None:
@@ -553,3 +600,121 @@ def test_a_job_that_nobody_waits_for_is_deleted() -> None:
 def test_jobs_and_pods_of_a_former_revision_keep_its_file() -> None:
     seen = replace(rolling(), pods=[pod("llm-1", CHAT)])
     assert not decided(seen).acts
+
+
+def newer(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with a field that only a newer version knows."""
+    return {**data, "spec": {**data["spec"], "shiny": 1}}
+
+
+def written_by_a_newer_operator(seen: facts.World, *entries: dict[str, Any]) -> facts.World:
+    found = worlds.files_of(first=entries)
+    items = [newer(item) if item["metadata"]["name"] == "chat" else item for item in found.revisions[""]]
+    return replace(seen, files=facts.Files({"": items}, good=""))
+
+
+def test_an_entry_that_cannot_be_read_is_judged_by_the_pods() -> None:
+    found = decided(written_by_a_newer_operator(stable(CHAT, CODE), CHAT, CODE))
+    assert worlds.actions(found) == {"chat": "None", "code": "None"}
+    assert found.revision is None
+    assert not steps(found)
+
+
+def test_pods_are_rolled_if_they_hold_another_engine_than_is_wanted_whatever_the_file_says() -> None:
+    found = decided(written_by_a_newer_operator(replace(stable(CHAT), endpoints=[FASTER]), CHAT))
+    assert worlds.actions(found) == {"chat": "Roll"}
+
+
+@pytest.mark.parametrize("others", [(CODE,), (resource("code", phrases=["other"]),)], ids=["same", "edited"])
+def test_an_endpoint_that_only_a_newer_operator_can_read_is_left_as_it_is(
+    others: tuple[dict[str, Any], ...],
+) -> None:
+    seen = written_by_a_newer_operator(stable(CHAT, CODE), CHAT, CODE)
+    found = decided(replace(seen, endpoints=[newer(CHAT), *others]))
+    assert found.decisions["chat"].action == "Reject"
+    assert found.revision is None
+    assert {model for _, _, model in steps(found)} <= {"code", "code-guardrail"}
+    if found.data is not None:
+        assert file(found, "")["chat"]["spec"]["shiny"] == 1
+    assert (found.data is None) == (others == (CODE,))
+    told = status.build(replace(seen, endpoints=[newer(CHAT), *others]), found, "chat")
+    assert {item["type"]: item["reason"] for item in told["conditions"]}["Ready"] == "ServingFormerVersion"
+
+
+def test_new_pods_boot_with_an_endpoint_that_only_a_newer_operator_can_read() -> None:
+    seen = written_by_a_newer_operator(stable(CHAT, CODE, pods=2), CHAT, CODE)
+    faster = resource("code", engine=FASTER["spec"]["engine"])
+    found = decided(replace(seen, endpoints=[newer(CHAT), faster]))
+    assert found.revision
+    assert file(found, found.revision)["chat"]["spec"]["shiny"] == 1
+    assert found.data is not None
+    document = json.loads(found.data[names.key(found.revision)])
+    assert document["metadata"]["annotations"] == {"tritonllm.io/needed": "chat,code"}
+
+
+def test_an_entry_that_cannot_be_read_goes_with_its_endpoint() -> None:
+    seen = written_by_a_newer_operator(stable(CHAT, CODE), CHAT, CODE)
+    found = decided(replace(seen, endpoints=[CODE]))
+    assert file(found, "").keys() == {"code"}
+    assert ("unload", "llm-1", "chat") in steps(found)
+
+
+def test_a_pod_that_cannot_read_an_endpoint_says_so_in_its_status() -> None:
+    told = {"chat": {"reason": "InvalidSpec", "message": "items[0].spec.shiny: unknown field `shiny`"}}
+    seen = replace(stable(CHAT, CODE), pods=[pod("llm-1", CODE, weights=told)])
+    found = decided(seen)
+    reasons = {
+        name: {item["type"]: item["reason"] for item in status.build(seen, found, name)["conditions"]}
+        for name in ("chat", "code")
+    }
+    assert reasons["chat"]["Loaded"] == "PoolTooOld"
+    assert reasons["code"]["Ready"] == "Serving"
+    assert reasons["code"]["Loaded"] == "Loaded"
+
+
+@pytest.mark.parametrize(
+    ("forget", "path"),
+    [
+        (("limits", "maxQueuedRequests"), "spec.limits.maxQueuedRequests"),
+        (("guardrails", "output", "banned"), "spec.guardrails.output[0].banned"),
+        (("limits",), "spec.limits"),
+    ],
+)
+def test_an_endpoint_with_a_field_that_the_pods_do_not_know_is_refused_and_the_others_proceed(
+    monkeypatch: pytest.MonkeyPatch, forget: tuple[str, ...], path: str
+) -> None:
+    (current,) = releases._KNOWN.values()
+    former = copy.deepcopy(current)
+    holder = former
+    for part in forget[:-1]:
+        holder = holder[part]
+    del holder[forget[-1]]
+    monkeypatch.setitem(releases._KNOWN, "0.0.9", former)
+    edited = resource("code", limits={"maxQueuedRequests": 7})
+    other, changed = (
+        resource("other", guardrails={}),
+        resource("other", guardrails={}, sampling={"maxTokensLimit": 7}),
+    )
+    seen = stable(resource("code", guardrails={}), other, version="0.0.9")
+    found = decided(replace(seen, endpoints=[edited, changed]))
+    refusal = next(item for item in found.judged if item.name == "code").refusal
+    assert refusal is not None
+    assert refusal.reason == "PoolTooOld"
+    assert path in refusal.message
+    assert "0.0.9" in refusal.message
+    assert "helm upgrade llm" in refusal.message
+    assert worlds.actions(found) == {"code": "Reject", "other": "InPlace"}
+    assert {model for _, _, model in steps(found)} == {"other"}
+    for version in ("", "0.2.0", next(iter(releases._KNOWN))):
+        later = replace(
+            seen, endpoints=[edited, changed], pool=replace(seen.pool or worlds.POOL, version=version)
+        )
+        assert worlds.actions(decided(later))["code"] == "InPlace"
+
+
+def test_a_value_that_the_pods_do_not_know_is_named_and_free_arguments_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(releases._KNOWN, "0.0.9", {"engine": {"type": ["vllm"], "args": None}})
+    spec = {"engine": {"type": "new", "args": {"any": {"thing": 1}}}}
+    assert releases.unknown(spec, "0.0.9") == ["spec.engine.type"]

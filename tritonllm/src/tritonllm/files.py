@@ -104,6 +104,60 @@ def load(
     return endpoints
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Readable:
+    """Endpoints of files, of which some could not be read.
+
+    Attributes:
+        endpoints: to serve, in the order of the files.
+        unreadable: what is wrong with the others, and what to do, by name. One of them is among `endpoints` if there is
+            a former version of it.
+    """
+
+    endpoints: list[api.LLMEndpoint]
+    unreadable: Mapping[str, str]
+
+
+def load_readable(
+    paths: Iterable[Path | str], former: Iterable[api.LLMEndpoint] = (), *, deep: bool = True
+) -> Readable:
+    """Reads endpoints; one that is invalid, such as one that is written for a newer version, leaves the others alone.
+
+    Args:
+        paths: as for `load`.
+        former: the endpoints of the last time. One that is unreadable now stays as it was.
+        deep: as for `load`.
+
+    Raises:
+        Invalid: a file cannot be read as a whole, an endpoint has no name of its own, or none can be read.
+    """
+    before = {endpoint.name: endpoint for endpoint in former}
+    found: dict[str, api.LLMEndpoint | None] = {}
+    problems: dict[str, list[Problem]] = {}
+    for path in expand(paths):
+        for entry in _entries(_read(path), str(path), vllm_version=versions.installed_version(), deep=deep):
+            if not entry.name or entry.name in found:
+                # It is not known which endpoint to leave out. This raises, with the problems of all files.
+                load(paths, deep=deep)
+            found[entry.name] = entry.endpoint or before.get(entry.name)
+            if entry.endpoint is None:
+                problems[entry.name] = entry.problems
+    endpoints = {name: endpoint for name, endpoint in found.items() if endpoint is not None}
+    for name, field, message in unresolved(endpoints):
+        problems.setdefault(name, []).append(Problem("", field, message))
+        if name in before:
+            endpoints[name] = before[name]
+        else:
+            endpoints.pop(name, None)
+    if problems and not endpoints:
+        raise Invalid([problem for each in problems.values() for problem in each])
+    return Readable(list(endpoints.values()), {name: _unreadable(each) for name, each in problems.items()})
+
+
+def _unreadable(problems: Iterable[Problem]) -> str:
+    return f"{'; '.join(map(str, problems))}; correct it, or upgrade tritonllm if it is written for a newer version"
+
+
 def unresolved(endpoints: Mapping[str, api.LLMEndpoint]) -> list[tuple[str, str, str]]:
     """Finds rules that ask a classifier which is not there; pure.
 
@@ -183,16 +237,37 @@ def parse(
     Returns:
         The valid endpoints, and the problems of the others.
     """
-    endpoints: list[api.LLMEndpoint] = []
-    problems: list[Problem] = []
+    try:
+        entries = list(
+            _entries(text, source, vllm_version=vllm_version, deep=deep, keep_references=keep_references)
+        )
+    except Invalid as error:
+        return [], error.problems
+    return (
+        [entry.endpoint for entry in entries if entry.endpoint is not None],
+        [problem for entry in entries for problem in entry.problems],
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Entry:
+    """One resource of a file; the name is empty where it has none that can be read."""
+
+    name: str
+    endpoint: api.LLMEndpoint | None
+    problems: list[Problem]
+
+
+def _entries(
+    text: str, source: str, *, vllm_version: str | None, deep: bool, keep_references: bool = False
+) -> Iterator[_Entry]:
     try:
         documents = _documents(text)
     except (ruamel.yaml.error.YAMLError, ValueError, RecursionError) as error:
-        return [], [Problem(source, "", _syntax(error))]
+        raise Invalid([Problem(source, "", _syntax(error))]) from None
     if not documents:
-        problems.append(
-            Problem(source, "", f"is empty; an endpoint starts with `apiVersion: {api.API_VERSION}`")
-        )
+        message = f"is empty; an endpoint starts with `apiVersion: {api.API_VERSION}`"
+        raise Invalid([Problem(source, "", message)])
     config_maps = {name: data for _, _, data in _resources(documents, source) if (name := _config_map(data))}
     for file, prefix, data in _resources(documents, source):
         if _config_map(data):
@@ -203,12 +278,15 @@ def parse(
             deep=deep,
             config_maps=None if keep_references else config_maps,
         )
-        problems += [
-            Problem(file, ".".join(filter(None, (prefix, path))), message) for path, message in found
-        ]
-        if endpoint is not None:
-            endpoints.append(endpoint)
-    return endpoints, problems
+        problems = [Problem(file, ".".join(filter(None, (prefix, path))), message) for path, message in found]
+        yield _Entry(name_of(data), endpoint, problems)
+
+
+def name_of(data: Any) -> str:
+    """The name of a resource, however little of the rest can be read; empty if it has none."""
+    metadata = data.get("metadata") if isinstance(data, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def resource(

@@ -36,8 +36,11 @@ def resource(name: str, phrase: str = "swordfish") -> api.LLMEndpoint:
     return found
 
 
-def listed(*endpoints: api.LLMEndpoint) -> str:
+def listed(*endpoints: api.LLMEndpoint, unknown_field_of: str = "") -> str:
     items = [endpoint.model_dump(mode="json", by_alias=True, exclude_none=True) for endpoint in endpoints]
+    for item in items:
+        if item["metadata"]["name"] == unknown_field_of:
+            item["spec"]["limits"]["shiny"] = 1
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
 
@@ -50,11 +53,11 @@ class Mounted:
         self.file = directory / "revision-.yaml"
         self.file.symlink_to("..data/revision-.yaml")
 
-    def swap(self, *endpoints: api.LLMEndpoint) -> Path:
+    def swap(self, *endpoints: api.LLMEndpoint, unknown_field_of: str = "") -> Path:
         self._count += 1
         contents = self._directory / f"..{self._count}"
         contents.mkdir()
-        (contents / "revision-.yaml").write_text(listed(*endpoints))
+        (contents / "revision-.yaml").write_text(listed(*endpoints, unknown_field_of=unknown_field_of))
         link = self._directory / "..data_tmp"
         link.symlink_to(contents.name)
         link.rename(self._directory / "..data")
@@ -79,6 +82,32 @@ def two(mounted: Mounted, secret_file: str) -> Iterator[server.Served]:
     file = mounted.swap(resource("chat"), resource("code"))
     with server.running([file], api_secret_file=secret_file) as served:
         yield served
+
+
+@pytest.fixture
+def half_readable(mounted: Mounted, secret_file: str) -> Iterator[server.Served]:
+    """A pod whose file has `chat`, and `code` with a field of a newer version."""
+    file = mounted.swap(resource("chat"), resource("code"), unknown_field_of="code")
+    with server.running([file], api_secret_file=secret_file) as served:
+        yield served
+
+
+def test_an_endpoint_that_cannot_be_read_is_skipped_and_an_edit_that_cannot_leaves_the_policy(
+    half_readable: server.Served, mounted: Mounted
+) -> None:
+    assert answers(half_readable, "chat") == "length"
+    assert answers(half_readable, "chat", "swordfish") == "content_filter"
+    status, text = half_readable.probe("/readyz")
+    assert status == 200
+    assert "code can't be read: " in text
+    assert "spec.limits.shiny: unknown field `shiny`" in half_readable.story()
+
+    mounted.swap(resource("chat", "other"), unknown_field_of="chat")
+    server.until(
+        lambda: "chat is served in its last valid version" in half_readable.story(), 20, half_readable.story
+    )
+    assert half_readable.probe("/readyz")[0] == 200
+    assert answers(half_readable, "chat", "swordfish") == "content_filter"
 
 
 def unload(served: server.Served, endpoint: api.LLMEndpoint) -> None:

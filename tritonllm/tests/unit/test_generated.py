@@ -116,3 +116,8 @@ def test_the_schema_refuses_what_validation_refuses(tool: types.ModuleType) -> N
     spec = schema["$defs"]["Spec"]
     assert spec["additionalProperties"] is False
     assert "guardrails" in spec["required"]
+
+
+def test_the_fields_that_this_version_knows_are_recorded_for_later_operators() -> None:
+    tool = load("known_fields")
+    assert tool.file().read_text() == tool.text(), "run `python tools/known_fields.py`"

@@ -220,7 +220,9 @@ def _download(given: Sequence[Path], root: Path, permitted: allow.Allow) -> None
         return
     shown = downloading.display()
     results: list[weights_report.Result] = []
-    endpoints = [found for found in files.load(given) if not allow.problems(found, permitted)]
+    endpoints = [
+        found for found in files.load_readable(given).endpoints if not allow.problems(found, permitted)
+    ]
 
     def done(result: weights_report.Result) -> None:
         if result.problem or (result.published and result.published.downloaded):

@@ -95,10 +95,13 @@ def _sync(
     from tritonllm.weights import layout, report
 
     # Validation in full takes seconds, which a start with complete weights must not cost.
-    endpoints = files.load(paths, deep=False)
+    found = files.load_readable(paths, deep=False)
     place = layout.Cache(cache)
-    if any(weights_of.missing(place, each) or weights_of.missing_adapters(place, each) for each in endpoints):
-        endpoints = files.load(paths)
+    if any(
+        weights_of.missing(place, each) or weights_of.missing_adapters(place, each)
+        for each in found.endpoints
+    ):
+        found = files.load_readable(paths)
 
     def done(result: report.Result) -> None:
         if result.problem is None:
@@ -106,7 +109,11 @@ def _sync(
         else:
             shown.say(report.line(result))
 
-    downloading.sync(endpoints, cache, shown=shown, results=results, done=done, **given)
+    for name, reason in found.unreadable.items():
+        # `serve` skips it as well: the other endpoints are served.
+        results.append(report.Result(name, problem=report.Problem("InvalidSpec", reason, 0)))
+        done(results[-1])
+    downloading.sync(found.endpoints, cache, shown=shown, results=results, done=done, **given)
 
 
 def _problem(error: Exception) -> report.Problem:

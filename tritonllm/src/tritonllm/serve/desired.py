@@ -31,29 +31,35 @@ class EndpointFiles:
     def __init__(
         self,
         paths: Sequence[Path],
-        load: Callable[[Sequence[Path]], list[api.LLMEndpoint]],
-        endpoints: list[api.LLMEndpoint],
+        load: Callable[[Sequence[Path], Sequence[api.LLMEndpoint]], files.Readable],
         problem: Callable[[str], None],
     ) -> None:
-        """Starts with the endpoints that were read before.
+        """Reads them for the first time.
 
         Args:
             paths: the files, or directories of them; symbolic links may be swapped.
-            load: reads and validates them; raises ValueError or OSError.
-            endpoints: the result of the first read.
-            problem: called once per change that can't be read.
+            load: reads and validates them, given the endpoints of before; raises ValueError or OSError.
+            problem: called once per change with each endpoint that can't be read, or with the files if they can't be.
+
+        Raises:
+            files.Invalid: they are invalid.
         """
         self._paths = paths
         self._load = load
-        self._endpoints = endpoints
-        self._gating = files.needed(paths)
         self._problem = problem
         self._seen = files.identities(self._paths)
+        self._keep(load(paths, ()))
 
     def endpoints(self) -> list[api.LLMEndpoint]:
-        """The endpoints in the files; the last valid ones while the files can't be read."""
+        """The endpoints in the files; what can't be read, is as it was when it last could be."""
         self._read()
-        return self._endpoints
+        return self._found.endpoints
+
+    def unreadable(self) -> dict[str, str]:
+        """Endpoints of which no version could be read, by name, with what is wrong."""
+        self._read()
+        served = {endpoint.name for endpoint in self._found.endpoints}
+        return {name: reason for name, reason in self._found.unreadable.items() if name not in served}
 
     def gating(self) -> frozenset[str]:
         """Names of the endpoints that gate readiness; see `files.NEEDED`."""
@@ -65,9 +71,16 @@ class EndpointFiles:
         if now != self._seen:
             self._seen = now
             try:
-                self._endpoints = self._load(self._paths)
-                self._gating = files.needed(self._paths)
+                self._keep(self._load(self._paths, self._found.endpoints))
             except (ValueError, OSError) as error:
                 self._problem(
                     f"the endpoint files changed but can't be read; the last valid version stays in use: {error}"
                 )
+
+    def _keep(self, found: files.Readable) -> None:
+        self._found = found
+        self._gating = files.needed(self._paths)
+        served = {endpoint.name for endpoint in found.endpoints}
+        for name, reason in found.unreadable.items():
+            how = "is served in its last valid version" if name in served else "is not served"
+            self._problem(f"{name} {how}: {reason}")

@@ -9,6 +9,7 @@ to load makes the whole server unready.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from tritonllm.serve.model_states import BUSY, ModelStatus, Phase
 
@@ -29,6 +30,7 @@ def readiness(
     now: float,
     gating: Collection[str] = (),
     progress: Callable[[ModelStatus], str] = lambda status: "",
+    unreadable: Mapping[str, str] = MappingProxyType({}),
 ) -> ProbeResult:
     """Whether requests should be sent here.
 
@@ -43,6 +45,7 @@ def readiness(
         now: the monotonic clock.
         gating: endpoints served by other pods, which will be terminated once this pod is ready.
         progress: what the log says about a model that is being loaded, as a suffix of a sentence.
+        unreadable: endpoints that can't be read, and what is wrong with them.
     """
     if not statuses:
         return True, [NO_ENDPOINTS]
@@ -62,10 +65,18 @@ def readiness(
             else:
                 awaited.append(f"{model} {status.sentence(now)}{progress(status)}")
         if unready and lacking is awaited:
-            awaited.append(f"{name} is served by other pods, which keep running until this pod serves it too")
+            awaited.append(_gates(name))
+    for name, reason in unreadable.items():
+        absent.append(f"{name} can't be read: {reason}")
+        if name in gating:
+            awaited.append(_gates(name))
     if awaited or (absent and not served):
         return False, [*awaited, *absent]
     return True, [f"ready: {', '.join(sorted(served)) or 'no endpoints to serve'}", *absent]
+
+
+def _gates(name: str) -> str:
+    return f"{name} is served by other pods, which keep running until this pod serves it too"
 
 
 def _ready(model: str, statuses: Mapping[str, ModelStatus], triton_ready: Callable[[str], bool]) -> bool:

@@ -65,12 +65,12 @@ def run(options: Options) -> int:
     """
     # First of all: the kernel drops signals to the first process of a container that have no handler.
     with Signals() as signals:
-        endpoints = files.load(options.files)
+        watched = desired.EndpointFiles(options.files, files.load_readable, options.reporter.problem)
         binary = binaries.find()
         gpu = Path("/dev/nvidiactl").exists()
         # Once: later, what engines of this server have not given back yet would count as taken.
         machine = gpus.read() if gpu else None
-        preflight.check(options, _pinned(options, endpoints), binary, gpu=gpu, machine=machine)
+        preflight.check(options, _pinned(options, watched.endpoints()), binary, gpu=gpu, machine=machine)
         assert binary is not None
         processes.become_subreaper()
         with (
@@ -79,7 +79,7 @@ def run(options: Options) -> int:
             processes.Reaper(run_lock.name, run_lock.directory) as reaper,
         ):
             return _Supervisor(
-                options, endpoints, binary, run_lock, log, signals, reaper, gpu=gpu, machine=machine
+                options, watched, binary, run_lock, log, signals, reaper, gpu=gpu, machine=machine
             ).run()
 
 
@@ -89,7 +89,7 @@ class _Supervisor:
     def __init__(
         self,
         options: Options,
-        endpoints: list[api.LLMEndpoint],
+        watched: desired.EndpointFiles,
         binary: binaries.Binary,
         run_lock: stale_runs.RunLock,
         log: BinaryIO,
@@ -110,7 +110,7 @@ class _Supervisor:
         self._gpu = gpu
         self._machine = machine
         self._lock = api_lock.read(options.api_secret_file)
-        self._files = desired.EndpointFiles(options.files, files.load, endpoints, options.reporter.problem)
+        self._files = watched
         self._repository = (run_lock.directory / "repository").absolute()
         self._environment = binary.environment(os.environ) | {shared_names.VARIABLE: run_lock.region_prefix}
         self._environment[listener.DIRECTORY] = str(run_lock.directory.absolute())
@@ -333,6 +333,7 @@ class _Supervisor:
             time.monotonic(),
             self._files.gating(),
             current.loading.progress,
+            self._files.unreadable(),
         )
         problem = self._gateway.problem() if self._gateway and required else None
         return (ready, sentences) if problem is None else (False, [problem, *sentences])

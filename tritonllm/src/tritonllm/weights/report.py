@@ -25,7 +25,7 @@ class Problem:
     Attributes:
         reason: in CamelCase, as Kubernetes' conditions want it.
         message: for people: what went wrong, where, and what to do.
-        exit_code: of the whole command, where nothing failed before.
+        exit_code: of the whole command, where nothing failed before; 0 if the others go on without it.
     """
 
     reason: str
@@ -76,7 +76,7 @@ def exit_code(results: Sequence[Result], problem: Problem | None = None) -> int:
         problem: of the command as a whole.
     """
     found = [problem, *(result.problem for result in results if not result.adapter)]
-    return next((each.exit_code for each in found if each is not None), 0)
+    return next((each.exit_code for each in found if each is not None and each.exit_code), 0)
 
 
 def line(result: Result) -> str:

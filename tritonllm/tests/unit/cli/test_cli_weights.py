@@ -197,6 +197,21 @@ def test_a_file_that_is_no_endpoint_is_a_mistake(place: Path, hub: hub_server.Hu
     assert (found["reason"], found["endpoints"]) == ("InvalidSpec", {})
 
 
+def test_an_endpoint_that_cannot_be_read_is_told_and_the_others_get_their_weights(
+    place: Path, hub: hub_server.HubServer
+) -> None:
+    (place / "endpoints.yaml").write_text(
+        endpoint("chat", "model: {repo: org/model}") + endpoint("newer", "shiny: 1")
+    )
+    result = sync(place, hub)
+    assert result.exit_code == 0
+    found = told(place)["endpoints"]
+    assert found["chat"].keys() == {"commit"}
+    assert found["newer"]["reason"] == "InvalidSpec"
+    assert "spec.shiny: unknown field `shiny`" in found["newer"]["message"]
+    assert "newer: InvalidSpec: " in result.stderr
+
+
 def test_a_bug_is_told_with_a_traceback_and_without_its_words(
     place: Path, hub: hub_server.HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -353,7 +353,7 @@ def test_a_configmap_that_is_swapped_is_read_again(tmp_path: Path, one_file: boo
     mounted(tmp_path, "1", a=endpoint("chat"))
     problems: list[str] = []
     paths = [tmp_path / "a.yaml" if one_file else tmp_path]
-    watched = desired.EndpointFiles(paths, files.load, files.load(paths), problems.append)
+    watched = desired.EndpointFiles(paths, files.load_readable, problems.append)
     assert [found.name for found in watched.endpoints()] == ["chat"]
     mounted(tmp_path, "2", a=endpoint("code"))
     assert [found.name for found in watched.endpoints()] == ["code"]
@@ -362,7 +362,7 @@ def test_a_configmap_that_is_swapped_is_read_again(tmp_path: Path, one_file: boo
 
 def test_a_key_that_is_added_to_a_mounted_configmap_is_read(tmp_path: Path) -> None:
     mounted(tmp_path, "1", a=endpoint("chat"))
-    watched = desired.EndpointFiles([tmp_path], files.load, files.load([tmp_path]), pytest.fail)
+    watched = desired.EndpointFiles([tmp_path], files.load_readable, pytest.fail)
     mounted(tmp_path, "2", a=endpoint("chat"), b=endpoint("code"))
     assert [found.name for found in watched.endpoints()] == ["chat", "code"]
 
@@ -374,7 +374,86 @@ def test_what_a_list_calls_needed_is_read_and_forgotten_with_the_file(tmp_path: 
         return json.dumps({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items})
 
     mounted(tmp_path, "1", a=listed(annotations={files.NEEDED: "chat,code"}), b=endpoint("other"))
-    watched = desired.EndpointFiles([tmp_path], files.load, files.load([tmp_path]), pytest.fail)
+    watched = desired.EndpointFiles([tmp_path], files.load_readable, pytest.fail)
     assert watched.gating() == {"chat", "code"}
     mounted(tmp_path, "2", a=listed(), b=endpoint("other"))
     assert watched.gating() == frozenset()
+
+
+def with_field(name: str, field: str) -> str:
+    return endpoint(name, SPEC.replace("guardrails: {}", f"guardrails: {{}}, {field}"))
+
+
+@pytest.mark.parametrize(
+    ("of_code", "field"),
+    [
+        ("limits: {shinyNewLimit: 1}", "spec.limits.shinyNewLimit: unknown field `shinyNewLimit`"),
+        ("shiny: 1", "spec.shiny: unknown field `shiny`"),
+        ("model: {repo: not a repository}", "spec.model.repo: must be"),
+    ],
+    ids=["a field of a newer version", "a section of a newer version", "an invalid value"],
+)
+def test_an_endpoint_that_cannot_be_read_is_left_out_and_named(
+    tmp_path: Path, of_code: str, field: str
+) -> None:
+    mounted(tmp_path, "1", a=endpoint("chat"), b=with_field("code", of_code))
+    found = files.load_readable([tmp_path])
+    assert [each.name for each in found.endpoints] == ["chat"]
+    assert found.unreadable.keys() == {"code"}
+    assert field in found.unreadable["code"]
+    assert "upgrade tritonllm" in found.unreadable["code"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"a": with_field("chat", "shiny: 1")},
+        {"a": endpoint("chat"), "b": with_field("chat", "shiny: 1")},
+        {"a": endpoint("chat"), "b": "apiVersion: tritonllm.io/v1alpha1\nkind: LLMEndpoint\n"},
+        {"a": endpoint("chat"), "b": "{"},
+    ],
+    ids=["none is left", "two of one name", "no name", "not YAML"],
+)
+def test_files_are_refused_as_a_whole_if_it_is_unclear_what_to_leave_out(
+    tmp_path: Path, texts: dict[str, str]
+) -> None:
+    mounted(tmp_path, "1", **texts)
+    with pytest.raises(files.Invalid):
+        files.load_readable([tmp_path])
+
+
+def test_an_endpoint_is_left_out_if_the_classifier_that_its_rules_ask_cannot_be_read(tmp_path: Path) -> None:
+    judged = endpoint("chat").replace(
+        "guardrails: {}",
+        "guardrails: {input: [{name: a, action: Flag, classifier: {model: judge, labels: [x]}}]}",
+    )
+    mounted(tmp_path, "1", a=endpoint("code"), b=judged, c=with_field("judge", "shiny: 1"))
+    found = files.load_readable([tmp_path])
+    assert [each.name for each in found.endpoints] == ["code"]
+    assert found.unreadable.keys() == {"chat", "judge"}
+
+
+def test_an_edit_that_cannot_be_read_leaves_the_endpoint_in_its_last_valid_version(tmp_path: Path) -> None:
+    told: list[str] = []
+    mounted(tmp_path, "1", a=endpoint("chat"), b=endpoint("code"))
+    watched = desired.EndpointFiles([tmp_path], files.load_readable, told.append)
+    before = {each.name: each for each in watched.endpoints()}
+    mounted(tmp_path, "2", a=endpoint("chat"), b=with_field("code", "shiny: 1"))
+    after = {each.name: each for each in watched.endpoints()}
+    assert after == before
+    assert watched.unreadable() == {}
+    assert len(told) == 1
+    assert told[0].startswith("code is served in its last valid version: ")
+    assert "spec.shiny: unknown field `shiny`" in told[0]
+    mounted(tmp_path, "3", a=endpoint("chat"), b=endpoint("other"))
+    assert [each.name for each in watched.endpoints()] == ["chat", "other"]
+
+
+def test_an_endpoint_that_comes_and_cannot_be_read_is_told_and_not_served(tmp_path: Path) -> None:
+    told: list[str] = []
+    mounted(tmp_path, "1", a=endpoint("chat"))
+    watched = desired.EndpointFiles([tmp_path], files.load_readable, told.append)
+    mounted(tmp_path, "2", a=endpoint("chat"), b=with_field("code", "shiny: 1"))
+    assert [each.name for each in watched.endpoints()] == ["chat"]
+    assert watched.unreadable().keys() == {"code"}
+    assert [line.split(": ")[0] for line in told] == ["code is not served"]

@@ -293,3 +293,20 @@ def test_only_one_thread_heals_a_model() -> None:
     states.set("chat", Phase.LOADED)
     assert [states.try_mark_healing("chat"), states.try_mark_healing("chat")] == [True, False]
     assert states.statuses()["chat"].phase is Phase.HEALING
+
+
+def test_an_endpoint_that_cannot_be_read_gates_readiness_only_if_other_pods_serve_it() -> None:
+    statuses = {"chat": ModelStatus(Phase.LOADED, 0.0)}
+    unreadable = {"code": "spec.shiny: unknown field `shiny`"}
+
+    def answer(*gating: str) -> health.ProbeResult:
+        return health.readiness(
+            {"chat": ("chat",)}, statuses, {"chat"}.__contains__, 1.0, gating, unreadable=unreadable
+        )
+
+    ready, sentences = answer()
+    assert ready
+    assert sentences == ["ready: chat", "code can't be read: spec.shiny: unknown field `shiny`"]
+    ready, sentences = answer("code")
+    assert not ready
+    assert any("code can't be read" in sentence for sentence in sentences)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonllm import api
+from tritonllm import files
 from tritonllm.serve import binaries, desired, stale_runs
 
 
@@ -145,11 +145,11 @@ class Loads:
         self.count = 0
         self.error: Exception | None = None
 
-    def __call__(self, paths: object) -> list[api.LLMEndpoint]:
+    def __call__(self, paths: object, former: object) -> files.Readable:
         self.count += 1
         if self.error:
             raise self.error
-        return []
+        return files.Readable([], {})
 
 
 @pytest.fixture
@@ -170,20 +170,20 @@ def swap(link: Path) -> None:
 
 def test_files_are_read_again_only_when_they_change(link: Path) -> None:
     loads = Loads()
-    watched = desired.EndpointFiles([link], loads, [], pytest.fail)
+    watched = desired.EndpointFiles([link], loads, pytest.fail)
     watched.endpoints()
-    assert loads.count == 0
+    assert loads.count == 1
     swap(link)
     watched.endpoints()
     watched.endpoints()
-    assert loads.count == 1
+    assert loads.count == 2
 
 
 def test_files_that_became_wrong_are_reported_once_and_the_last_good_ones_count(link: Path) -> None:
     loads, told = Loads(), []
+    watched = desired.EndpointFiles([link], loads, told.append)
+    last_good = watched.endpoints()
     loads.error = ValueError("spec.model: is required")
-    last_good: list[api.LLMEndpoint] = []
-    watched = desired.EndpointFiles([link], loads, last_good, told.append)
     swap(link)
     assert watched.endpoints() is watched.endpoints() is last_good
     assert len(told) == 1
