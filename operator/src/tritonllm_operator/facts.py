@@ -73,6 +73,7 @@ class Pod:
         trouble: what keeps it from running, as Kubernetes says it.
         models: what its Triton holds; None where it was not asked or did not answer.
         silent: why Triton did not answer.
+        stages: what the engines do that are being loaded while the pod starts, by model.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Pod:
     trouble: Trouble | None = None
     models: Mapping[str, ModelState] | None = None
     silent: Trouble | None = None
+    stages: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

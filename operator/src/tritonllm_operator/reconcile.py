@@ -21,6 +21,7 @@ from tritonllm_operator import (
     names,
     plan,
     pods,
+    progress,
     refusals,
     snapshots,
     status,
@@ -191,6 +192,8 @@ class Pool:
     async def _ask(self, pod: facts.Pod) -> facts.Pod:
         if not (pod.address and pod.running):
             return pod
+        if not pod.started:
+            pod = replace(pod, stages=await progress.stages(pod.address))
         now = time.monotonic()
         patience = _LITTLE_PATIENCE if now - self._silent.get(pod.name, -_JUST_NOW) < _JUST_NOW else _PATIENCE
         try:

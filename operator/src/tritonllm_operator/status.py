@@ -96,8 +96,8 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
         serving = [pod for pod in world.pods if _serves(pod, endpoint)]
         trouble = world.refused or _trouble(world, decided, endpoint)
         found["WeightsReady"] = _weights(world, decided, endpoint, trouble)
-        found["Loaded"] = _loaded(world, loaded, trouble)
-        found["Ready"] = _ready(world, serving, loaded, judged.refusal, trouble)
+        found["Loaded"] = _loaded(world, endpoint, loaded, trouble)
+        found["Ready"] = _ready(world, endpoint, serving, loaded, judged.refusal, trouble)
         wanted = world.pool.replicas
         status["pods"] = {"desired": wanted, "loaded": len(loaded), "summary": f"{len(loaded)}/{wanted}"}
         service = f"http://{world.name}.{world.namespace}"
@@ -272,7 +272,9 @@ def _weights(
     return _Finding("False", "Downloading", "the pool's pods are getting them")
 
 
-def _loaded(world: World, loaded: Sequence[Pod], trouble: Trouble | None) -> _Finding:
+def _loaded(
+    world: World, endpoint: api.LLMEndpoint, loaded: Sequence[Pod], trouble: Trouble | None
+) -> _Finding:
     assert world.pool is not None
     wanted, pods = world.pool.replicas, len(world.pods)
     told = f"{len(loaded)} of {wanted} pods hold it as it is wanted"
@@ -286,11 +288,18 @@ def _loaded(world: World, loaded: Sequence[Pod], trouble: Trouble | None) -> _Fi
         )
     rolling = any(pod.static or pod.revision != world.pool.revision for pod in world.pods)
     reason = "Rolling" if rolling else "Loading" if any(pod.started for pod in world.pods) else "Starting"
-    return _Finding("False", reason, told)
+    return _Finding("False", reason, told + _stages(world, endpoint))
+
+
+def _stages(world: World, endpoint: api.LLMEndpoint) -> str:
+    """What the endpoint's engines do in pods that start, as a suffix of a sentence."""
+    found = [(pod.name, pod.stages.get(endpoint.engine_name)) for pod in world.pods]
+    return "".join(f"; pod {name}: {stage}" for name, stage in found if stage)
 
 
 def _ready(
     world: World,
+    endpoint: api.LLMEndpoint,
     serving: Sequence[Pod],
     loaded: Sequence[Pod],
     refusal: Trouble | None,
@@ -303,7 +312,7 @@ def _ready(
         if not any(pod in loaded for pod in serving):
             return _Finding("True", "ServingFormerVersion", f"{told}, in the version before this one")
         return _Finding("True", "Serving", told)
-    waiting = _loaded(world, (), trouble)
+    waiting = _loaded(world, endpoint, (), trouble)
     return _Finding("False", waiting.reason, waiting.message)
 
 

@@ -92,6 +92,18 @@ def test_while_a_model_is_loaded_anew_its_old_version_serves() -> None:
     assert conditions(found)["Loaded"] == ("False", "Loading")
 
 
+def test_while_a_pod_starts_the_conditions_say_what_its_engine_does() -> None:
+    seen = stable(CHAT, pods=2)
+    stages = {"chat-engine": "loading weights, 40 %", "other-engine": "warming up"}
+    starting = [replace(each, started=False, ready=False, models=None, stages=stages) for each in seen.pods]
+    found = told(replace(seen, pods=[starting[0], replace(starting[1], stages={})]))
+    assert conditions(found)["Loaded"] == ("False", "Starting")
+    for kind in ("Loaded", "Ready"):
+        assert message(found, kind) == (
+            "0 of 2 pods hold it as it is wanted; pod llm-1: loading weights, 40 %"
+        )
+
+
 def test_a_refused_edit_says_which_field_and_that_the_old_version_serves() -> None:
     found = told(replace(stable(CHAT), endpoints=[resource(limits={"maxQueuedRequests": -1})]))
     assert conditions(found)["Accepted"] == ("False", "InvalidSpec")

@@ -37,9 +37,9 @@ PROMPT = "The engine reads a prompt, makes one token after another"
 class Engine:
     """A running backend and the event loop that it lives in."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **arguments: Any) -> None:
         self.runner = asyncio.Runner()
-        self.backend = vllm_engine.VllmBackend(ARGUMENTS | {"model": str(directory)})
+        self.backend = vllm_engine.VllmBackend(ARGUMENTS | {"model": str(directory)} | arguments)
         self.run(self.backend.start())
         self.ids = iter(range(1_000_000))
 
@@ -134,6 +134,23 @@ def test_the_deltas_of_an_answer_make_up_the_answer_that_vllm_gives_in_one_piece
     assert len(updates) > 1
     assert tokens_of(updates) == 32
     assert updates[0].input_tokens == len(expected.prompt_token_ids)
+
+
+@pytest.mark.parametrize("method", ["ngram", "draft_model"])
+def test_speculative_decoding_changes_no_answer_and_counts_every_token(
+    engine: Engine, tiny: Path, method: str
+) -> None:
+    # As its own draft model, it accepts every draft.
+    drafts = {"prompt_lookup_max": 3} if method == "ngram" else {"model": str(tiny)}
+    drafting = Engine(tiny, speculative_config=drafts | {"method": method, "num_speculative_tokens": 3})
+    try:
+        updates = drafting.ask(max_tokens=32)
+    finally:
+        drafting.close()
+    assert text_of(updates) == text_of(engine.ask(max_tokens=32))
+    assert tokens_of(updates) == 32
+    # More than one token came with an update.
+    assert len(updates) < 32
 
 
 def test_only_the_last_update_is_finished(engine: Engine) -> None:

@@ -183,6 +183,10 @@ class EngineType:
         """Which weights are read, where a repository of Mistral AI has them in two layouts."""
         return "hf"
 
+    def directories(self, args: Args) -> tuple[str, ...]:
+        """Absolute paths of the directories that arguments name beside `spec.model`, such as that of a draft model."""
+        return ()
+
     def is_distributed(self, args: Args) -> bool:
         """Whether the engine runs on other machines as well."""
         return False

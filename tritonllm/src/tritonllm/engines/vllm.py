@@ -93,6 +93,10 @@ class Vllm(EngineType):
         """See `EngineType.weights_layout`: that of `load_format`."""
         return "mistral" if args.get("load_format") == "mistral" else "hf"
 
+    def directories(self, args: Args) -> tuple[str, ...]:
+        """See `EngineType.directories`."""
+        return vllm_args.directories(args)
+
     def is_distributed(self, args: Args) -> bool:
         """See `EngineType.is_distributed`."""
         return any(args.get(name) for name in _DISTRIBUTED_BY)

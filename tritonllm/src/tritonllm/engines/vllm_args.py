@@ -92,9 +92,11 @@ _REFUSED = {
     "reasoning_parser_plugin": "runs Python code from a file, and has no effect here; remove it",
 }
 # vLLM also takes the name of a repository here, which the engine, being offline, could not download.
-_PATHS = ("tokenizer", "hf_config_path")
-# https://docs.vllm.ai/en/latest/features/speculative_decoding/: methods that draft without a model.
+_PATHS = ("tokenizer", "hf_config_path", "spec_model")
+_OFFLINE = "because the engine runs offline; put the files on the weights volume and give their directory"
+# https://docs.vllm.ai/en/latest/features/speculative_decoding/: methods that draft without a model. They may stand in its place.
 _NO_SECOND_MODEL = ("ngram", "[ngram]", "ngram_gpu", "suffix")
+_SECOND_MODEL = ("model", "tokenizer")
 _AT_LEAST_ONE = (
     "data_parallel_size",
     "max_num_batched_tokens",
@@ -204,15 +206,12 @@ def _out_of_bounds(name: str, value: Any) -> str | None:
             "must be the text of a template, or the absolute path of a file in the pod; "
             f"got {validation_errors.show(value)}"
         )
-    if name in _PATHS and value is not None and not value.startswith("/"):
-        return (
-            f"must be an absolute path, because the engine runs offline; got {validation_errors.show(value)}"
-        )
-    if name == "generation_config" and value not in (None, "auto", "vllm") and not value.startswith("/"):
-        return (
-            "must be auto, vllm or an absolute path, because the engine runs offline; "
-            f"got {validation_errors.show(value)}"
-        )
+    if name in _PATHS and _is_repository(value, *(_NO_SECOND_MODEL if name == "spec_model" else ())):
+        return f"must be an absolute path, {_OFFLINE}; got {validation_errors.show(value)}"
+    if name == "generation_config" and _is_repository(value, "auto", "vllm"):
+        return f"must be auto, vllm or an absolute path, {_OFFLINE}; got {validation_errors.show(value)}"
+    if name == "default_mm_loras" and any(map(_is_repository, (value or {}).values())):
+        return f"must have absolute paths, {_OFFLINE}; got {validation_errors.show(value)}"
     if name == "speculative_config" and value is not None:
         return _second_model(value)
     if name == "runner" and value not in ("auto", "generate"):
@@ -221,12 +220,22 @@ def _out_of_bounds(name: str, value: Any) -> str | None:
 
 
 def _second_model(speculative: Any) -> str | None:
-    for key in ("model", "tokenizer"):
+    for key in _SECOND_MODEL:
         given = speculative.get(key)
-        # Methods without a second model may stand where its name does.
-        if isinstance(given, str) and not given.startswith("/") and given not in _NO_SECOND_MODEL:
-            return (
-                f"`{key}` must be an absolute path, because the engine runs offline; put the files on the weights volume"
-                f" and give their directory; got {validation_errors.show(given)}"
-            )
+        if _is_repository(given, *_NO_SECOND_MODEL):
+            return f"`{key}` must be an absolute path, {_OFFLINE}; got {validation_errors.show(given)}"
     return None
+
+
+def _is_repository(given: Any, *words: str) -> bool:
+    """Whether vLLM would look for a repository of this name: it is no path, and none of the words that mean something else."""
+    return isinstance(given, str) and not given.startswith("/") and given not in words
+
+
+def directories(args: Args) -> tuple[str, ...]:
+    """The directories that arguments name: of a draft model, a tokenizer and others."""
+    speculative, adapters = args.get("speculative_config"), args.get("default_mm_loras")
+    named = [args.get(name) for name in (*_PATHS, "generation_config")]
+    named += [speculative.get(key) for key in _SECOND_MODEL] if isinstance(speculative, dict) else []
+    named += adapters.values() if isinstance(adapters, dict) else []
+    return tuple(path for path in named if isinstance(path, str) and path.startswith("/"))

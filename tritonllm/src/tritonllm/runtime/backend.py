@@ -22,7 +22,7 @@ class Generation:
         text: the prompt as it is.
         messages: a conversation, turned into a prompt by the model's chat template.
         sampling: with the endpoint's defaults applied; parameters that are not set are left to the backend.
-        chat: what the conversation comes with; see `conversations.ChatOptions`.
+        chat: what a conversation comes with; see `conversations.ChatOptions`. Empty for a text.
         adapter: id of the adapter to use, which has been added; None for the model alone.
     """
 
@@ -132,6 +132,8 @@ class AdapterRefused(Exception):
 class Backend(Protocol):
     """An engine. All of it is called from one event loop, which also calls back.
 
+    A backend of a type that serves no adapters inherits their refusal.
+
     Attributes:
         max_model_len: maximum number of tokens of prompt and answer together, known when it has started; None for an
             engine that can't know it.
@@ -177,11 +179,10 @@ class Backend(Protocol):
         Raises:
             AdapterRefused: the engine can't serve it, and is as it was before.
         """
-        ...
+        raise AdapterRefused("this type of engine serves no adapters")
 
     async def remove_adapter(self, number: int) -> None:
         """Removes an adapter that no request uses any more."""
-        ...
 
     async def close(self) -> None:
         """Ends the engine and its processes. Requests still live get no further updates."""

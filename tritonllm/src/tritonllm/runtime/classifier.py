@@ -12,7 +12,7 @@ import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingI
 
 from tritonllm import errors
 from tritonllm.engines.classifier import ClassifierArgs
-from tritonllm.runtime import logs, wire
+from tritonllm.runtime import logs, model_json, wire
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +24,18 @@ class TritonPythonModel:
         """Loads the classifier."""
         logs.name(args["model_name"])
         directory = pathlib.Path(args["model_repository"], args["model_version"])
-        arguments = json.loads((directory / "model.json").read_text())
-        weights, trusted = arguments.pop("model"), arguments.pop("trust_remote_code", False)
-        parsed = ClassifierArgs.model_validate(arguments)
+        model = model_json.read(json.loads((directory / "model.json").read_text()))
+        parsed = ClassifierArgs.model_validate(model.args)
         # Each needs a library that need not be there for the other.
         if parsed.library == "sklearn":
             from tritonllm.runtime import sklearn_classification
 
-            self.classifier = sklearn_classification.SklearnClassifier(weights, parsed)
+            self.classifier = sklearn_classification.SklearnClassifier(model.weights, parsed)
         else:
             from tritonllm.runtime import sequence_classification
 
             self.classifier = sequence_classification.SequenceClassifier(
-                weights, trust_remote_code=trusted, args=parsed
+                model.weights, trust_remote_code=model.trust_remote_code, args=parsed
             )
         self.labels = np.array([label.encode() for label in self.classifier.labels], dtype=np.object_)
 

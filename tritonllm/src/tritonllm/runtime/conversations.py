@@ -134,6 +134,20 @@ def parse_options(text: str) -> Options:
     return options.model_dump(exclude_none=True)
 
 
+def refuse_tools(options: Options, reason: str) -> None:
+    """Refuses a conversation whose model shall call tools.
+
+    Args:
+        options: of the conversation.
+        reason: who does not support them, and what to do.
+
+    Raises:
+        RequestError: `invalid_argument`.
+    """
+    if options.get("tools") and options.get("tool_choice") != "none":
+        raise invalid("chat_options.tools", f"are not supported by {reason}")
+
+
 def texts(messages: list[Message]) -> Iterator[str]:
     """All strings of a conversation that a model reads."""
     for turn in messages:

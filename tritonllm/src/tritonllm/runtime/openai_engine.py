@@ -36,7 +36,7 @@ _ERROR_BYTES = 1 << 16
 _KEY = re.compile(r"[!-~]+")
 
 
-class OpenAIBackend:
+class OpenAIBackend(backend.Backend):
     """See `backend.Backend`.
 
     Args:
@@ -64,13 +64,6 @@ class OpenAIBackend:
         connector = aiohttp.TCPConnector(limit=self._args.max_num_seqs, keepalive_timeout=_KEEP_ALIVE_SECONDS)
         # With the proxy of the environment, if it has one.
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True)
-
-    async def add_adapter(self, number: int, name: str, directory: str) -> None:
-        """Refuses: the weights are the upstream's."""
-        raise backend.AdapterRefused("an upstream serves its own adapters; name one as `engine.args.model`")
-
-    async def remove_adapter(self, number: int) -> None:
-        """Has nothing to remove."""
 
     def submit(
         self,

@@ -48,8 +48,6 @@ def request(args: OpenAIArgs, generation: backend.Generation) -> tuple[str, dict
 
 
 def _completion(args: OpenAIArgs, generation: backend.Generation, given: dict[str, Any]) -> dict[str, Any]:
-    if generation.chat:
-        raise conversations.invalid(f"chat_options.{next(iter(generation.chat))}", "needs `messages`")
     found: dict[str, Any] = {"prompt": generation.text}
     for name in ("max_tokens", "logprobs"):
         if name in given:

@@ -10,7 +10,7 @@ import asyncio
 import concurrent.futures
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tritonllm import errors
@@ -50,19 +50,18 @@ class PromptTokenizer:
         self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="tokenize")
         self._no_system: str | None = None
 
-    def check(self, prompt_format: str, system: str | None) -> None:
+    def check(self, prompt: Mapping[str, Any]) -> None:
         """Tries the chat template, once, when the engine loads.
 
         Args:
-            prompt_format: of the endpoint, `Raw` or `Chat`.
-            system: of the endpoint, or None.
+            prompt: `spec.prompt` of the endpoint, as it was given.
 
         Raises:
             ValueError: the endpoint needs a template that the model does not have, or that takes no system message.
         """
-        user = {"role": "user", "content": "Hello"}
+        user, system = {"role": "user", "content": "Hello"}, prompt.get("system")
         if self._has_templates and self._source is None:
-            if prompt_format == "Chat":
+            if prompt.get("format") == "Chat":
                 raise ValueError(
                     "spec.prompt.format: Chat needs a chat template, and this model has none; set "
                     "`engine.args.chat_template`, serve an instruct model, or use format: Raw"

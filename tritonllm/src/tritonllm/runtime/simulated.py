@@ -59,7 +59,7 @@ _LONG_WORD = 5
 _LONGEST_STEP_SECONDS = 1.0
 
 
-class SimulatedBackend:
+class SimulatedBackend(backend.Backend):
     """See `backend.Backend`.
 
     Args:
@@ -83,13 +83,6 @@ class SimulatedBackend:
         await asyncio.sleep(self._args.load_seconds)
         if self._args.fail_to_load:
             raise RuntimeError(self._args.fail_to_load)
-
-    async def add_adapter(self, number: int, name: str, directory: str) -> None:
-        """Refuses: random words have no use for one."""
-        raise backend.AdapterRefused("the simulated engine serves no adapters")
-
-    async def remove_adapter(self, number: int) -> None:
-        """Has nothing to remove."""
 
     async def close(self) -> None:
         """Drops the requests that are still live."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from tritonllm import errors, sampling
 from tritonllm.engines.tensorrtllm import TensorRTLLMArgs
-from tritonllm.runtime import backend, conversations, prompts, request_tasks
+from tritonllm.runtime import backend, conversations, model_json, prompts, request_tasks
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _SAME = {
 _RENAMED = {"bad_words": "bad"}
 
 
-class TensorRTLLMBackend:
+class TensorRTLLMBackend(backend.Backend):
     """See `backend.Backend`.
 
     Args:
@@ -51,11 +51,8 @@ class TensorRTLLMBackend:
     """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        given = dict(arguments)
-        self._model: str = given.pop("model")
-        self._trusted: bool = given.pop("trust_remote_code", False)
-        self._prompt: dict[str, Any] = given.pop("prompt", {})
-        self._args = TensorRTLLMArgs.model_validate(given)
+        self._model = model_json.read(arguments)
+        self._args = TensorRTLLMArgs.model_validate(self._model.args)
         self._requests = request_tasks.RequestTasks()
         self._steps = 0
 
@@ -71,25 +68,18 @@ class TensorRTLLMBackend:
         import transformers
 
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
-            self._model, trust_remote_code=self._trusted
+            self._model.weights, trust_remote_code=self._model.trust_remote_code
         )
         self.max_model_len = self._args.max_seq_len or self._context()
         self._tokenizer.max_chars_per_token = max(map(len, self._tokenizer.get_vocab()))
         self._prompt_tokenizer = prompts.PromptTokenizer(self._tokenizer, self.max_model_len)
-        self._prompt_tokenizer.check(self._prompt.get("format", "Raw"), self._prompt.get("system"))
+        self._prompt_tokenizer.check(self._model.prompt)
         given = self._args.model_dump(exclude_none=True, exclude_unset=True)
         self._engine = _library().LLM(
-            model=self._model,
-            trust_remote_code=self._trusted,
+            model=self._model.weights,
+            trust_remote_code=self._model.trust_remote_code,
             **(given | {"max_batch_size": self._args.max_batch_size, "max_seq_len": self.max_model_len}),
         )
-
-    async def add_adapter(self, number: int, name: str, directory: str) -> None:
-        """Refuses."""
-        raise backend.AdapterRefused("engine type tensorrtllm serves no adapters")
-
-    async def remove_adapter(self, number: int) -> None:
-        """Has nothing to remove."""
 
     def submit(
         self,
@@ -121,7 +111,9 @@ class TensorRTLLMBackend:
     def _context(self) -> int:
         import transformers
 
-        config = transformers.AutoConfig.from_pretrained(self._model, trust_remote_code=self._trusted)
+        config = transformers.AutoConfig.from_pretrained(
+            self._model.weights, trust_remote_code=self._model.trust_remote_code
+        )
         found = getattr(config.get_text_config(), "max_position_embeddings", None)
         if not isinstance(found, int):
             raise ValueError(
@@ -155,8 +147,7 @@ class TensorRTLLMBackend:
 
     async def _tokens(self, generation: backend.Generation) -> list[int]:
         chat = generation.chat
-        if chat.get("tools") and chat.get("tool_choice", "auto") != "none":
-            raise conversations.invalid("chat_options.tools", "are not supported by engine type tensorrtllm")
+        conversations.refuse_tools(chat, "engine type tensorrtllm")
         return await self._prompt_tokenizer.tokens(
             generation.text, generation.messages, chat.get("tools"), prompts.variables(chat)
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tritonllm import errors, sampling
 from tritonllm.engines.transformers import TransformersArgs
-from tritonllm.runtime import backend, conversations, prompts, threads, token_bounds
+from tritonllm.runtime import backend, conversations, model_json, prompts, threads, token_bounds
 
 if TYPE_CHECKING:
     from tritonllm.runtime import batcher, transformers_model
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS = 10.0
 
 
-class TransformersBackend:
+class TransformersBackend(backend.Backend):
     """See `backend.Backend`.
 
     Args:
@@ -35,11 +35,8 @@ class TransformersBackend:
     """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        given = dict(arguments)
-        self._directory: str = given.pop("model")
-        self._trust_remote_code: bool = given.pop("trust_remote_code", False)
-        self._prompt: dict[str, Any] = given.pop("prompt", {})
-        self._args = TransformersArgs.model_validate(given)
+        self._model = model_json.read(arguments)
+        self._args = TransformersArgs.model_validate(self._model.args)
         self._live: dict[str, _Live] = {}
         self._loaded: transformers_model.Loaded
         self._batcher: batcher.Batcher
@@ -55,13 +52,13 @@ class TransformersBackend:
 
         loop = asyncio.get_running_loop()
         self._loaded = transformers_model.load(
-            self._directory, trust_remote_code=self._trust_remote_code, args=self._args
+            self._model.weights, trust_remote_code=self._model.trust_remote_code, args=self._args
         )
-        self.max_model_len: int = self._loaded.context
+        self.max_model_len = self._loaded.context
         self._tokenizer = prompts.PromptTokenizer(
             self._loaded.tokenizer, self._loaded.context, self._args.chat_template
         )
-        self._tokenizer.check(self._prompt.get("format", "Raw"), self._prompt.get("system"))
+        self._tokenizer.check(self._model.prompt)
         self._batcher = batcher.Batcher(
             self._loaded.model,
             max_sequences=self._args.max_num_seqs,
@@ -86,13 +83,6 @@ class TransformersBackend:
         """Ends a request."""
         if self._live.pop(request_id, None) is not None:
             self._batcher.abort(request_id)
-
-    async def add_adapter(self, number: int, name: str, directory: str) -> None:
-        """Refuses: adapters are for engines that serve several at once."""
-        raise backend.AdapterRefused("engine type transformers serves no adapters")
-
-    async def remove_adapter(self, number: int) -> None:
-        """Has nothing to remove."""
 
     async def close(self) -> None:
         """Ends the thread after its current step."""
@@ -274,10 +264,4 @@ def _refuse_unsupported(generation: backend.Generation) -> None:
         raise conversations.invalid(
             "sampling_parameters.structured_outputs", "is not supported by engine type transformers; use vllm"
         )
-    chat = generation.chat
-    if chat.get("tools") and chat.get("tool_choice") != "none":
-        raise conversations.invalid(
-            "chat_options.tools", "are not supported by engine type transformers; use vllm"
-        )
-    if chat and generation.messages is None:
-        raise conversations.invalid(f"chat_options.{next(iter(chat))}", "needs `messages`")
+    conversations.refuse_tools(generation.chat, "engine type transformers; use vllm")

@@ -153,11 +153,11 @@ class Parsers:
             RequestError: `invalid_argument`: something that needs a parser that the endpoint does not have.
         """
         choice = chat.get("tool_choice") or ("auto" if chat.get("tools") else "none")
-        if chat.get("tools") and choice != "none" and not self.tools:
-            raise conversations.invalid(
-                "chat_options.tools",
-                "are not supported by this endpoint, which has no `engine.args.tool_call_parser`; its value depends on "
-                "the model, such as hermes or llama3_json",
+        if not self.tools:
+            conversations.refuse_tools(
+                chat,
+                "this endpoint, which has no `engine.args.tool_call_parser`; its value depends on the model, such as"
+                " hermes or llama3_json",
             )
         variables = prompts.variables(chat)
         tools = chat.get("tools")

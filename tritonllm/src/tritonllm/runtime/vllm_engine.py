@@ -83,8 +83,7 @@ class VllmBackend:
         self._vocabulary: int = model.get_vocab_size()
         self._parsers = vllm_chat.Parsers(tool_parser, reasoning_parser, tokenizer, model)
         self._prompt_tokenizer = prompts.PromptTokenizer(tokenizer, model.max_model_len, template)
-        prompt = self._own["prompt"] or {}
-        self._prompt_tokenizer.check(prompt.get("format", "Raw"), prompt.get("system"))
+        self._prompt_tokenizer.check(self._own["prompt"] or {})
         # What the model's authors advise in generation_config.json. How long an answer may get is not theirs to say.
         advised = model.get_diff_sampling_param()
         self._advised = {name: value for name, value in advised.items() if name != "max_tokens"}
@@ -201,10 +200,6 @@ class VllmBackend:
     ) -> vllm_chat.Conversation:
         if generation.messages is not None:
             return self._parsers.conversation(generation.chat, given, choices)
-        if generation.chat:
-            raise errors.RequestError(
-                "invalid_argument", f"chat_options.{next(iter(generation.chat))}", "needs `messages`"
-            )
         return vllm_chat.Conversation.plain(given)
 
     def _receive(self, request_id: str, progress: _Progress, output: Any) -> None:

@@ -106,7 +106,7 @@ def problems(
         used = {} if problem else {index: machine.gpus[index] for index in engine.devices}
         problem = (
             problem
-            or _old(machine, used.values())
+            or _old(engine.definition.label, machine, used.values())
             or _bfloat16(args, used.values())
             or _weights(endpoint, root, used.values(), vllm_version)
             or _free(used, left, share)
@@ -145,11 +145,11 @@ def _count(engine: api.Engine, machine: Machine) -> str | None:
     )
 
 
-def _old(machine: Machine, used: Iterable[Gpu]) -> str | None:
+def _old(label: str, machine: Machine, used: Iterable[Gpu]) -> str | None:
     oldest = _OLDEST_CAPABILITY.get(machine.needed_cuda or 0, min(_OLDEST_CAPABILITY.values()))
     for gpu in used:
         if gpu.capability < oldest:
-            return f"{gpu.name} has compute capability {_text(gpu.capability)} and vLLM needs {_text(oldest)}; use a newer GPU"
+            return f"{gpu.name} has compute capability {_text(gpu.capability)} and {label} needs {_text(oldest)}; use a newer GPU"
     return None
 
 

@@ -7,7 +7,7 @@ progress less precise.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tritonllm.serve import log_tail
 
@@ -34,6 +34,25 @@ _STAGES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 
+_NAMES = frozenset(name for _, name in _STAGES)
+# A sentence of `/readyz` about a model that is being loaded: `ModelStatus.sentence` with the `summary` of its log.
+_LOADING = re.compile(
+    r"(?P<model>\S+) [^;:]* \(for \d+ s\)(?:; (?P<stage>(?P<name>[^;,]+)(?:, \d+ %)?))?(?:;|$)"
+)
+
+
+def read(sentences: Iterable[str]) -> dict[str, str]:
+    """The stage of each model that is being loaded, from the answer of `/readyz`; without text of the log.
+
+    Args:
+        sentences: such as `chat-engine is being loaded (for 12 s); loading weights, 40 %`.
+
+    Returns:
+        Such as `loading weights, 40 %` by model, for those whose log tells a stage.
+    """
+    found = filter(None, map(_LOADING.match, sentences))
+    return {each["model"]: each["stage"] for each in found if each["name"] in _NAMES}
+
 
 def stage(lines: Sequence[str]) -> str:
     """What the engine is doing; empty if no line tells.
@@ -53,13 +72,15 @@ def stage(lines: Sequence[str]) -> str:
 
 
 def summary(lines: Sequence[str]) -> str:
-    """The stage and the last error, as a suffix of a sentence; without a stage, the newest line instead.
+    """The stage and the last error, as a suffix of a sentence; without a stage also the newest line. Empty if the log is.
 
     Args:
         lines: as for `stage`.
     """
-    now = stage(lines)
-    if not now:
-        return log_tail.summary(lines)
-    error = log_tail.last_error(lines)
-    return f"; {now}" + (f"; last error: {error}" if error else "")
+    now, error, newest = stage(lines), log_tail.last_error(lines), log_tail.newest(lines)
+    parts = [now] if now else []
+    if error:
+        parts.append(f"last error: {error}")
+    if newest and not now and (not error or error not in newest):
+        parts.append(f"log: {newest}")
+    return "".join(f"; {part}" for part in parts)

@@ -64,7 +64,7 @@ class LoadWatch:
             lines = self._log.since(statuses[model].log_position)
             # Without an error in the log, the worker may just have done its work.
             if log_tail.last_error(lines):
-                return model, f"a worker process died while it was being loaded{log_tail.summary(lines)}"
+                return model, f"a worker process died while it was being loaded{load_progress.summary(lines)}"
         return None
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from tritonllm import api
-from tritonllm.serve import control_api, log_tail
+from tritonllm.serve import control_api, load_progress, log_tail
 from tritonllm.serve.model_states import ModelStates, Phase
 from tritonllm.serve.report import Reporter
 
@@ -126,7 +126,7 @@ def overdue(timeout: float, lines: Sequence[str]) -> str:
         timeout: seconds that it had.
         lines: what the server and its models have logged meanwhile.
     """
-    return f"it did not load within {timeout:g} s (--load-timeout){log_tail.summary(lines)}"
+    return f"it did not load within {timeout:g} s (--load-timeout){load_progress.summary(lines)}"
 
 
 def useful(message: str) -> str:

@@ -65,11 +65,6 @@ def last_error(lines: Sequence[str]) -> str:
     return ""
 
 
-def summary(lines: Sequence[str]) -> str:
-    """The last error and the newest line, as a suffix of a sentence; empty if the log is."""
-    error = last_error(lines)
-    newest = next((line.strip()[:_MAX_LINE] for line in reversed(lines) if line.strip()), "")
-    parts = [f"last error: {error}"] if error else []
-    if newest and (not error or error not in newest):
-        parts.append(f"log: {newest}")
-    return "".join(f"; {part}" for part in parts)
+def newest(lines: Sequence[str]) -> str:
+    """The newest line that is not blank, shortened; empty if there is none."""
+    return next((line.strip()[:_MAX_LINE] for line in reversed(lines) if line.strip()), "")

@@ -46,12 +46,12 @@ def sources(endpoint: api.LLMEndpoint) -> list[sync.Source]:
 
 
 def directories(endpoint: api.LLMEndpoint, root: str) -> list[Path]:
-    """Where all that is: the directories of its weights and its adapters, as far as they are known."""
+    """Where all that is: the directories of its weights and its adapters, as far as they are known, and those of `_named`."""
     found = [
         endpoint.directory(root),
         *(endpoint.adapter_directory(adapter, root) for adapter in endpoint.spec.adapters),
     ]
-    return [Path(directory) for directory in found if directory is not None]
+    return [*(Path(directory) for directory in found if directory is not None), *_named(endpoint, root)]
 
 
 def paths(endpoint: api.LLMEndpoint, root: str) -> list[Path]:
@@ -60,7 +60,17 @@ def paths(endpoint: api.LLMEndpoint, root: str) -> list[Path]:
     others = [
         endpoint.adapter_directory(each, root) for each in endpoint.spec.adapters if each.path is not None
     ]
-    return [Path(directory) for directory in (own, *others) if directory is not None]
+    return [
+        *(Path(directory) for directory in (own, *others) if directory is not None),
+        *_named(endpoint, root),
+    ]
+
+
+def _named(endpoint: api.LLMEndpoint, root: str) -> list[Path]:
+    """The directories of the weights volume that arguments of the engine name, such as that of a draft model."""
+    engine = endpoint.spec.engine
+    named = map(Path, engine.definition.directories(engine.args))
+    return [directory for directory in named if directory.is_relative_to(root)]
 
 
 def pinned(cache: layout.Cache, endpoints: Iterable[api.LLMEndpoint]) -> list[api.LLMEndpoint]:

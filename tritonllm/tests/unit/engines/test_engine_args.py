@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tritonllm import api
+from tritonllm import api, engines
 from tritonllm.engines import simulated, vllm_args
 
 VERSIONS = ("0.24.0", "0.25.1", "0.32.0")
@@ -93,12 +93,26 @@ def test_an_argument_of_a_later_version_is_unknown_to_an_earlier_one() -> None:
         (
             "tokenizer",
             "org/name",
-            'must be an absolute path, because the engine runs offline; got "org/name"',
+            "must be an absolute path, because the engine runs offline; put the files on the weights volume and give their"
+            ' directory; got "org/name"',
+        ),
+        (
+            "spec_model",
+            "org/draft",
+            "must be an absolute path, because the engine runs offline; put the files on the weights volume and give their"
+            ' directory; got "org/draft"',
+        ),
+        (
+            "default_mm_loras",
+            {"audio": "org/audio"},
+            "must have absolute paths, because the engine runs offline; put the files on the weights volume and give their"
+            ' directory; got {"audio": "org/audio"}',
         ),
         (
             "generation_config",
             "org/name",
-            'must be auto, vllm or an absolute path, because the engine runs offline; got "org/name"',
+            "must be auto, vllm or an absolute path, because the engine runs offline; put the files on the weights volume"
+            ' and give their directory; got "org/name"',
         ),
         (
             "speculative_config",
@@ -129,6 +143,18 @@ def test_a_wrong_value_is_told_what_it_must_be(name: str, value: Any, message: s
 )
 def test_a_second_model_is_a_path_or_none(speculative: dict[str, Any]) -> None:
     assert problems({"speculative_config": speculative, "generation_config": "/weights/other"}) == {}
+
+
+def test_the_directories_that_arguments_name_are_known() -> None:
+    args = {
+        "speculative_config": {"model": "/w/draft", "tokenizer": "/w/tokens", "num_speculative_tokens": 3},
+        "tokenizer": "/w/other",
+        "generation_config": "vllm",
+        "default_mm_loras": {"audio": "/w/audio"},
+    }
+    definition = engines.TYPES["vllm"]
+    assert set(definition.directories(args)) == {"/w/draft", "/w/tokens", "/w/other", "/w/audio"}
+    assert definition.directories({"speculative_config": {"method": "ngram"}, "spec_model": "ngram"}) == ()
 
 
 def test_a_whole_number_is_a_number() -> None:

@@ -57,7 +57,7 @@ def ids(
     maker = prompts.PromptTokenizer(tokenizer, 8192, template)
     try:
         if checked:
-            maker.check("Raw", None)
+            maker.check({})
         return asyncio.run(maker.tokens(None, messages, tools, prompts.variables(chat)))
     finally:
         maker.close()
@@ -200,7 +200,7 @@ def test_the_endpoints_template_replaces_the_models(tokenizer: Any, tmp_path: Pa
 def check(tokenizer: Any, prompt_format: str, system: str | None, template: str | None = None) -> None:
     maker = prompts.PromptTokenizer(tokenizer, 8192, template)
     try:
-        maker.check(prompt_format, system)
+        maker.check({"format": prompt_format} | ({"system": system} if system else {}))
     finally:
         maker.close()
 

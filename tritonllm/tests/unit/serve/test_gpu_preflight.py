@@ -88,6 +88,13 @@ def test_a_gpu_that_is_too_old_is_named() -> None:
     assert problem(endpoint(), machine(V100, needed_cuda=12)) is None
 
 
+def test_a_gpu_that_is_too_old_is_named_with_the_engine_that_needs_more() -> None:
+    given = endpoint().model_dump(by_alias=True, exclude_unset=True)
+    given["spec"]["engine"] = {"type": "transformers"}
+    found = problem(api.LLMEndpoint.model_validate(given), machine(V100)) or ""
+    assert "and engine type transformers needs 7.5" in found
+
+
 def test_bfloat16_wants_ampere_where_it_is_asked_for() -> None:
     assert "use `engine.args.dtype: float16`" in (problem(endpoint(dtype="bfloat16"), machine(T4)) or "")
     assert problem(endpoint(), machine(T4)) is None

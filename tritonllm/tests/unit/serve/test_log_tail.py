@@ -44,16 +44,7 @@ def test_the_last_error_is_an_exception_or_a_message(lines: list[str], error: st
     assert log_tail.last_error(lines) == error
 
 
-@pytest.mark.parametrize(
-    ("lines", "summary"),
-    [
-        (CRASH[:1], "; log: INFO 11-27 10:00:01 [gpu_worker.py:1] Loading weights"),
-        (CRASH[:4], "; last error: AcceleratorError: CUDA error: an illegal memory access was encountered"),
-        (CRASH[1:2], f"; last error: {CRASH[1]}"),
-        (["ValueError: no", "", "INFO waiting", " "], "; last error: ValueError: no; log: INFO waiting"),
-        ([], ""),
-    ],
-    ids=["no error", "the newest line is the error", "an error message alone", "an error before", "nothing"],
-)
-def test_the_summary_has_the_last_error_and_the_newest_line_once(lines: list[str], summary: str) -> None:
-    assert log_tail.summary(lines) == summary
+def test_the_newest_line_is_not_a_blank_one() -> None:
+    assert log_tail.newest(["a", " INFO waiting ", "", " "]) == "INFO waiting"
+    assert log_tail.newest(["x" * 1000]) == "x" * 300
+    assert log_tail.newest([]) == ""

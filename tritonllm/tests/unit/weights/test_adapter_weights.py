@@ -140,6 +140,16 @@ def test_adapters_are_pinned_kept_and_in_use_like_weights(cache: layout.Cache) -
     assert endpoints.missing_adapters(cache, endpoint({"name": "x", "repo": "acme/x"})) == ["x"]
 
 
+def test_a_draft_model_on_the_volume_is_kept_and_in_use_like_weights(cache: layout.Cache) -> None:
+    caches.publish(cache, "a", revision="main")
+    draft = publish(cache, "acme/draft").directory
+    given = endpoint()
+    given.spec.engine.args["speculative_config"] = {"model": str(draft), "tokenizer": "/elsewhere"}
+    with endpoints.in_use([given], str(cache.root)):
+        assert lock.is_used(draft)
+    assert endpoints.paths(given, str(cache.root)) == [draft]
+
+
 def test_an_adapter_that_can_not_be_had_is_told_and_fails_nothing_else(cache: layout.Cache) -> None:
     caches.publish(cache, "a", revision="main")
     publish(cache, "acme/sql")
