@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from tritonllm import api, files
 from tritonllm.render import canonical, config
 from tritonllm_operator import adapters, memo
-from tritonllm_operator.facts import Resource
+from tritonllm_operator.facts import READY, Pod, Resource
 
 Endpoints = Mapping[str, api.LLMEndpoint]
 """By name."""
@@ -50,6 +50,8 @@ def resource(endpoint: api.LLMEndpoint) -> Resource:
         "metadata": {"name": endpoint.name},
         "spec": endpoint.spec.given() | {"guardrails": endpoint.spec.guardrails.given()},
     }
+    # The operator's business, and unknown to the images of earlier versions.
+    found["spec"].pop("benchmark", None)
     if endpoint.resolved is not None:
         found["resolved"] = endpoint.resolved.given()
     return found
@@ -78,6 +80,14 @@ def hashes(endpoint: api.LLMEndpoint) -> Mapping[str, str]:
 def engine_hash(endpoint: api.LLMEndpoint) -> str:
     """`spec_hash` of the engine: what can't be changed on a running pod."""
     return hashes(endpoint)[endpoint.engine_name]
+
+
+def holds(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
+    """Whether a pod has all models of an endpoint ready in this version."""
+    states = [((pod.models or {}).get(model), wanted) for model, wanted in hashes(endpoint).items()]
+    return all(
+        state is not None and state.state == READY and state.spec_hash == wanted for state, wanted in states
+    )
 
 
 def model_config(endpoint: api.LLMEndpoint, name: str) -> str:

@@ -23,7 +23,8 @@ class Snapshot:
         deployments: that a pool's pods come from.
         config_maps: that the pods boot from.
         pods: that are not ending.
-        jobs: of the operator.
+        jobs: of the operator, that bring weights.
+        benchmarks: its Jobs that benchmark endpoints.
         replica_sets: that may have made the pods.
     """
 
@@ -33,6 +34,7 @@ class Snapshot:
     config_maps: Mapping[str, Resource] = field(default_factory=dict)
     pods: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
     jobs: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
+    benchmarks: Mapping[str, Resource] = field(default_factory=dict)
     replica_sets: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
 
 
@@ -83,6 +85,7 @@ class Snapshots:
                 for pool, found in all_pods.items()
             },
             jobs={pool: [job for job in found if _revision(job) is not None] for pool, found in jobs.items()},
+            benchmarks=_named(jobs, names.benchmark_job),
             replica_sets=replica_sets,
         )
 
@@ -114,7 +117,7 @@ def _age(endpoint: Resource) -> tuple[str, str]:
 
 
 def _brings(pod: Resource) -> bool:
-    """Whether a pod is of a Job that brings weights: its last word counts after it has ended."""
+    """Whether a pod is of a Job, that brings weights or a result: its last word counts after it has ended."""
     return not pods.serves(pod)
 
 

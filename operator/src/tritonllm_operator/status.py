@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator import adapters, facts, plan, revisions
+from tritonllm_operator import adapters, benchmarks, facts, plan, revisions
 from tritonllm_operator.facts import Pod, Trouble, World
 
 Status = dict[str, Any]
@@ -73,7 +73,7 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
         away = _Finding("False", "NotAccepted", f"nothing serves it: {accepted.message}")
         found |= dict.fromkeys(CONDITIONS[1:], away)
     elif world.pool is not None:
-        loaded = [pod for pod in world.pods if _holds(pod, endpoint)]
+        loaded = [pod for pod in world.pods if revisions.holds(pod, endpoint)]
         serving = [pod for pod in world.pods if _serves(pod, endpoint)]
         trouble = world.refused or _trouble(world, decided, endpoint)
         found["WeightsReady"] = _weights(world, decided, endpoint, trouble)
@@ -92,6 +92,8 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
         if endpoint.spec.adapters:
             told = [seen.weights for seen in (*world.jobs, *world.pods)]
             status["adapters"] = adapters.described(endpoint, loaded, told)
+    if benchmark := benchmarks.described(world, decided.benchmark, judged, decided.wanted):
+        status["benchmark"] = benchmark
     status["conditions"] = [
         _condition(kind, found[kind], before, status["observedGeneration"], world.now) for kind in CONDITIONS
     ]
@@ -129,6 +131,11 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
             event = Event("Warning", condition["reason"], condition["message"])
             if event not in found:
                 found.append(event)
+    benchmark = after.get("benchmark", {})
+    if benchmarks.over(before.get("benchmark", {}), benchmark):
+        failed = benchmark["state"] == benchmarks.FAILED
+        kind, reason = ("Warning", "BenchmarkFailed") if failed else ("Normal", "Benchmarked")
+        found.append(Event(kind, reason, benchmark["message"]))
     return found
 
 
@@ -143,15 +150,6 @@ def _serves(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
     states = [(pod.models or {}).get(model) for model in revisions.hashes(endpoint)]
     return pod.ready and all(
         state is not None and state.state in (facts.READY, facts.LOADING) for state in states
-    )
-
-
-def _holds(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
-    """Whether a pod has all models of an endpoint ready in this version."""
-    states = [((pod.models or {}).get(model), wanted) for model, wanted in revisions.hashes(endpoint).items()]
-    return all(
-        state is not None and state.state == facts.READY and state.spec_hash == wanted
-        for state, wanted in states
     )
 
 
