@@ -152,6 +152,7 @@ def benchmark_job(deployment: Resource, owner: Pool, endpoint: api.LLMEndpoint) 
         f"--input-tokens={asked.input_tokens}",
         f"--max-tokens={asked.max_tokens}",
         *([] if asked.requests is None else [f"--requests={asked.requests}"]),
+        *([f"--tokenizer={owner.benchmark_tokenizer}"] if owner.benchmark_tokenizer else []),
         "--output=/tmp/results",
         "--termination-message=/dev/termination-log",
     ]

@@ -155,6 +155,7 @@ class Pool:
         gateway: whether its Service speaks OpenAI's API.
         allow: what its endpoints can use.
         benchmark_image: of the benchmarks that its endpoints can ask for; empty where they can't.
+        benchmark_tokenizer: that measures their prompts; empty for that of AIPerf.
     """
 
     uid: str
@@ -178,6 +179,7 @@ class Pool:
     gateway: bool = False
     allow: allow.Allow = allow.NOTHING
     benchmark_image: str = ""
+    benchmark_tokenizer: str = ""
 
     @property
     def rolled_out(self) -> bool:
@@ -293,6 +295,7 @@ def pool(deployment: Resource) -> Pool:
         benchmark_image=annotations.get(bench_jobs.IMAGE, "")
         if annotations.get(names.BENCHMARKS) == "true"
         else "",
+        benchmark_tokenizer=annotations.get(names.BENCHMARK_TOKENIZER, ""),
     )
 
 

@@ -24,6 +24,7 @@ GPUS = f"{api.GROUP}/gpus"
 WEIGHTS = f"{api.GROUP}/weights"
 IMAGES = f"{api.GROUP}/images"
 BENCHMARKS = f"{api.GROUP}/benchmarks"
+BENCHMARK_TOKENIZER = f"{api.GROUP}/benchmark-tokenizer"
 
 # On the template of pods that boot from their chart's own endpoints.
 STATIC = f"{api.GROUP}/endpoints-checksum"

@@ -201,7 +201,7 @@ DEPLOYMENT: dict[str, Any] = {
 
 
 def body() -> facts.Resource:
-    owner = replace(worlds.POOL, benchmark_image=IMAGE, gateway=True)
+    owner = replace(worlds.POOL, benchmark_image=IMAGE, benchmark_tokenizer="/tokenizer", gateway=True)
     return bodies.benchmark_job(DEPLOYMENT, owner, worlds.endpoint(chat()))
 
 
@@ -211,7 +211,7 @@ def test_the_job_measures_the_endpoint_at_the_pools_service_and_ends_by_itself()
     assert (container["image"], container["args"]) == (
         IMAGE,
         ["bench", "sweep", "http://llm:8080", "--api=chat", "--model=chat", "--concurrency=16,64", "--input-tokens=512",
-         "--max-tokens=32", "--output=/tmp/results", "--termination-message=/dev/termination-log"],
+         "--max-tokens=32", "--tokenizer=/tokenizer", "--output=/tmp/results", "--termination-message=/dev/termination-log"],
     )  # fmt: skip
     assert found["metadata"]["name"] == "llm-benchmark"
     assert found["metadata"]["ownerReferences"][0]["uid"] == "uid-llm"
