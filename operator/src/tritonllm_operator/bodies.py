@@ -17,7 +17,7 @@ _KEEP_SECONDS = 3600
 _TRIES = 2
 # The largest open weights, some 700 GB, at 50 MB/s.
 _DEADLINE_SECONDS = 4 * 3600
-# Of a benchmark.
+# The same as `tritonllm bench --pool` has by default.
 _BENCHMARK_SECONDS = 3600
 # Where an image runs and a volume can be mounted. What else a node selector says is about GPUs.
 _PLACES = (

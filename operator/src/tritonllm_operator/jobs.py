@@ -42,11 +42,7 @@ def benchmark(resource: Resource, made: Sequence[Resource]) -> Benchmark:
         resource: as the API server has it.
         made: its pods.
     """
-    name, annotations, end = (
-        resource["metadata"]["name"],
-        resource["metadata"].get("annotations") or {},
-        _end(resource),
-    )
+    name, end = resource["metadata"]["name"], _end(resource)
     finished = facts.time(end["lastTransitionTime"]) if end else None
     points, failure, said = None, "", ""
     try:
@@ -57,12 +53,14 @@ def benchmark(resource: Resource, made: Sequence[Resource]) -> Benchmark:
     else:
         if state.ended:
             ended = made[0]["status"]["containerStatuses"][0]["state"]["terminated"]
-            finished = facts.time(ended["finishedAt"])
+            # A kubelet that has lost a container knows no time.
+            finished = facts.time(ended["finishedAt"]) if ended.get("finishedAt") else finished
             points = summary.points(ended.get("message", ""))
             if points is None:
                 failure = f"Job {name} ended with code {ended['exitCode']} and no result; see `kubectl logs job/{name}`"
         elif end:
             failure = f"the pod of Job {name} was deleted before its result was read"
+    annotations = resource["metadata"].get("annotations") or {}
     endpoint, digest = (annotations.get(key, "") for key in (names.BENCHMARK_OF, names.BENCHMARK_HASH))
     return Benchmark(endpoint, digest, points, failure, said, finished)
 

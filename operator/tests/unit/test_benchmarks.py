@@ -255,6 +255,11 @@ def test_a_job_is_read_from_its_pod() -> None:
 @pytest.mark.parametrize(
     ("found", "said", "over"),
     [
+        (
+            read(pod(terminated={"exitCode": 137, "finishedAt": None}), condition="Failed"),
+            "ended with code 137",
+            True,
+        ),
         (read(ended("", 1)), "ended with code 1 and no result; see `kubectl logs job/llm-benchmark`", True),
         (read(condition="Complete"), "was deleted before its result was read", True),
         (
