@@ -1,7 +1,7 @@
 """Benchmarks that endpoints ask for: when one is run, and how it is told. Pure.
 
 A benchmark is a Job beside the pool, one at a time. It is run once for each engine and each `spec.benchmark`: after the roll, and
-never again because of a policy. What is known of it is in the endpoint's status, so that an operator that starts anew knows it.
+never again because of a policy. What is known of it is in the endpoint's status, so that it outlasts a restart of the operator.
 """
 
 from __future__ import annotations

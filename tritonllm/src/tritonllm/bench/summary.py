@@ -1,7 +1,7 @@
 """A sweep in a few numbers for each point, short enough for the termination message of a container. Pure.
 
 The operator reads it from the pod's status, which needs no right to read logs. Counts and times only: messages of errors could
-contain what somebody else has written.
+contain the text of a request or of a rule.
 """
 
 from __future__ import annotations
