@@ -17,6 +17,7 @@ import status_schema
 import yaml
 
 from tritonllm import api, engines, rules, validation_errors
+from tritonllm.rules import banned
 
 TEMPLATES = Path(__file__).parents[1] / "charts" / "tritonllm-operator" / "templates"
 GROUP, VERSION = api.API_VERSION.split("/")
@@ -111,6 +112,7 @@ RULES: dict[str, list[Schema]] = {
             "`defaults.max_tokens` must not exceed `maxTokensLimit`",
         )
     ],
+    "Banned": [rule("has(self.phrases) || has(self.configMapRef)", banned.NO_PHRASES)],
     "Rule": [
         rule(
             f"[{', '.join(f'has(self.{kind})' for kind in rules.KINDS)}].filter(kind, kind).size() == 1",

@@ -18,12 +18,22 @@ def patched(**template: Any) -> dict[str, Any]:
     return {"podTemplate": template}
 
 
+LISTED = {
+    "name": "words",
+    "action": "Mask",
+    "banned": {"configMapRef": {"name": "words", "key": "list.txt"}},
+}
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"image": {"repository": ""}}, "image.repository is empty: build an image"),
     ({"endpoints": []}, "endpoints is empty, so the pods have nothing to serve"),
     ({"allow": {"benchmarks": True}}, "allow.benchmarks is true, but benchmark.image is empty"),
     ({"endpoints": [chart.endpoint(), chart.endpoint()]}, "endpoints: chat is a duplicate name"),
     ({"endpoints": [chart.endpoint("chat-engine")]}, "chat-engine must not end in -engine or -guardrail"),
+    (
+        {"endpoints": [chart.endpoint(guardrails={"output": [LISTED]})]},
+        "rule words has banned.configMapRef, which the operator reads: set operator.enabled=true",
+    ),
     (
         {"endpoints": [chart.endpoint(pool="other")]},
         "chat has spec.pool: other, but this release is the pool llm",
@@ -244,6 +254,7 @@ def test_a_release_that_can_not_name_a_service_and_a_pool_is_refused(release: st
     [
         {"endpoints": [chart.endpoint(pool="llm")]},
         {"endpoints": [], "operator": {"enabled": True}},
+        {"endpoints": [chart.endpoint(guardrails={"output": [LISTED]})], "operator": {"enabled": True}},
         {
             "endpoints": [
                 chart.endpoint(name, engine={"args": {"gpu_memory_utilization": share}})

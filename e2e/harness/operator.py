@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,11 @@ class Operator:
             ["helm", *scope, *arguments, *wait], stdin=stdin, environment=there.environment, seconds=150
         )
 
-    def kill(self) -> None:
-        """Ends its process without a warning; the kubelet or the Deployment brings another one."""
-        for pod in self.kubernetes.list("pods", f"app.kubernetes.io/name={NAME}"):
-            name = pod["metadata"]["name"]
-            self.kubernetes.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
+    def kill(self, chance: random.Random) -> None:
+        """Ends one of its processes without a warning; the Deployment brings another one."""
+        pod = chance.choice(self.kubernetes.list("pods", f"app.kubernetes.io/name={NAME}"))
+        name = pod["metadata"]["name"]
+        self.kubernetes.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
 
     def scale(self, replicas: int) -> None:
         """Takes it away, or brings it back, and waits until that is done."""

@@ -96,16 +96,21 @@ def test_an_engine_is_changed_with_new_pods_and_a_mistake_not_at_all(
     window.check()
 
 
-def test_an_operator_that_is_killed_in_the_middle_of_twenty_edits_gets_there(
+def test_two_operators_of_which_one_is_killed_twenty_times_among_forty_edits_get_there(
     pool: Release, operating: operator.Operator, kubernetes: Kubernetes
 ) -> None:
     chance = random.Random(7)
-    for number in range(20):
-        kubernetes.apply(operator.endpoint("chat", pool.name, traffic.with_phrases(f"word{number}")))
-        if chance.random() < 0.4:
-            operating.kill()
-    operator.until(kubernetes, "chat", "Loaded", seconds=180)
-    assert answers(kubernetes, pool, "word18 word19") == {"word18 [REDACTED]"}
+    killed = chance.sample(range(40), 20)
+    operating.scale(2)
+    try:
+        for number in range(40):
+            kubernetes.apply(operator.endpoint("chat", pool.name, traffic.with_phrases(f"word{number}")))
+            if number in killed:
+                operating.kill(chance)
+        operator.until(kubernetes, "chat", "Loaded", seconds=180)
+    finally:
+        operating.scale(1)
+    assert answers(kubernetes, pool, "word38 word39") == {"word38 [REDACTED]"}
     assert revisions_of(kubernetes, pool) == 1
 
 

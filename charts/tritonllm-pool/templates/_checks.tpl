@@ -54,6 +54,11 @@
 {{- if ne $pool (include "triton.name" $) }}
 - endpoints: {{ .name }} has spec.pool: {{ $pool }}, but this release is the pool {{ include "triton.name" $ }}; remove spec.pool, or set fullnameOverride: {{ $pool }}.
 {{- end }}
+{{- range concat (dig "input" list .spec.guardrails) (dig "output" list .spec.guardrails) }}
+{{- if and (dig "banned" "configMapRef" "" .) (not $.Values.operator.enabled) }}
+- endpoints: rule {{ .name }} has banned.configMapRef, which the operator reads: set operator.enabled=true, or write the phrases in banned.phrases.
+{{- end }}
+{{- end }}
 {{- end }}
 {{- $size := include "triton.endpointsText" . | len }}
 {{- if gt $size 786432 }}

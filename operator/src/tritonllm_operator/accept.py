@@ -46,7 +46,7 @@ def judge(world: World, running: revisions.Endpoints) -> list[Judged]:
         world: what was seen.
         running: what the pods boot from now.
     """
-    valid = [_valid(resource, world.pool, world.name) for resource in world.endpoints]
+    valid = [_valid(resource, world) for resource in world.endpoints]
     taken: dict[str, api.LLMEndpoint] = {}
     refusals: dict[str, Trouble] = {}
     for judged in sorted(valid, key=lambda item: item.name not in running):
@@ -76,7 +76,8 @@ def _lacking(taken: Mapping[str, api.LLMEndpoint], refused: Container[str]) -> d
     }
 
 
-def _valid(resource: Resource, pool: Pool | None, name: str) -> Judged:
+def _valid(resource: Resource, world: World) -> Judged:
+    pool, name = world.pool, world.name
     rehearsal = (resource["metadata"].get("annotations") or {}).get(names.PLAN_ONLY) == "true"
 
     def refused(reason: str, message: str) -> Judged:
@@ -94,11 +95,16 @@ def _valid(resource: Resource, pool: Pool | None, name: str) -> Judged:
             f"spec.pool: {name} boots from its chart's own endpoints; run `helm upgrade {name} charts/tritonllm-pool"
             " --reset-then-reuse-values --set operator.enabled=true`",
         )
-    endpoint, problems = files.resource(resource, vllm_version=pool.vllm_version or None)
+    endpoint, problems = files.resource(
+        resource, vllm_version=pool.vllm_version or None, config_maps=world.config_maps
+    )
     if endpoint is None:
-        unknown = all(path.startswith("spec.engine.args") for path, _ in problems)
         text = "; ".join(": ".join(filter(None, problem)) for problem in problems)
-        return refused("InvalidEngineArgs" if unknown else "InvalidSpec", text)
+        arguments = all(path.startswith("spec.engine.args") for path, _ in problems)
+        lists = all(path.endswith(".configMapRef") for path, _ in problems)
+        return refused(
+            "InvalidEngineArgs" if arguments else "InvalidPhraseList" if lists else "InvalidSpec", text
+        )
     if denied := allow.problems(endpoint, pool.allow):
         return refused("NotAllowed", "; ".join(": ".join(problem) for problem in denied))
     return Judged(resource, endpoint, rehearsal=rehearsal)

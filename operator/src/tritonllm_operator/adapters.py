@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator.facts import Pod, Pool, World
+from tritonllm_operator.facts import Pod, Pool, Trouble, World
 
 # A download that failed is tried again: who has the token or the access may have got it meanwhile.
 RETRY = datetime.timedelta(minutes=5)
@@ -101,7 +101,7 @@ def download(
 
 
 def described(
-    endpoint: api.LLMEndpoint, loaded: Sequence[Pod], reports: Sequence[Reports]
+    endpoint: api.LLMEndpoint, loaded: Sequence[Pod], reports: Sequence[Reports], troubles: Sequence[Trouble]
 ) -> list[dict[str, Any]]:
     """How the adapters of an endpoint are, for its status.
 
@@ -109,12 +109,17 @@ def described(
         endpoint: as it is wanted.
         loaded: pods that have its pipeline as it is wanted.
         reports: of downloads.
+        troubles: what keeps downloads from their end.
     """
-    return [_described(endpoint, adapter, loaded, reports) for adapter in endpoint.spec.adapters]
+    return [_described(endpoint, adapter, loaded, reports, troubles) for adapter in endpoint.spec.adapters]
 
 
 def _described(
-    endpoint: api.LLMEndpoint, adapter: api.Adapter, loaded: Sequence[Pod], reports: Sequence[Reports]
+    endpoint: api.LLMEndpoint,
+    adapter: api.Adapter,
+    loaded: Sequence[Pod],
+    reports: Sequence[Reports],
+    troubles: Sequence[Trouble],
 ) -> dict[str, Any]:
     found = {
         "state": "Loading",
@@ -131,6 +136,9 @@ def _described(
         message = worst["message"]
         found = {"state": worst["state"], "message": f"pod {name}: {message}" if message else ""}
     if found["state"] in ("Missing", "Updating"):
+        for trouble in troubles:
+            found["message"] = f"{trouble.reason}: {trouble.message}"
+        # What a download says itself is nearer to the cause.
         for report in reports:
             told = report.get(f"{endpoint.name}:{adapter.name}", {})
             if "reason" in told and told.get("source") == source(adapter):

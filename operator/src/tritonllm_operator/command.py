@@ -47,8 +47,8 @@ def plan(
     from tritonllm import files as reading
     from tritonllm_operator import kube
 
-    # What the engine's arguments may be is the pool's to say.
-    wanted = reading.load(files, deep=False)
+    # What the engine's arguments may be is the pool's to say, and what lists of phrases have, the cluster's ConfigMaps.
+    wanted = reading.load(files, deep=False, keep_references=True)
     try:
         decisions = asyncio.run(_ask(wanted, namespace, context or None))
     except config.ConfigException as error:
@@ -125,6 +125,7 @@ def decide(
         endpoints=list(there.values()),
         pool=facts.pool(deployment) if deployment else None,
         files=facts.files(config_map) if config_map else None,
+        config_maps=seen.lists_for(pool),
     )
     decisions = plans.decide(world).decisions
     return [(endpoint.name, decisions[endpoint.name]) for endpoint in wanted]

@@ -241,6 +241,7 @@ class World:
         jobs: of the pool.
         benchmark: the Job of a benchmark, if there is one.
         attempts: loads that failed, by pod, model and `spec_hash`.
+        config_maps: those with lists of phrases that its endpoints may name, by name.
         refused: why the API server refused the last write, or the read of the pool's Secret.
     """
 
@@ -254,6 +255,7 @@ class World:
     jobs: Sequence[Job] = ()
     benchmark: Benchmark | None = None
     attempts: Mapping[tuple[str, str, str], Attempt] = field(default_factory=dict)
+    config_maps: Mapping[str, Resource] = field(default_factory=dict)
     refused: Trouble | None = None
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tritonllm import api
 
 FIELD_MANAGER = "tritonllm-operator"
@@ -11,6 +14,8 @@ POOL = f"{api.GROUP}/pool"
 # Of the container that serves.
 GATEWAY_PORT = "openai"
 COMPONENT = "app.kubernetes.io/component"
+PHRASES = "phrases"
+"""Component of a ConfigMap with lists of phrases, whose owner so lets endpoints name it."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
 # Annotations of a pool's Deployment, written by charts/tritonllm-pool.
@@ -61,6 +66,11 @@ def revision(key: str) -> str | None:
     if not (key.startswith(before) and key.endswith(after)):
         return None
     return key[len(before) : -len(after)]
+
+
+def has_phrases(metadata: Mapping[str, Any]) -> bool:
+    """Whether an object with a pool's label is a ConfigMap with lists of phrases."""
+    return (metadata.get("labels") or {}).get(COMPONENT) == PHRASES
 
 
 def sync_job(pool: str, revision: str) -> str:

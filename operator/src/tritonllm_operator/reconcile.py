@@ -142,6 +142,7 @@ class Pool:
             ],
             benchmark=_benchmark(found, seen.benchmarks.get(self._name), labelled),
             attempts=dict(self._attempts),
+            config_maps=seen.lists_for(self._name),
             refused=refused,
         )
 

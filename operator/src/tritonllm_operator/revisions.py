@@ -59,7 +59,7 @@ def resource(endpoint: api.LLMEndpoint) -> Resource:
 
 def endpoints(items: Iterable[Resource]) -> dict[str, api.LLMEndpoint]:
     """Reads a file's endpoints. What this version can't read is left out: nobody could compare it."""
-    found = (files.resource(item, deep=False)[0] for item in items)
+    found = (files.resource(item, deep=False, config_maps={})[0] for item in items)
     return {endpoint.name: endpoint for endpoint in found if endpoint is not None}
 
 

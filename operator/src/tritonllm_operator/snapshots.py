@@ -22,6 +22,7 @@ class Snapshot:
         endpoints: oldest first.
         deployments: that a pool's pods come from.
         config_maps: that the pods boot from.
+        phrase_lists: ConfigMaps with lists of phrases; those under an empty name are for all pools.
         pods: that are not ending.
         jobs: of the operator, that bring weights.
         benchmarks: its Jobs that benchmark endpoints.
@@ -32,10 +33,16 @@ class Snapshot:
     endpoints: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
     deployments: Mapping[str, Resource] = field(default_factory=dict)
     config_maps: Mapping[str, Resource] = field(default_factory=dict)
+    phrase_lists: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
     pods: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
     jobs: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
     benchmarks: Mapping[str, Resource] = field(default_factory=dict)
     replica_sets: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
+
+    def lists_for(self, pool: str) -> dict[str, Resource]:
+        """The ConfigMaps with lists of phrases that a pool's endpoints may name, by name."""
+        found = (*self.phrase_lists.get("", ()), *self.phrase_lists.get(pool, ()))
+        return {item["metadata"]["name"]: item for item in found}
 
 
 class Snapshots:
@@ -80,6 +87,10 @@ class Snapshots:
             ),
             deployments=_named(deployments, lambda pool: pool),
             config_maps=_named(config_maps, names.config_map),
+            phrase_lists={
+                pool: [item for item in found if names.has_phrases(item["metadata"])]
+                for pool, found in config_maps.items()
+            },
             pods={
                 pool: [pod for pod in found if not pods.ending(pod) or _brings(pod)]
                 for pool, found in all_pods.items()

@@ -91,7 +91,8 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
             status["model"] = {"commit": endpoint.commit}
         if endpoint.spec.adapters:
             told = [seen.weights for seen in (*world.jobs, *world.pods)]
-            status["adapters"] = adapters.described(endpoint, loaded, told)
+            troubles = [job.trouble for job in world.jobs if job.trouble]
+            status["adapters"] = adapters.described(endpoint, loaded, told, troubles)
     if benchmark := benchmarks.described(world, decided.benchmark, judged, decided.wanted):
         status["benchmark"] = benchmark
     status["conditions"] = [

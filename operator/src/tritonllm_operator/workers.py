@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tritonllm_operator import kube, metrics, names, reconcile, snapshots
@@ -37,6 +37,7 @@ class _Wish:
     generation: int
     ending: bool
     annotations: Mapping[str, str]
+    phrase_lists: frozenset[str]
 
     @classmethod
     def of(cls, resource: Resource) -> _Wish:
@@ -47,6 +48,7 @@ class _Wish:
             metadata["generation"],
             "deletionTimestamp" in metadata,
             metadata.get("annotations") or {},
+            frozenset(_named_lists(resource)),
         )
 
 
@@ -93,11 +95,23 @@ class Workers:
             self.mark((key[0], pool))
 
     def part(self, resource: Resource, *, gone: bool) -> None:
-        """Something of a pool changed: a pod, its Deployment, its ConfigMap, a Job."""
+        """Something of a pool changed: a pod, its Deployment, its ConfigMap, a Job; or a list of phrases."""
         metadata = resource["metadata"]
+        if resource["kind"] == "ConfigMap" and metadata["name"] != names.config_map(
+            metadata["labels"][names.POOL]
+        ):
+            # Whatever its labels are now: it may have been a list before.
+            self._list(metadata["namespace"], metadata["name"])
+            return
         key = metadata["namespace"], metadata["labels"][names.POOL]
         if gone or key not in self._pools or not self._pools[key].has_written(resource):
             self.mark(key)
+
+    def _list(self, namespace: str, name: str) -> None:
+        """A list of phrases changed: the pools are dirty whose endpoints name it."""
+        for (where, _), wish in self._heard.items():
+            if where == namespace and name in wish.phrase_lists:
+                self.mark((namespace, wish.pool))
 
     def mark(self, key: Key) -> None:
         """A pool is to be looked at."""
@@ -194,6 +208,14 @@ class Workers:
             metrics.PASSES.labels("acted" if outcome.acted else "unchanged").inc()
             metrics.PASS_SECONDS.observe(time.monotonic() - began)
             return outcome
+
+
+def _named_lists(resource: Resource) -> Iterator[str]:
+    """The ConfigMaps that an endpoint's rules name; of what is no valid endpoint, those that can be read."""
+    policy = (resource.get("spec") or {}).get("guardrails") or {}
+    for rule in (*(policy.get("input") or ()), *(policy.get("output") or ())):
+        if name := ((rule.get("banned") or {}).get("configMapRef") or {}).get("name"):
+            yield name
 
 
 def _next_look(looks: int) -> float:

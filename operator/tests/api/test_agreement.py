@@ -32,7 +32,12 @@ RULES = st.fixed_dictionaries(
     {"name": NAMES, "action": st.sampled_from(["Block", "Mask", "Flag", "block"])},
     optional={
         "banned": st.fixed_dictionaries(
-            {"phrases": st.lists(SHORT, max_size=2)}, optional={"match": st.sampled_from(["Word", "word"])}
+            {},
+            optional={
+                "phrases": st.lists(SHORT, max_size=2),
+                "configMapRef": st.fixed_dictionaries({"name": SHORT}, optional={"key": SHORT}),
+                "match": st.sampled_from(["Word", "word"]),
+            },
         ),
         "profanity": st.fixed_dictionaries({}, optional={"allow": st.lists(SHORT, max_size=2)}),
         "pattern": st.fixed_dictionaries({"regex": REGEXES}),

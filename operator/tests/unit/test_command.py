@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import worlds
+from tritonllm import files
 from tritonllm_operator import command, names, plan, revisions, snapshots
 from worlds import endpoint, resource
 
@@ -43,7 +44,9 @@ def decision(wanted: dict[str, Any], there: bool = True, **more: Any) -> plan.De
             | more
         ),
     )
-    ((name, found),) = command.decide(seen, "prod", "llm", [endpoint(wanted)])
+    read, _ = files.resource(wanted, deep=False)
+    assert read is not None
+    ((name, found),) = command.decide(seen, "prod", "llm", [read])
     assert name == "chat"
     return found
 
@@ -77,3 +80,12 @@ def test_a_new_endpoint_for_a_pool_that_serves_others_needs_new_pods() -> None:
 
 def test_without_a_pool_it_would_be_refused() -> None:
     assert "there is no pool llm" in decision(CHAT, deployments={}).message
+
+
+def test_a_list_of_phrases_is_the_clusters() -> None:
+    banned = {"configMapRef": {"name": "words", "key": "list.txt"}}
+    rules = [{"name": "words", "action": "Mask", "banned": banned}]
+    wanted = resource(guardrails={"output": rules})
+    there = {"metadata": {"name": "words"}, "data": {"list.txt": "forbidden"}}
+    assert decision(wanted, phrase_lists={"llm": [there]}).action == "None"
+    assert decision(wanted).action == "Reject"

@@ -125,6 +125,12 @@ def test_the_status_tells_why_files_are_missing() -> None:
     assert found["message"] == "GatedRepo: ask its authors"
 
 
+def test_the_status_tells_what_keeps_a_download_from_its_end() -> None:
+    waits = replace(job(finished=None), trouble=facts.Trouble("PodNotCreated", "exceeded quota"))
+    (found,) = told(state("Missing", "not downloaded"), jobs=[waits])
+    assert found["message"] == "PodNotCreated: exceeded quota"
+
+
 def test_a_pod_with_another_version_says_nothing_about_this_one() -> None:
     world = edited(chat(), chat(SQL))
     (found,) = status.build(world, plan.decide(world), "chat")["adapters"]

@@ -15,7 +15,7 @@ import pydantic
 import ruamel.yaml
 import ruamel.yaml.error
 
-from tritonllm import api, validation_errors, versions
+from tritonllm import api, phrase_lists, validation_errors, versions
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -51,7 +51,11 @@ class Invalid(ValueError):
 
 
 def load(
-    paths: Iterable[Path | str], *, vllm_version: str | None = None, deep: bool = True
+    paths: Iterable[Path | str],
+    *,
+    vllm_version: str | None = None,
+    deep: bool = True,
+    keep_references: bool = False,
 ) -> list[api.LLMEndpoint]:
     """Reads endpoints.
 
@@ -60,6 +64,7 @@ def load(
             of such files.
         vllm_version: version of vLLM to check `engine.args` against; None for the installed one.
         deep: also check engine arguments and compile rules, which takes most of the time.
+        keep_references: leave references to ConfigMaps as they are; otherwise these are documents of the same file.
 
     Returns:
         The endpoints in the order of the files, with unique names.
@@ -73,7 +78,13 @@ def load(
     vllm_version = vllm_version or versions.installed_version()
     for path in expand(paths):
         try:
-            found, more = parse(_read(path), str(path), vllm_version=vllm_version, deep=deep)
+            found, more = parse(
+                _read(path),
+                str(path),
+                vllm_version=vllm_version,
+                deep=deep,
+                keep_references=keep_references,
+            )
         except Invalid as error:
             found, more = [], error.problems
         problems += more
@@ -153,7 +164,12 @@ def needed_of(document: Any) -> list[str]:
 
 
 def parse(
-    text: str, source: str, *, vllm_version: str | None = None, deep: bool = True
+    text: str,
+    source: str,
+    *,
+    vllm_version: str | None = None,
+    deep: bool = True,
+    keep_references: bool = False,
 ) -> tuple[list[api.LLMEndpoint], list[Problem]]:
     """Reads endpoints from a string; pure.
 
@@ -162,6 +178,7 @@ def parse(
         source: name of the source, for the problems.
         vllm_version: version of vLLM to check `engine.args` against; None for the newest known.
         deep: also check engine arguments and compile rules.
+        keep_references: as for `load`.
 
     Returns:
         The valid endpoints, and the problems of the others.
@@ -176,8 +193,16 @@ def parse(
         problems.append(
             Problem(source, "", f"is empty; an endpoint starts with `apiVersion: {api.API_VERSION}`")
         )
+    config_maps = {name: data for _, _, data in _resources(documents, source) if (name := _config_map(data))}
     for file, prefix, data in _resources(documents, source):
-        endpoint, found = resource(data, vllm_version=vllm_version, deep=deep)
+        if _config_map(data):
+            continue
+        endpoint, found = resource(
+            data,
+            vllm_version=vllm_version,
+            deep=deep,
+            config_maps=None if keep_references else config_maps,
+        )
         problems += [
             Problem(file, ".".join(filter(None, (prefix, path))), message) for path, message in found
         ]
@@ -187,7 +212,11 @@ def parse(
 
 
 def resource(
-    data: Any, *, vllm_version: str | None = None, deep: bool = True
+    data: Any,
+    *,
+    vllm_version: str | None = None,
+    deep: bool = True,
+    config_maps: phrase_lists.ConfigMaps | None = None,
 ) -> tuple[api.LLMEndpoint | None, list[tuple[str, str]]]:
     """Validates one LLMEndpoint from a file or from the API server; pure.
 
@@ -195,31 +224,33 @@ def resource(
         data: the resource.
         vllm_version: version of vLLM to check `engine.args` against; None for the newest known.
         deep: also check engine arguments and compile rules.
+        config_maps: where its lists of phrases come from; None to leave references to them as they are.
 
     Returns:
         The endpoint, or None and its problems: pairs of a field's path and what is wrong with it.
     """
     endpoint, found = _validate(data, api.LLMEndpoint)
-    if endpoint is not None and deep:
+    if endpoint is not None and config_maps is not None:
+        endpoint, found = phrase_lists.expand(endpoint, config_maps)
+    if endpoint is not None and deep and not found:
         found = _beyond_the_schema(endpoint.spec, vllm_version)
     return (None if found else endpoint), found
 
 
 def load_policy(path: Path | str) -> api.Guardrails:
-    """Reads a policy: a file with the `guardrails` section of an endpoint, or with a whole endpoint.
+    """Reads a policy: a file with the `guardrails` section of an endpoint, or with a whole endpoint and its ConfigMaps.
 
     Raises:
         Invalid: the file is invalid; it has all problems.
     """
     text, source = _read(path), str(path)
-    document = _only_document(text, source)
-    if isinstance(document, dict) and "kind" in document:
+    if any(isinstance(document, dict) and "kind" in document for document in _readable(text, source)):
         endpoints, problems = parse(text, source)
         if not problems and len(endpoints) != 1:
             problems = [Problem(source, "", f"contains {len(endpoints)} endpoints; expected exactly one")]
         policy = endpoints[0].spec.guardrails if not problems else None
     else:
-        policy, found = _validate(document, api.Guardrails)
+        policy, found = _validate(_only_document(text, source), api.Guardrails)
         if policy is not None and (found := _uncompilable(policy)):
             policy = None
         problems = [Problem(source, place, message) for place, message in found]
@@ -294,11 +325,15 @@ def _documents(text: str) -> list[Any]:
     return [document for document in documents if document is not None]
 
 
-def _only_document(text: str, source: str) -> Any:
+def _readable(text: str, source: str) -> list[Any]:
     try:
-        documents = _documents(text)
+        return _documents(text)
     except (ruamel.yaml.error.YAMLError, ValueError, RecursionError) as error:
         raise Invalid([Problem(source, "", _syntax(error))]) from None
+
+
+def _only_document(text: str, source: str) -> Any:
+    documents = _readable(text, source)
     if len(documents) != 1:
         raise Invalid([Problem(source, "", f"contains {len(documents)} documents; expected exactly one")])
     return documents[0]
@@ -322,6 +357,14 @@ def _resources(documents: list[Any], source: str) -> Iterator[tuple[str, str, An
                 yield file, f"items[{index}]", item
         else:
             yield file, "", data
+
+
+def _config_map(data: Any) -> str | None:
+    """The name of a ConfigMap; None for another document."""
+    if not (isinstance(data, dict) and data.get("apiVersion") == "v1" and data.get("kind") == "ConfigMap"):
+        return None
+    name = data["metadata"].get("name") if isinstance(data.get("metadata"), dict) else None
+    return name if isinstance(name, str) and isinstance(data.get("data") or {}, dict) else None
 
 
 def _validate(data: Any, model: type[M]) -> tuple[M | None, list[tuple[str, str]]]:

@@ -16,8 +16,8 @@ _T = (
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
 
-MOST_ROUNDS = len(_T) + 1
-"""The most rounds that there is a quantile for."""
+MAX_ROUNDS = len(_T) + 1
+"""Maximum number of rounds: there is no quantile for more."""
 
 _COMPARED = (
     *((metric, "") for metric in results.RATES),
@@ -44,11 +44,6 @@ class Ratio(NamedTuple):
     low: float
     high: float
 
-    @property
-    def differs(self) -> bool:
-        """Whether the interval leaves out 1."""
-        return self.low > 1 or self.high < 1
-
 
 def of(rounds: Sequence[tuple[results.Result, results.Result]]) -> list[Ratio]:
     """The ratios of all metrics that every round has of both.
@@ -57,7 +52,7 @@ def of(rounds: Sequence[tuple[results.Result, results.Result]]) -> list[Ratio]:
     a round, and a ratio and its inverse are equally far from 1.
 
     Args:
-        rounds: results of A and B, at most `MOST_ROUNDS`.
+        rounds: results of A and B, at most `MAX_ROUNDS`.
     """
     found: list[Ratio] = []
     for metric, name in _COMPARED:

@@ -88,13 +88,17 @@ def compile(rules: Sequence[api.Rule]) -> Policy:
         rules: of one direction.
 
     Raises:
-        PolicyError: a phrase of which nothing is left to look for, such as one of spaces alone; a pattern that can't
-            be compiled for letters of all scripts.
+        PolicyError: a phrase of which nothing is left to look for, such as one of spaces alone; a list of phrases that
+            was not read; a pattern that can't be compiled for letters of all scripts.
     """
     by_boundary: dict[bool, list[phrases.Wanted]] = {True: [], False: []}
     matchers: list[spans.Matcher] = []
     masks = list(rules)
     for number, rule in enumerate(rules):
+        if rule.banned is not None and rule.banned.config_map_ref is not None:
+            raise PolicyError(
+                f"rule {rule.name}: the ConfigMap of `configMapRef` was not read; write its phrases in `phrases`"
+            )
         for search in rule.kind.searches():
             match search:
                 case kinds.Phrases():

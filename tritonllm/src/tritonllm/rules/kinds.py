@@ -14,7 +14,8 @@ import pydantic
 
 from tritonllm import schema
 
-Phrase = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=256)]
+MAX_CHARACTERS = 256
+Phrase = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=MAX_CHARACTERS)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

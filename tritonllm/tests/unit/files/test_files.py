@@ -310,7 +310,7 @@ def test_a_policy_is_a_section_or_a_whole_endpoint(tmp_path: Path, text: str | N
     [
         ("inptu: []", "inptu: unknown field `inptu`; did you mean `input`?"),
         ("", "contains 0 documents"),
-        (endpoint("a") + "---\n" + endpoint("b"), "contains 2 documents"),
+        (endpoint("a") + "---\n" + endpoint("b"), "contains 2 endpoints"),
         ("kind: List\nitems: []", "contains 0 endpoints"),
         (endpoint("A"), "metadata.name: must be"),
         ("a: [", "line 1"),
