@@ -58,6 +58,10 @@ RULES: dict[str, list[Schema]] = {
             f"`guardrails` must be empty with engine type {' and '.join(WITHOUT_TEXT)}, which generates no text",
         ),
         rule(
+            f"!has(self.benchmark) || !(self.engine.type in {WITHOUT_TEXT})",
+            f"`benchmark` must be empty with engine type {' and '.join(WITHOUT_TEXT)}, which generates no text",
+        ),
+        rule(
             f"!has(self.adapters) || self.adapters.size() == 0 || !(self.engine.type in {WITHOUT_ADAPTERS})",
             f"`adapters` is not supported by engine type {' and '.join(WITHOUT_ADAPTERS)}",
         ),

@@ -55,6 +55,48 @@ ADAPTER: Schema = {
     },
 }
 
+
+def number(description: str) -> Schema:
+    """The schema of a number that is not negative."""
+    return {"type": "number", "description": description, "minimum": 0}
+
+
+BENCHMARK: Schema = {
+    "type": "object",
+    "description": "The last benchmark that `spec.benchmark` asked for.",
+    "required": ["state", "message"],
+    "properties": {
+        "state": text(
+            "Pending: it has not begun. Running: its Job exists. Complete: the result is in `points`. Failed: there is no"
+            " result; another version of the engine, or another `spec.benchmark`, is measured again.",
+            8,
+        )
+        | {"enum": ["Pending", "Running", "Complete", "Failed"]},
+        "message": text("The result in short, or what it waits for, or why it failed and what to do.", 32768),
+        "hash": text("Hash of the engine and of `spec.benchmark` that were measured.", 64),
+        "completionTime": {"type": "string", "format": "date-time", "description": "End of the measurement."},
+        "points": {
+            "type": "array",
+            "description": "The result at each concurrency. While another version is Pending, that of the former one.",
+            "items": {
+                "type": "object",
+                "description": "The result at one concurrency.",
+                "required": ["concurrency", "succeeded", "failed"],
+                "properties": {
+                    "concurrency": whole("Requests in progress at any time."),
+                    "outputTokensPerSecond": number("Generated tokens per second, of all requests together."),
+                    "ttftP99Ms": number("Time to first token, 99th percentile, in milliseconds."),
+                    "latencyP99Ms": number("Request latency, 99th percentile, in milliseconds."),
+                    "succeeded": whole("Number of requests that were answered."),
+                    "failed": whole("Number of requests that were not."),
+                    "error": text("Most frequent error: HTTP status and code.", 64),
+                },
+            },
+            "x-kubernetes-list-type": "atomic",
+        },
+    },
+}
+
 STATUS: Schema = {
     "type": "object",
     "description": "Observed state of the endpoint. Written by the operator.",
@@ -81,6 +123,7 @@ STATUS: Schema = {
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["name"],
         },
+        "benchmark": BENCHMARK,
         "plan": {
             "type": "object",
             "description": "The operator's last plan, published before it is executed.",

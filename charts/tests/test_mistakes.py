@@ -27,6 +27,7 @@ LISTED = {
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"image": {"repository": ""}}, "image.repository is empty: build an image"),
     ({"endpoints": []}, "endpoints is empty, so the pods have nothing to serve"),
+    ({"allow": {"benchmarks": True}}, "allow.benchmarks is true, but benchmark.image is empty"),
     ({"endpoints": [chart.endpoint(), chart.endpoint()]}, "endpoints: chat is a duplicate name"),
     ({"endpoints": [chart.endpoint("chat-engine")]}, "chat-engine must not end in -engine or -guardrail"),
     (

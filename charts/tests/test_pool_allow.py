@@ -29,6 +29,7 @@ def test_by_default_a_pool_permits_nothing() -> None:
         "repos": [],
         "engineArgs": [],
         "upstreams": [],
+        "benchmarks": False,
     }
 
 
@@ -105,3 +106,19 @@ def test_what_is_no_repository_is_refused_by_the_schema(entry: str) -> None:
 def test_chart_and_library_know_the_same_repositories() -> None:
     schema = json.loads((chart.CHART / "values.schema.json").read_text())
     assert schema["properties"]["allow"]["properties"]["repos"]["items"]["pattern"] == allow.REPO_PATTERN
+
+
+def test_benchmarks_are_closed_and_where_they_are_open_the_operator_may_make_one_job() -> None:
+    image = {"benchmark": {"image": "registry.example.com/tritonllm:bench"}}
+
+    def granted(**allow: bool) -> tuple[str | None, list[Any]]:
+        documents = chart.render(
+            OPERATED | SIMULATED | image | {"weights": {"enabled": False}, "allow": allow}
+        )
+        rules = chart.one(documents, "Role", "llm-operator")["rules"]
+        annotations = chart.one(documents, "Deployment")["metadata"]["annotations"]
+        jobs = [(rule.get("resourceNames"), rule["verbs"]) for rule in rules if "jobs" in rule["resources"]]
+        return annotations.get("tritonllm.io/benchmarks"), jobs
+
+    assert granted() == (None, [])
+    assert granted(benchmarks=True) == ("true", [(None, ["create"]), (["llm-benchmark"], ["delete"])])

@@ -8,6 +8,9 @@
 
 {{/* Problems of endpoints in the values with what the same values allow. Engine arguments are checked by the operator. */}}
 {{- define "triton.checkAllow" -}}
+{{- if and .Values.allow.benchmarks (not .Values.benchmark.image) }}
+- allow.benchmarks is true, but benchmark.image is empty: build the target bench of images/triton-cpu/Dockerfile, push it, and set it here.
+{{- end }}
 {{- if .Values.operator.enabled }}
 {{- range .Values.endpoints }}
 {{- $name := .name }}

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator import names, pods, status
+from tritonllm.bench import jobs
+from tritonllm_operator import benchmarks, names, pods, status
 from tritonllm_operator.facts import Pool, Resource
 
 # A finished Job stays for people to look at, and for its result to be read.
@@ -16,6 +17,8 @@ _KEEP_SECONDS = 3600
 _TRIES = 2
 # The largest open weights, some 700 GB, at 50 MB/s.
 _DEADLINE_SECONDS = 4 * 3600
+# The same as `tritonllm bench --pool` has by default.
+_BENCHMARK_SECONDS = 3600
 # Where an image runs and a volume can be mounted. What else a node selector says is about GPUs.
 _PLACES = (
     "kubernetes.io/arch",
@@ -128,6 +131,41 @@ def sync_job(deployment: Resource, pool: str, owner: Pool, revision: str) -> Res
             "template": {"metadata": {"labels": given | labels}, "spec": spec},
         },
     }
+
+
+def benchmark_job(deployment: Resource, owner: Pool, endpoint: api.LLMEndpoint) -> Resource:
+    """Measures an endpoint: the Job of `tritonllm bench --pool`, with a result that is read from its pod's status.
+
+    Args:
+        deployment: the pool's.
+        owner: the same.
+        endpoint: that asks for it.
+    """
+    asked = endpoint.spec.benchmark
+    assert asked is not None
+    pool = deployment["metadata"]["name"]
+    arguments = [
+        *("bench", "sweep", f"http://{pool}:{8080 if owner.gateway else 8000}"),
+        f"--api={'chat' if owner.gateway else 'triton'}",
+        f"--model={endpoint.name}",
+        f"--concurrency={','.join(map(str, asked.concurrency))}",
+        f"--input-tokens={asked.input_tokens}",
+        f"--max-tokens={asked.max_tokens}",
+        *([] if asked.requests is None else [f"--requests={asked.requests}"]),
+        *([f"--tokenizer={owner.benchmark_tokenizer}"] if owner.benchmark_tokenizer else []),
+        "--output=/tmp/results",
+        "--termination-message=/dev/termination-log",
+    ]
+    name = names.benchmark_job(pool)
+    body = jobs.body(name, deployment, owner.benchmark_image, arguments, _BENCHMARK_SECONDS)
+    labels = {names.POOL: pool, names.MANAGED_BY: names.FIELD_MANAGER}
+    for metadata in (body["metadata"], body["spec"]["template"]["metadata"]):
+        metadata["labels"] = metadata["labels"] | labels
+    body["metadata"]["annotations"] = {
+        names.BENCHMARK_OF: endpoint.name,
+        names.BENCHMARK_HASH: benchmarks.digest(endpoint),
+    }
+    return body
 
 
 def event(resource: Resource, told: status.Event, now: datetime.datetime) -> Resource:

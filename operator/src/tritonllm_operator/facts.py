@@ -10,6 +10,7 @@ from typing import Any
 
 from tritonllm import allow
 from tritonllm import files as endpoint_files
+from tritonllm.bench import jobs as bench_jobs
 from tritonllm_operator import names
 
 Resource = Mapping[str, Any]
@@ -110,6 +111,27 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Benchmark:
+    """The Job of a benchmark.
+
+    Attributes:
+        endpoint: that it measures.
+        digest: what it measures; see `benchmarks.digest`.
+        points: the result, as in the endpoint's status; None before its end, and where it has none.
+        failure: why it has none, or won't have one; empty otherwise.
+        said: how far it is, for people.
+        finished: when it was over; None while it runs.
+    """
+
+    endpoint: str
+    digest: str
+    points: Sequence[Mapping[str, Any]] | None = None
+    failure: str = ""
+    said: str = ""
+    finished: datetime.datetime | None = None
+
+
+@dataclass(frozen=True)
 class Pool:
     """A pool's Deployment, as far as it matters here.
 
@@ -135,6 +157,8 @@ class Pool:
         not_created: why Kubernetes cannot create pods; empty where it can.
         gateway: whether its Service speaks OpenAI's API.
         allow: what its endpoints can use.
+        benchmark_image: of the benchmarks that its endpoints can ask for; empty where they can't.
+        benchmark_tokenizer: that measures their prompts; empty for that of AIPerf.
     """
 
     uid: str
@@ -158,6 +182,8 @@ class Pool:
     not_created: str = ""
     gateway: bool = False
     allow: allow.Allow = allow.NOTHING
+    benchmark_image: str = ""
+    benchmark_tokenizer: str = ""
 
     @property
     def rolled_out(self) -> bool:
@@ -217,6 +243,7 @@ class World:
         files: its ConfigMap; None where there is none.
         pods: that are not ending, by name.
         jobs: of the pool.
+        benchmark: the Job of a benchmark, if there is one.
         attempts: loads that failed, by pod, model and `spec_hash`.
         config_maps: those with lists of phrases that its endpoints may name, by name.
         refused: why the API server refused the last write, or the read of the pool's Secret.
@@ -231,6 +258,7 @@ class World:
     files: Files | None = None
     pods: Sequence[Pod] = ()
     jobs: Sequence[Job] = ()
+    benchmark: Benchmark | None = None
     attempts: Mapping[tuple[str, str, str], Attempt] = field(default_factory=dict)
     config_maps: Mapping[str, Resource] = field(default_factory=dict)
     refused: Trouble | None = None
@@ -273,6 +301,10 @@ def pool(deployment: Resource) -> Pool:
             for port in container.get("ports") or ()
         ),
         allow=_allow(annotations.get(names.ALLOW, "")),
+        benchmark_image=annotations.get(bench_jobs.IMAGE, "")
+        if annotations.get(names.BENCHMARKS) == "true"
+        else "",
+        benchmark_tokenizer=annotations.get(names.BENCHMARK_TOKENIZER, ""),
     )
 
 

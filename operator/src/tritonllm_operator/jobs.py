@@ -1,38 +1,75 @@
-"""Reads the Jobs that bring weights: whether they are over, and in one sentence what keeps them from it. Pure."""
+"""Reads the operator's Jobs: whether they are over, and in one sentence what keeps them from it. Pure."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
 
+from tritonllm.bench import failures, summary
+from tritonllm.bench import jobs as bench_jobs
 from tritonllm_operator import facts, names, pods
-from tritonllm_operator.facts import Job, Resource, Trouble
+from tritonllm_operator.facts import Benchmark, Job, Resource, Trouble
 
 # The controller of Jobs makes a pod within a second; a quota or an admission policy that refuses it is told in Events only.
 _POD_WITHIN = datetime.timedelta(seconds=20)
 
 
 def read(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -> Job:
-    """What matters of a Job.
+    """What matters of a Job that brings weights.
 
     Args:
         resource: as the API server has it.
         made: its pods, those that are over among them.
         now: the time.
     """
-    status = resource.get("status") or {}
-    over = {item["type"]: item for item in status.get("conditions") or () if item.get("status") == "True"}
-    end = over.get("Complete") or over.get("Failed")
+    end = _end(resource)
     results: dict[str, Mapping[str, str]] = {}
     for pod in made:
         results |= facts.weights((pod.get("status") or {}).get("containerStatuses") or ())
     return Job(
         revision=resource["metadata"]["annotations"][names.REVISION],
-        succeeded=None if end is None else "Complete" in over,
+        succeeded=None if end is None else end["type"] == "Complete",
         finished=facts.time(end["lastTransitionTime"]) if end else None,
         weights=results,
         trouble=_ended(end, resource) if end else _waits(resource, made, now),
     )
+
+
+def benchmark(resource: Resource, made: Sequence[Resource]) -> Benchmark:
+    """What matters of a Job that benchmarks an endpoint.
+
+    Args:
+        resource: as the API server has it.
+        made: its pods.
+    """
+    name, end = resource["metadata"]["name"], _end(resource)
+    finished = facts.time(end["lastTransitionTime"]) if end else None
+    points, failure, said = None, "", ""
+    try:
+        state = bench_jobs.state(resource, made, ())
+        said = f"Job {name}: {state.said}"
+    except failures.BenchmarkFailed as error:
+        failure = str(error)
+    else:
+        if state.ended:
+            ended = made[0]["status"]["containerStatuses"][0]["state"]["terminated"]
+            # A kubelet that has lost a container knows no time.
+            finished = facts.time(ended["finishedAt"]) if ended.get("finishedAt") else finished
+            points = summary.points(ended.get("message", ""))
+            if points is None:
+                failure = f"Job {name} ended with code {ended['exitCode']} and no result; see `kubectl logs job/{name}`"
+        elif end:
+            failure = f"the pod of Job {name} was deleted before its result was read"
+    annotations = resource["metadata"].get("annotations") or {}
+    endpoint, digest = (annotations.get(key, "") for key in (names.BENCHMARK_OF, names.BENCHMARK_HASH))
+    return Benchmark(endpoint, digest, points, failure, said, finished)
+
+
+def _end(resource: Resource) -> Resource | None:
+    """The condition by which a Job is over."""
+    conditions = (resource.get("status") or {}).get("conditions") or ()
+    over = {item["type"]: item for item in conditions if item.get("status") == "True"}
+    return over.get("Complete") or over.get("Failed")
 
 
 def _waits(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -> Trouble | None:

@@ -29,6 +29,8 @@ ALLOW = f"{api.GROUP}/allow"
 GPUS = f"{api.GROUP}/gpus"
 WEIGHTS = f"{api.GROUP}/weights"
 IMAGES = f"{api.GROUP}/images"
+BENCHMARKS = f"{api.GROUP}/benchmarks"
+BENCHMARK_TOKENIZER = f"{api.GROUP}/benchmark-tokenizer"
 
 # On the template of pods that boot from their chart's own endpoints.
 STATIC = f"{api.GROUP}/endpoints-checksum"
@@ -38,6 +40,10 @@ REVISION = f"{api.GROUP}/revision"
 GOOD = f"{api.GROUP}/good-revision"
 FAILED = f"{api.GROUP}/failed-revision"
 BECAUSE = f"{api.GROUP}/failed-because"
+
+# Written by the operator on the Job of a benchmark: whose it is, and `benchmarks.digest`.
+BENCHMARK_OF = f"{api.GROUP}/endpoint"
+BENCHMARK_HASH = f"{api.GROUP}/benchmark-hash"
 
 # Written by users on an endpoint.
 PLAN_ONLY = f"{api.GROUP}/plan-only"
@@ -71,3 +77,8 @@ def has_phrases(metadata: Mapping[str, Any]) -> bool:
 def sync_job(pool: str, revision: str) -> str:
     """The Job that brings the weights of a revision before its pods start, or adapters while they run."""
     return f"{pool}-sync-{revision or 'first'}"
+
+
+def benchmark_job(pool: str) -> str:
+    """The Job that benchmarks an endpoint of the pool. One name, so that there are never two."""
+    return f"{pool}-benchmark"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from tritonllm import api
 from tritonllm import files as endpoint_files
-from tritonllm_operator import accept, adapters, facts, names, revisions, rolls
+from tritonllm_operator import accept, adapters, benchmarks, facts, names, revisions, rolls
 from tritonllm_operator.facts import Pod, Pool, Resource, Trouble, World
 
 # Pods get their first endpoints once none is younger: those of one `helm install` then start together.
@@ -70,6 +70,7 @@ class Plan:
         start_job: the revision whose weights a Job is to bring.
         delete_jobs: revisions whose Jobs are of no use any more.
         steps: model changes on pods, all at once.
+        benchmark: what to do about benchmarks.
         holding: why a roll has not begun or was taken back.
         waits: it is too early for something: soon there is more to do.
     """
@@ -83,6 +84,7 @@ class Plan:
     start_job: str | None = None
     delete_jobs: tuple[str, ...] = ()
     steps: tuple[Load | Unload, ...] = ()
+    benchmark: benchmarks.Step = field(default_factory=benchmarks.Step)
     holding: Trouble | None = None
     waits: bool = False
 
@@ -95,6 +97,7 @@ class Plan:
             or self.start_job is not None
             or self.delete_jobs
             or self.steps
+            or self.benchmark != benchmarks.Step()
         )
 
 
@@ -171,7 +174,7 @@ def decide(world: World) -> Plan:
         revision: {name: foreign.get(revision, {}).get(name, item) for name, item in unreadable.items()}
         for revision in files
     }
-    return Plan(
+    decided = Plan(
         judged=judged,
         wanted=wanted,
         decisions=_decisions(judged, wanted, pool, running, steps),
@@ -188,6 +191,16 @@ def decide(world: World) -> Plan:
             for state in (pod.models or {}).values()
         ),
     )
+    benchmark = benchmarks.step(
+        world,
+        judged,
+        wanted,
+        rolling=aim.move_to is not None
+        or aim.annotations.get(names.GOOD) != pool.revision
+        or pool.updated < pool.current,
+        busy=decided.acts or decided.waits or decided.holding is not None or bool(former),
+    )
+    return replace(decided, benchmark=benchmark)
 
 
 def _kept(world: World) -> dict[str, dict[str, api.LLMEndpoint]]:

@@ -146,6 +146,7 @@ class Pool:
                 for job in seen.jobs.get(self._name, ())
                 if found is not None and _owned_by(found.uid, job)
             ],
+            benchmark=_benchmark(found, seen.benchmarks.get(self._name), labelled),
             attempts=dict(self._attempts),
             config_maps=seen.lists_for(self._name),
             refused=refused,
@@ -274,6 +275,12 @@ class Pool:
             for step, task in zip(decided.steps, tasks, strict=True):
                 self._busy[step.pod, step.model] = task
             await asyncio.wait(tasks, timeout=_STEPS_SECONDS)
+        # Last: where it is refused, all else is done.
+        if decided.benchmark.delete:
+            await self._api.delete(kube.JOBS, self._namespace, names.benchmark_job(self._name))
+        if decided.benchmark.start is not None:
+            body = bodies.benchmark_job(seen.deployments[self._name], owner, decided.benchmark.start)
+            await self._api.create(kube.JOBS, self._namespace, body)
 
     async def _step(self, step: plan.Load | plan.Unload, address: str) -> None:
         verb = type(step).__name__.lower()
@@ -326,6 +333,14 @@ async def _unless_gone(call: Awaitable[None]) -> None:
 
 def _of_job(job: Resource, found: Sequence[Resource]) -> list[Resource]:
     return [pod for pod in found if pods.controller(pod) == job["metadata"]["uid"]]
+
+
+def _benchmark(
+    pool: facts.Pool | None, job: Resource | None, labelled: Sequence[Resource]
+) -> facts.Benchmark | None:
+    if pool is None or job is None or not _owned_by(pool.uid, job):
+        return None
+    return jobs.benchmark(job, _of_job(job, labelled))
 
 
 def _owned_by(uid: str, job: Resource) -> bool:

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from tritonllm import api, files
 from tritonllm.render import canonical, config
 from tritonllm_operator import adapters, memo
-from tritonllm_operator.facts import Resource
+from tritonllm_operator.facts import READY, Pod, Resource
 
 Endpoints = Mapping[str, api.LLMEndpoint]
 """By name."""
@@ -57,6 +57,8 @@ def resource(endpoint: api.LLMEndpoint) -> Resource:
         "metadata": {"name": endpoint.name},
         "spec": endpoint.spec.given() | {"guardrails": endpoint.spec.guardrails.given()},
     }
+    # The operator's business, and unknown to the images of earlier versions.
+    found["spec"].pop("benchmark", None)
     if endpoint.resolved is not None:
         found["resolved"] = endpoint.resolved.given()
     return found
@@ -100,6 +102,14 @@ def engine_hash(endpoint: api.LLMEndpoint) -> str:
 def policy_hash(endpoint: api.LLMEndpoint) -> str:
     """`spec_hash` of the pipeline: of the policy, and all else that can be changed on a running pod."""
     return hashes(endpoint)[endpoint.name]
+
+
+def holds(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
+    """Whether a pod has all models of an endpoint ready in this version."""
+    states = [((pod.models or {}).get(model), wanted) for model, wanted in hashes(endpoint).items()]
+    return all(
+        state is not None and state.state == READY and state.spec_hash == wanted for state, wanted in states
+    )
 
 
 def model_config(endpoint: api.LLMEndpoint, name: str) -> str:

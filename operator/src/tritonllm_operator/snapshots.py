@@ -24,7 +24,8 @@ class Snapshot:
         config_maps: that the pods boot from.
         phrase_lists: ConfigMaps with lists of phrases; those under an empty name are for all pools.
         pods: that are not ending.
-        jobs: of the operator.
+        jobs: of the operator, that bring weights.
+        benchmarks: its Jobs that benchmark endpoints.
         replica_sets: that may have made the pods.
     """
 
@@ -35,6 +36,7 @@ class Snapshot:
     phrase_lists: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
     pods: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
     jobs: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
+    benchmarks: Mapping[str, Resource] = field(default_factory=dict)
     replica_sets: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
 
     def lists_for(self, pool: str) -> dict[str, Resource]:
@@ -94,6 +96,7 @@ class Snapshots:
                 for pool, found in all_pods.items()
             },
             jobs={pool: [job for job in found if _revision(job) is not None] for pool, found in jobs.items()},
+            benchmarks=_named(jobs, names.benchmark_job),
             replica_sets=replica_sets,
         )
 
@@ -125,7 +128,7 @@ def _age(endpoint: Resource) -> tuple[str, str]:
 
 
 def _brings(pod: Resource) -> bool:
-    """Whether a pod is of a Job that brings weights: its last word counts after it has ended."""
+    """Whether a pod is of a Job, that brings weights or a result: its last word counts after it has ended."""
     return not pods.serves(pod)
 
 

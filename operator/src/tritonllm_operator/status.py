@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator import adapters, facts, plan, revisions, rolls
+from tritonllm_operator import adapters, benchmarks, facts, plan, revisions, rolls
 from tritonllm_operator.facts import Pod, Trouble, World
 
 Status = dict[str, Any]
@@ -90,9 +90,9 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
         found |= dict.fromkeys(CONDITIONS[1:], away)
         # The version that they serve can't be read here: a newer operator has written it.
         if serving := [pod for pod in world.pods if pod.ready and name in rolls.served([pod])]:
-            found["Ready"] = _ready(world, serving, (), judged.refusal, None)
+            found["Ready"] = _former(world, serving)
     elif world.pool is not None:
-        loaded = [pod for pod in world.pods if _holds(pod, endpoint)]
+        loaded = [pod for pod in world.pods if revisions.holds(pod, endpoint)]
         serving = [pod for pod in world.pods if _serves(pod, endpoint)]
         trouble = world.refused or _trouble(world, decided, endpoint)
         found["WeightsReady"] = _weights(world, decided, endpoint, trouble)
@@ -112,6 +112,8 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
             told = [seen.weights for seen in (*world.jobs, *world.pods)]
             troubles = [job.trouble for job in world.jobs if job.trouble]
             status["adapters"] = adapters.described(endpoint, loaded, told, troubles)
+    if benchmark := benchmarks.described(world, decided.benchmark, judged, decided.wanted):
+        status["benchmark"] = benchmark
     status["conditions"] = [
         _condition(kind, found[kind], before, status["observedGeneration"], world.now) for kind in CONDITIONS
     ]
@@ -149,6 +151,11 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
             event = Event("Warning", condition["reason"], condition["message"])
             if event not in found:
                 found.append(event)
+    benchmark = after.get("benchmark", {})
+    if benchmarks.over(before.get("benchmark", {}), benchmark):
+        failed = benchmark["state"] == benchmarks.FAILED
+        kind, reason = ("Warning", "BenchmarkFailed") if failed else ("Normal", "Benchmarked")
+        found.append(Event(kind, reason, benchmark["message"]))
     return found
 
 
@@ -163,15 +170,6 @@ def _serves(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
     states = [(pod.models or {}).get(model) for model in revisions.hashes(endpoint)]
     return pod.ready and all(
         state is not None and state.state in (facts.READY, facts.LOADING) for state in states
-    )
-
-
-def _holds(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
-    """Whether a pod has all models of an endpoint ready in this version."""
-    states = [((pod.models or {}).get(model), wanted) for model, wanted in revisions.hashes(endpoint).items()]
-    return all(
-        state is not None and state.state == facts.READY and state.spec_hash == wanted
-        for state, wanted in states
     )
 
 
@@ -305,15 +303,20 @@ def _ready(
     refusal: Trouble | None,
     trouble: Trouble | None,
 ) -> _Finding:
+    if serving and refusal is not None:
+        return _former(world, serving)
     if serving:
         told = f"{len(serving)} of {len(world.pods)} pods serve it"
-        if refusal is not None:
-            return _Finding("True", "ServingFormerVersion", f"{told}, in the last version that was accepted")
         if not any(pod in loaded for pod in serving):
             return _Finding("True", "ServingFormerVersion", f"{told}, in the version before this one")
         return _Finding("True", "Serving", told)
     waiting = _loaded(world, endpoint, (), trouble)
     return _Finding("False", waiting.reason, waiting.message)
+
+
+def _former(world: World, serving: Sequence[Pod]) -> _Finding:
+    told = f"{len(serving)} of {len(world.pods)} pods serve it, in the last version that was accepted"
+    return _Finding("True", "ServingFormerVersion", told)
 
 
 def _condition(

@@ -98,6 +98,22 @@ SPECS: st.SearchStrategy[Spec] = st.one_of(
             )
         }
     ),
+    st.fixed_dictionaries(
+        {
+            "benchmark": st.fixed_dictionaries(
+                {},
+                optional={
+                    "concurrency": st.lists(WHOLE, max_size=9),
+                    **dict.fromkeys(("requests", "inputTokens", "maxTokens"), WHOLE),
+                    "unknown": st.just(1),
+                },
+            )
+        },
+        optional={
+            "engine": st.sampled_from([{"type": "classifier"}, {"type": "simulated"}]),
+            "model": st.just({"path": "a"}),
+        },
+    ),
 )
 
 

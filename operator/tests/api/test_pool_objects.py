@@ -144,7 +144,7 @@ def test_it_can_be_deleted_and_orphaned(guarded: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("owners", [[], [OWNER]])
-@pytest.mark.parametrize("component", ["server", "weights"])
+@pytest.mark.parametrize("component", ["server", "weights", "benchmark"])
 def test_only_controllers_make_pods_with_a_pools_labels(
     guarded: httpx.Client, owners: list[Json], component: str
 ) -> None:

@@ -321,6 +321,29 @@ class Limits(schema.Model):
     )
 
 
+class Benchmark(schema.Model):
+    """A benchmark that the operator runs after a roll, once for each version of the engine.
+
+    The pool has to permit it (`allow.benchmarks` of its chart). Outside Kubernetes it has no effect.
+    """
+
+    concurrency: Annotated[
+        list[Annotated[int, pydantic.Field(ge=1, le=1024)]], pydantic.Field(min_length=1, max_length=8)
+    ] = pydantic.Field(default=[16], description="Requests in progress at any time; each is measured.")
+    requests: int | None = pydantic.Field(
+        default=None,
+        ge=1,
+        le=100000,
+        description="Number of requests at each concurrency (default: 10 per request in progress, at least 50).",
+    )
+    input_tokens: int = pydantic.Field(
+        default=512, ge=1, le=1000000, description="Length of synthetic prompts in tokens."
+    )
+    max_tokens: int = pydantic.Field(
+        default=128, ge=1, le=1000000, description="Number of tokens to generate for each request."
+    )
+
+
 class Spec(schema.Model):
     """Specification of the endpoint."""
 
@@ -342,6 +365,9 @@ class Spec(schema.Model):
         description="The guardrail policy. Required, even if empty, so that a typo in this key cannot disable it."
     )
     limits: Limits = pydantic.Field(default_factory=Limits)
+    benchmark: Benchmark | None = pydantic.Field(
+        default=None, description="A benchmark after each roll to another engine (default: none)."
+    )
 
     @pydantic.model_validator(mode="after")
     def _weights_for_real_engines(self) -> Self:
@@ -400,6 +426,7 @@ class Spec(schema.Model):
                 "sampling": Sampling(),
                 "guardrails": Guardrails(),
                 "limits": Limits(),
+                "benchmark": None,
             }
             given = [f"`{name}`" for name, value in default.items() if getattr(self, name) != value]
             if given:

@@ -98,7 +98,7 @@ def body(
         api_keys: Secret whose entry `KEY` is sent as API key; None for that of the pool's pods.
     """
     metadata, template = pool["metadata"], pool["spec"]["template"]["spec"]
-    labels = {_INSTANCE: metadata["labels"][_INSTANCE], **_COMPONENT}
+    labels = {name: value for name, value in metadata["labels"].items() if name == _INSTANCE} | _COMPONENT
     spec = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -157,7 +157,7 @@ def state(job: Resource, pods: Sequence[Resource], events: Sequence[Resource]) -
             if condition.get("reason") == "DeadlineExceeded":
                 seconds = job["spec"]["activeDeadlineSeconds"]
                 raise failures.BenchmarkFailed(
-                    f"Job {name} was not complete after {seconds} s, as --deadline says"
+                    f"Job {name} was not complete within its deadline of {seconds} s"
                 )
             if not pods:
                 raise failures.BenchmarkFailed(f"Job {name} failed: {_told(condition)}")

@@ -214,6 +214,10 @@ def sweep(
     png: Annotated[
         bool, typer.Option("--png", help="Write each chart of the report as a PNG, too (needs matplotlib).")
     ] = False,
+    termination_message: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File to which a summary is written as one line of JSON."),
+    ] = None,
     output: Output = None,
     *,
     work: benchmarking.Work,
@@ -230,7 +234,7 @@ def sweep(
 
     The exit code is 1 if any request failed.
     """
-    from tritonllm.bench import axes, measure, tables
+    from tritonllm.bench import axes, measure, results, summary, tables
     from tritonllm.bench import png as pictures
     from tritonllm.bench import sweep as sweeps
     from tritonllm.bench import workload as workloads
@@ -265,11 +269,20 @@ def sweep(
         wanted = sweeps.settings(target, server.model, tokens, asked)
         sweeps.claim(folder, wanted)
         typer.echo(f"Asking {server.model} at {server.url}; the folder is {folder}", err=True)
+        measured: list[results.Result] = []
+
+        def measure_point(point: workloads.Point, place: Path) -> results.Result:
+            measured.append(measure.measure(server, tokens, asked, point, place))
+            if termination_message is not None:
+                # In place: a container's termination log is a mount point, which cannot be replaced by a rename.
+                termination_message.write_text(summary.text(measured) + "\n")
+            return measured[-1]
+
         found = sweeps.run(
             folder,
             wanted,
             points,
-            lambda point, place: measure.measure(server, tokens, asked, point, place),
+            measure_point,
             lambda text: typer.echo(text, err=True),
         )
         if png:

@@ -135,7 +135,7 @@ QUOTA = {"reason": "FailedCreate", "message": 'pods "x" is forbidden: exceeded q
         (JOB, [waiting("CreateContainerConfigError", "secret")], [], "container cannot be created .*: secret"),
         (JOB, [container(terminated={"reason": "OOMKilled"})], [], "needed more than its 8Gi of memory"),
         (JOB, [pod(phase="Failed", reason="Evicted", message="low on disk")], [], "pod pod-x .*: low on disk"),
-        (conditioned("DeadlineExceeded", ""), [], [], "not complete after 3600 s, as --deadline says"),
+        (conditioned("DeadlineExceeded", ""), [], [], "not complete within its deadline of 3600 s"),
         (conditioned("BackoffLimitExceeded", "limit"), [], [], "Job llm-benchmark-x failed: limit"),
     ],
 )  # fmt: skip

@@ -15,6 +15,7 @@ import typer.testing
 import fake_upstream
 import gateway_server
 from tritonllm import cli
+from tritonllm.bench import summary
 from tritonllm.gateway import app, stack
 
 TWO = """
@@ -129,6 +130,27 @@ def test_the_number_of_prompts_is_an_axis_of_which_each_point_has_its_own(
     (log,) = Path("results/points").glob("*/aiperf.log")
     assert (log.parent.name, log.read_text()) == ("concurrency-16-dataset-entries-2", "2\n")
     assert len(Path("results/prompts.jsonl").read_text().splitlines()) == 9
+
+
+def test_a_sweep_leaves_a_termination_message_that_grows_with_each_point(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = Path(__file__).parents[1] / "benchmarking" / "recorded"
+    program = tmp_path / "aiperf"
+    # The third time it has no result.
+    program.write_text(f"""#!/bin/sh
+while [ "$1" != --artifact-dir ]; do shift; done
+echo >> {tmp_path}/times
+[ $(wc -l < {tmp_path}/times) = 3 ] && exit 1
+mkdir -p "$2" && cp {recorded}/*.json* "$2"
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("TRITONLLM_AIPERF", str(program))
+    file = tmp_path / "termination-log"
+    bench("sweep", url, "--model", "chat", "--concurrency", "1,2,4", "--output", "results", "--termination-message", file)  # fmt: skip
+    found = summary.points(file.read_text()) or []
+    assert [point["concurrency"] for point in found] == [1, 2]
+    assert all(point["succeeded"] and point["latencyP99Ms"] for point in found)
 
 
 def test_repeats_of_another_load_are_not_mixed(url: str) -> None:

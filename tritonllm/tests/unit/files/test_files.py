@@ -129,6 +129,7 @@ def test_a_rule_that_asks_what_is_no_classifier_of_its_pool_is_refused(
     [
         ("prompt: {format: Chat}", "prompt"),
         ("limits: {maxQueuedRequests: 1}", "limits"),
+        ("benchmark: {}", "benchmark"),
         ("guardrails: {input: [{name: a, profanity: {}, action: Flag}]}", "guardrails"),
     ],
 )
