@@ -44,12 +44,13 @@ def test_by_default_only_the_gateway_and_metrics_can_be_reached_and_the_rest_by_
         assert peers({}, port) == []
 
 
-def test_the_operator_reaches_model_control_and_nothing_else() -> None:
+def test_the_operator_reaches_model_control_and_probes_and_nothing_else() -> None:
     (operator,) = peers(OPERATED, "grpc")
+    assert peers(OPERATED, "health") == [operator]
     assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "operators"}
     labels = chart.one(chart.operator({}), "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert operator["podSelector"]["matchLabels"].items() <= labels.items()
-    for port in ("openai", "http", "metrics", "health"):
+    for port in ("openai", "http", "metrics"):
         assert operator not in peers(OPERATED, port)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tritonllm import files
+from tritonllm import api, files, guardrails
 from tritonllm.serve import desired
 
 HEAD = "apiVersion: tritonllm.io/v1alpha1\nkind: LLMEndpoint\n"
@@ -458,3 +459,32 @@ def test_an_endpoint_that_comes_and_cannot_be_read_is_told_and_not_served(tmp_pa
     assert [each.name for each in watched.endpoints()] == ["chat"]
     assert watched.unreadable().keys() == {"code"}
     assert [line.split(": ")[0] for line in told] == ["code is not served"]
+
+
+def test_rules_that_are_looked_at_again_are_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+    compile_rules = guardrails.compile
+
+    def counted(rules: Sequence[api.Rule]) -> object:
+        compiled.append(rules)
+        return compile_rules(rules)
+
+    monkeypatch.setattr(guardrails, "compile", counted)
+
+    def problems(regex: str) -> list[tuple[str, str]]:
+        rule = {"name": "words", "action": "Block", "pattern": {"regex": regex}}
+        spec = {"pool": "llm", "engine": {"type": "simulated"}, "guardrails": {"output": [rule]}}
+        resource = {
+            "apiVersion": api.API_VERSION,
+            "kind": api.KIND,
+            "metadata": {"name": "chat"},
+            "spec": spec,
+        }
+        return files.resource(resource)[1]
+
+    assert not problems("looked at again")
+    once = len(compiled)
+    assert not problems("looked at again")
+    assert len(compiled) == once
+    # The refusal of other rules is their own, each time.
+    assert problems("a(b") == problems("a(b") != []
