@@ -20,7 +20,7 @@ from tritonllm import api, phrase_lists, validation_errors, versions
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 _SUFFIXES = (".yaml", ".yml", ".json")
-# Whoever looks at the same rules again and again, as the operator, compiles them once: ten thousand phrases take half a second.
+# The operator reads the same rules in each pass, and compiling ten thousand phrases takes half a second.
 _MAX_REFUSALS = 20_000
 _refusals: dict[bytes, str] = {}
 
