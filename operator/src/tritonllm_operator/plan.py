@@ -11,9 +11,8 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tritonllm import api
-from tritonllm import files as endpoint_files
-from tritonllm_operator import accept, adapters, benchmarks, facts, names, revisions, rolls
-from tritonllm_operator.facts import Pod, Pool, Resource, Trouble, World
+from tritonllm_operator import accept, benchmarks, facts, names, records, revisions, rolls
+from tritonllm_operator.facts import Pod, Pool, Trouble, World
 
 # Pods get their first endpoints once none is younger: those of one `helm install` then start together.
 QUIET = datetime.timedelta(seconds=2)
@@ -117,11 +116,11 @@ def decide(world: World) -> Plan:
     everybody = world.pods
     former = [pod for pod in everybody if pod.static]
     world = replace(world, pods=[pod for pod in everybody if not pod.static])
-    kept = _kept(world)
-    foreign = _foreign(world, kept)
+    kept = records.kept(world)
+    foreign = records.foreign(world, kept)
     running = kept.get(pool.revision, {})
     judged = accept.judge(world, running)
-    doubtful = _restored(world, judged, kept, foreign)
+    doubtful = records.restore(world, judged, kept, foreign)
     wanted: dict[str, api.LLMEndpoint] = {}
     for item in judged:
         endpoint = item.endpoint if item.endpoint and not item.rehearsal else running.get(item.name)
@@ -133,7 +132,7 @@ def decide(world: World) -> Plan:
             wanted[name] = running[name]
     for revision, entries in foreign.items():
         # A text that nobody here can compare says nothing: what the pods hold, does.
-        held = _as_reported(wanted, world.pods, revision)
+        held = records.as_reported(wanted, world.pods, revision)
         kept[revision] |= {name: held[name] for name in entries.keys() & held.keys()}
     refused = {item.name for item in judged} - wanted.keys()
     unreadable = {name: item for name, item in foreign.get(pool.revision, {}).items() if name in refused}
@@ -145,10 +144,10 @@ def decide(world: World) -> Plan:
         # The chart's pods serve what is refused here: they must not go for pods without it.
         return Plan(judged, wanted, _decisions(judged, wanted, pool))
     if pool.revision not in kept:
-        kept[pool.revision] = _as_reported(wanted, world.pods, pool.revision)
+        kept[pool.revision] = records.as_reported(wanted, world.pods, pool.revision)
         running = None if kept[pool.revision] == wanted else kept[pool.revision]
     for revision in {pod.revision for pod in world.pods} - kept.keys():
-        kept[revision] = _as_reported(wanted, world.pods, revision)
+        kept[revision] = records.as_reported(wanted, world.pods, revision)
     aim = rolls.aim(world, pool, wanted, kept)
     files = {
         revision: revisions.in_place(endpoints, wanted)
@@ -178,7 +177,7 @@ def decide(world: World) -> Plan:
         judged=judged,
         wanted=wanted,
         decisions=_decisions(judged, wanted, pool, running, steps),
-        data=_data(world.files, files, needed, aim.annotations, texts),
+        data=records.data(world.files, files, needed, aim.annotations, texts),
         annotations=aim.annotations,
         revision=aim.move_to,
         start_job=aim.start_job,
@@ -203,36 +202,6 @@ def decide(world: World) -> Plan:
     return replace(decided, benchmark=benchmark)
 
 
-def _kept(world: World) -> dict[str, dict[str, api.LLMEndpoint]]:
-    """The endpoints of each revision, with the commits that pods and Jobs have reported since."""
-    found: dict[str, dict[str, api.LLMEndpoint]] = {}
-    for revision, items in (world.files.revisions if world.files else {}).items():
-        reports = [seen.weights for seen in (*world.pods, *world.jobs) if seen.revision == revision]
-        found[revision] = {
-            name: adapters.reported(
-                _reported(endpoint, [report.get(name, {}) for report in reports]), reports
-            )
-            for name, endpoint in revisions.endpoints(items).items()
-        }
-    return found
-
-
-def _foreign(
-    world: World, kept: Mapping[str, Mapping[str, api.LLMEndpoint]]
-) -> dict[str, dict[str, Resource]]:
-    """The entries of each revision that this version can't read; a newer one may have written them."""
-    return {
-        revision: found
-        for revision, items in (world.files.revisions if world.files else {}).items()
-        if (found := revisions.unreadable(items, kept[revision]))
-    }
-
-
-def _reported(endpoint: api.LLMEndpoint, reports: Sequence[Mapping[str, str]]) -> api.LLMEndpoint:
-    commit = next((report["commit"] for report in reports if "commit" in report), None)
-    return endpoint if commit is None or revisions.resolved(endpoint) else endpoint.at(commit)
-
-
 def _too_early(world: World, pool: Pool, *, handed_over: bool) -> bool:
     """Whether more endpoints may be on their way, together with the pool: Helm makes them after the Deployment."""
     if any(pod.started for pod in world.pods):
@@ -241,100 +210,6 @@ def _too_early(world: World, pool: Pool, *, handed_over: bool) -> bool:
         return handed_over or world.now - pool.changed < EMPTY
     youngest = max(facts.time(item["metadata"]["creationTimestamp"]) for item in world.endpoints)
     return (world.files is None or handed_over) and world.now - youngest < QUIET
-
-
-def _as_reported(
-    wanted: Mapping[str, api.LLMEndpoint], pods: Sequence[Pod], revision: str
-) -> dict[str, api.LLMEndpoint]:
-    """What the pods of a revision boot from where its file is not there: new pods all, others what they hold."""
-    held = [pod.models for pod in pods if pod.revision == revision and pod.started and pod.models is not None]
-    if not held:
-        return dict(wanted)
-    engines = {model: state.spec_hash for models in held for model, state in models.items()}
-    return {
-        name: endpoint
-        for name, endpoint in wanted.items()
-        if engines.get(endpoint.engine_name) == revisions.engine_hash(endpoint)
-    }
-
-
-def _data(
-    before: facts.Files | None,
-    files: Mapping[str, Mapping[str, api.LLMEndpoint]],
-    needed: Mapping[str, frozenset[str]],
-    annotations: Mapping[str, str],
-    unreadable: Mapping[str, Mapping[str, Resource]],
-) -> dict[str, str] | None:
-    """The ConfigMap's content, where what is there means something else."""
-    if before is not None and before.revisions.keys() == files.keys() and before.needed == needed:
-        marks = {names.GOOD: before.good, names.FAILED: before.failed, names.BECAUSE: before.because}
-        same = all(
-            _means(before.revisions[revision], endpoints, unreadable[revision])
-            for revision, endpoints in files.items()
-        )
-        if same and rolls.present(marks) == annotations:
-            return None
-    return {
-        names.key(revision): revisions.text(
-            endpoints.values(), needed.get(revision, ()), unreadable[revision]
-        )
-        for revision, endpoints in files.items()
-    }
-
-
-def _means(
-    items: Sequence[Resource], endpoints: Mapping[str, api.LLMEndpoint], unreadable: Mapping[str, Resource]
-) -> bool:
-    """Whether a file says this, in whatever words: those of another version of the operator may differ."""
-    wanted = revisions.resources(endpoints.values())
-    if len(items) != len(wanted) + len(unreadable):
-        return False
-    if items == wanted:
-        return True
-    read = revisions.endpoints(items)
-    return revisions.resources(read.values()) == wanted and revisions.unreadable(items, read) == unreadable
-
-
-def _restored(
-    world: World,
-    judged: Sequence[accept.Judged],
-    kept: Mapping[str, dict[str, api.LLMEndpoint]],
-    foreign: Mapping[str, Mapping[str, Resource]],
-) -> set[tuple[str, str]]:
-    """Puts back what was accepted of endpoints whose present version is not, where the ConfigMap says something else.
-
-    Anybody may have edited the ConfigMap. What was accepted is known by its hash in `status`, which the operator alone
-    writes; the text comes from the ConfigMap as it was before.
-
-    Args:
-        world: what was seen.
-        judged: its endpoints.
-        kept: by revision; corrected here.
-        foreign: entries that can't be read, by revision.
-
-    Returns:
-        Revision and name of what is not as it was accepted and can't be put back: no pod is changed to it.
-    """
-    doubtful: set[tuple[str, str]] = set()
-    for item in judged:
-        if item.endpoint is not None and not item.rehearsal:
-            continue
-        accepted = (item.resource.get("status") or {}).get("policyHash")
-        for revision, endpoints in kept.items():
-            found = endpoints.get(item.name)
-            if found is None:
-                if item.name not in foreign.get(revision, {}):
-                    continue
-            elif found.is_classifier or revisions.policy_hash(found) == accepted:
-                continue
-            before = world.recorded.revisions.get(revision, ()) if world.recorded else ()
-            texts = [each for each in before if endpoint_files.name_of(each) == item.name]
-            former = revisions.endpoints(texts).get(item.name)
-            if former is not None and not former.is_classifier and revisions.policy_hash(former) == accepted:
-                endpoints[item.name] = former
-            else:
-                doubtful.add((revision, item.name))
-    return doubtful
 
 
 def _steps(
