@@ -35,12 +35,13 @@ def read(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -
     )
 
 
-def benchmark(resource: Resource, made: Sequence[Resource]) -> Benchmark:
+def benchmark(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -> Benchmark:
     """What matters of a Job that benchmarks an endpoint.
 
     Args:
         resource: as the API server has it.
         made: its pods.
+        now: the time.
     """
     name, end = resource["metadata"]["name"], _end(resource)
     finished = facts.time(end["lastTransitionTime"]) if end else None
@@ -60,6 +61,8 @@ def benchmark(resource: Resource, made: Sequence[Resource]) -> Benchmark:
                 failure = f"Job {name} ended with code {ended['exitCode']} and no result; see `kubectl logs job/{name}`"
         elif end:
             failure = f"the pod of Job {name} was deleted before its result was read"
+        elif not made and (lacking := _waits(resource, made, now)):
+            failure = lacking.message
     annotations = resource["metadata"].get("annotations") or {}
     endpoint, digest = (annotations.get(key, "") for key in (names.BENCHMARK_OF, names.BENCHMARK_HASH))
     return Benchmark(endpoint, digest, points, failure, said, finished)

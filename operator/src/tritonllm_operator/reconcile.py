@@ -146,7 +146,7 @@ class Pool:
                 for job in seen.jobs.get(self._name, ())
                 if found is not None and _owned_by(found.uid, job)
             ],
-            benchmark=_benchmark(found, seen.benchmarks.get(self._name), labelled),
+            benchmark=_benchmark(found, seen.benchmarks.get(self._name), labelled, now),
             attempts=dict(self._attempts),
             config_maps=seen.lists_for(self._name),
             refused=refused,
@@ -336,11 +336,11 @@ def _of_job(job: Resource, found: Sequence[Resource]) -> list[Resource]:
 
 
 def _benchmark(
-    pool: facts.Pool | None, job: Resource | None, labelled: Sequence[Resource]
+    pool: facts.Pool | None, job: Resource | None, labelled: Sequence[Resource], now: datetime.datetime
 ) -> facts.Benchmark | None:
     if pool is None or job is None or not _owned_by(pool.uid, job):
         return None
-    return jobs.benchmark(job, _of_job(job, labelled))
+    return jobs.benchmark(job, _of_job(job, labelled), now)
 
 
 def _owned_by(uid: str, job: Resource) -> bool:

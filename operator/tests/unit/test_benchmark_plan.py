@@ -235,11 +235,14 @@ def ended(message: str, code: int = 0) -> dict[str, Any]:
     return pod(terminated={"exitCode": code, "message": message, "finishedAt": "2026-01-02T03:00:00Z"})
 
 
-def read(*pods: dict[str, Any], condition: str = "", reason: str = "") -> facts.Benchmark:
+def read(*pods: dict[str, Any], condition: str = "", reason: str = "", seconds: int = 1) -> facts.Benchmark:
     conditions = [
         {"type": condition, "status": "True", "reason": reason, "lastTransitionTime": "2026-01-02T03:00:00Z"}
     ]
-    return jobs.benchmark({**body(), "status": {"conditions": conditions if condition else []}}, pods)  # fmt: skip
+    metadata = body()["metadata"] | {"creationTimestamp": worlds.NOW.isoformat()}
+    status = {"conditions": conditions if condition else []}
+    made = {**body(), "metadata": metadata, "status": status}
+    return jobs.benchmark(made, pods, worlds.NOW + datetime.timedelta(seconds=seconds))
 
 
 def test_a_job_is_read_from_its_pod() -> None:
@@ -269,6 +272,7 @@ def test_a_job_is_read_from_its_pod() -> None:
         ),
         (read(pod(terminated={"reason": "OOMKilled"}), condition="Failed"), "needed more than its 8Gi", True),
         # It is tried again until the deadline.
+        (read(seconds=30), "Kubernetes cannot create a pod of Job llm-benchmark", False),
         (read(pod(waiting={"reason": "ImagePullBackOff"})), "the image cannot be pulled", False),
     ],
 )
