@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tritonllm import allow, api, files
 from tritonllm_operator import names, releases, revisions
@@ -46,7 +46,7 @@ def judge(world: World, running: revisions.Endpoints) -> list[Judged]:
         world: what was seen.
         running: what the pods boot from now.
     """
-    valid = [_valid(resource, world) for resource in world.endpoints]
+    valid = [_requested(_valid(resource, world), running) for resource in world.endpoints]
     taken: dict[str, api.LLMEndpoint] = {}
     refusals: dict[str, Trouble] = {}
     for judged in sorted(valid, key=lambda item: item.name not in running):
@@ -74,6 +74,15 @@ def _lacking(taken: Mapping[str, api.LLMEndpoint], refused: Container[str]) -> d
         for name, path, message in files.unresolved(taken)
         if name not in refused
     }
+
+
+def _requested(judged: Judged, running: revisions.Endpoints) -> Judged:
+    if judged.endpoint is None:
+        return judged
+    value = (judged.resource["metadata"].get("annotations") or {}).get(names.RESOLVE)
+    return replace(
+        judged, endpoint=revisions.requested(judged.endpoint, value, running.get(judged.endpoint.name))
+    )
 
 
 def _valid(resource: Resource, world: World) -> Judged:

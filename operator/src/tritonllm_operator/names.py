@@ -47,6 +47,8 @@ BENCHMARK_HASH = f"{api.GROUP}/benchmark-hash"
 
 # Written by users on an endpoint.
 PLAN_ONLY = f"{api.GROUP}/plan-only"
+RESOLVE = f"{api.GROUP}/resolve"
+"""A value that it did not have before makes the operator resolve `spec.model.revision` again."""
 
 _KEY = "revision-{}.yaml"
 

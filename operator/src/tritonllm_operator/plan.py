@@ -301,8 +301,9 @@ def _why(endpoint: api.LLMEndpoint, running: Mapping[str, api.LLMEndpoint]) -> s
         return "its engine is new"
     if new := sorted(endpoint.classifiers.keys() - running.keys()):
         return f"its rules ask {', '.join(new)}, which is new"
-    changed = revisions.engine_hash(endpoint) != revisions.engine_hash(before)
-    return "its engine is changed" if changed else "maxConcurrentRequests is more than the pods started for"
+    if revisions.engine_hash(endpoint) != revisions.engine_hash(before):
+        return "its engine is changed"
+    return "spec.model.revision is resolved again"
 
 
 def _refused(item: accept.Judged) -> Decision:

@@ -126,7 +126,9 @@ def name(wanted: Endpoints, before: str) -> str:
         before: the revision it follows. Without it, an endpoint that was removed in place and comes back would give
             the pods the name that they have already, and they would not be rolled.
     """
-    engines = sorted((item.name, engine_hash(item)) for item in wanted.values())
+    engines = sorted(
+        (item.name, engine_hash(item), *filter(None, [_request(item)])) for item in wanted.values()
+    )
     return hashlib.sha256(canonical.dumps([before, engines]).encode()).hexdigest()[:10]
 
 
@@ -140,8 +142,27 @@ def new_engines(wanted: Endpoints, running: Endpoints) -> list[str]:
     return sorted(
         name
         for name, endpoint in wanted.items()
-        if name not in running or engine_hash(endpoint) != engine_hash(running[name])
+        if name not in running or not same_engine(endpoint, running[name])
     )
+
+
+def same_engine(one: api.LLMEndpoint, other: api.LLMEndpoint) -> bool:
+    """Whether two versions of an endpoint have the same engine, with weights that were resolved by the same request."""
+    return engine_hash(one) == engine_hash(other) and _request(one) == _request(other)
+
+
+def requested(endpoint: api.LLMEndpoint, value: str | None, known: api.LLMEndpoint | None) -> api.LLMEndpoint:
+    """The endpoint with the request of its author to resolve the revision of its weights again.
+
+    Args:
+        endpoint: as it is wanted.
+        value: of the annotation `names.RESOLVE`. Without one, the request of before holds: taking it away resolves nothing.
+        known: the version that the pods boot from.
+    """
+    if _weights(endpoint) is None or endpoint.commit is not None:
+        return endpoint
+    request = hashlib.sha256(value.encode()).hexdigest()[:10] if value else known and _request(known)
+    return endpoint.requested(request) if request else endpoint
 
 
 def in_place(running: Endpoints, wanted: Endpoints) -> dict[str, api.LLMEndpoint]:
@@ -163,7 +184,7 @@ def in_place(running: Endpoints, wanted: Endpoints) -> dict[str, api.LLMEndpoint
 
 
 def _in_place(old: api.LLMEndpoint, new: api.LLMEndpoint) -> api.LLMEndpoint:
-    if engine_hash(old) == engine_hash(new):
+    if same_engine(old, new):
         return with_commit(new, old)
     kept = {"engine": old.spec.engine, "model": old.spec.model, "adapters": old.spec.adapters}
     return old.model_copy(update={"spec": new.spec.model_copy(update=kept)})
@@ -188,9 +209,13 @@ def resolved(endpoint: api.LLMEndpoint) -> str | None:
     return endpoint.resolved and endpoint.resolved.commit
 
 
-def _weights(endpoint: api.LLMEndpoint) -> tuple[str, str] | None:
+def _weights(endpoint: api.LLMEndpoint) -> tuple[str, str, str | None] | None:
     model = endpoint.spec.model
-    return (model.repo, model.revision) if model and model.repo else None
+    return (model.repo, model.revision, _request(endpoint)) if model and model.repo else None
+
+
+def _request(endpoint: api.LLMEndpoint) -> str | None:
+    return endpoint.resolved and endpoint.resolved.request
 
 
 def wants_download(endpoint: api.LLMEndpoint) -> bool:

@@ -592,6 +592,54 @@ def test_the_commit_that_a_pod_reports_is_written_for_all_to_come() -> None:
     assert not found.steps
 
 
+def asking(value: str | None, before: dict[str, Any] = LLAMA, **pool: Any) -> facts.World:
+    """A pool whose endpoint has this value of the annotation by which a revision is resolved again."""
+    seen = stable(before, **(SHARED | pool))
+    (resource,) = seen.endpoints
+    annotations = {} if value is None else {names.RESOLVE: value}
+    metadata = {**resource["metadata"], "annotations": annotations}
+    return replace(seen, endpoints=[{**resource, "metadata": metadata}])
+
+
+def test_a_revision_is_resolved_again_on_request_before_any_pod_is_replaced() -> None:
+    found = decided(asking("2026-11-28"))
+    assert worlds.actions(found) == {"chat": "Roll"}
+    assert found.decisions["chat"].message == "spec.model.revision is resolved again"
+    assert found.start_job
+    assert found.revision is None
+    wanted = file(found, found.start_job)["chat"]["resolved"]
+    assert wanted.keys() == {"request"}
+    # The pods that serve stay at their commit, whatever becomes of the request.
+    assert file(found, "")["chat"]["resolved"] == {"commit": worlds.COMMIT}
+
+    told = {"chat": {"commit": "f" * 40}}
+    target = found.start_job
+    files = facts.Files({"": [LLAMA], target: [vllm() | {"resolved": wanted}]}, good="")
+    after = decided(
+        replace(asking("2026-11-28"), files=files, jobs=[facts.Job(target, True, worlds.NOW, told)])
+    )
+    assert after.revision == target
+    assert file(after, target)["chat"]["resolved"] == wanted | {"commit": "f" * 40}
+    assert file(after, "")["chat"]["resolved"] == {"commit": worlds.COMMIT}
+
+
+@pytest.mark.parametrize("value", ["2026-11-28", None, ""])
+def test_a_request_is_followed_once_and_taking_it_away_resolves_nothing(value: str | None) -> None:
+    request = decided(asking("2026-11-28"))
+    assert request.start_job
+    resolved = file(request, request.start_job)["chat"]["resolved"] | {"commit": worlds.COMMIT}
+    found = decided(asking(value, vllm() | {"resolved": resolved}))
+    assert not found.acts
+    assert worlds.actions(found) == {"chat": "None"}
+    assert decided(asking("another", vllm() | {"resolved": resolved})).start_job
+
+
+def test_what_has_no_revision_to_resolve_is_not_touched_by_a_request() -> None:
+    commit = vllm() | {"spec": vllm()["spec"] | {"model": worlds.REPO | {"revision": worlds.COMMIT}}}
+    assert not decided(asking("now", commit)).acts
+    assert not decided(asking("now", CHAT)).acts
+
+
 def test_a_job_that_nobody_waits_for_is_deleted() -> None:
     found = decided(replace(stable(CHAT), jobs=[facts.Job("other", None)]))
     assert found.delete_jobs == ("other",)

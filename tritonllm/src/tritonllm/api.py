@@ -479,6 +479,10 @@ class Resolved(schema.Model):
         default_factory=dict,
         description="Commits that the revisions of adapters were resolved to, by the adapter's name.",
     )
+    request: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{10}$")] | None = pydantic.Field(
+        default=None,
+        description="By which request `spec.model.revision` is resolved again; None for the first time.",
+    )
 
 
 class LLMEndpoint(schema.Model):
@@ -543,8 +547,19 @@ class LLMEndpoint(schema.Model):
 
     def at(self, commit: str) -> Self:
         """A copy of the endpoint with its weights at this commit."""
-        adapters = self.resolved.adapters if self.resolved else {}
-        return self.model_copy(update={"resolved": Resolved(commit=commit, adapters=adapters)})
+        return self._resolved(commit=commit)
+
+    def requested(self, request: str) -> Self:
+        """A copy of the endpoint whose weights are at an unknown commit: its revision has to be resolved again.
+
+        Args:
+            request: by which its author asked for that.
+        """
+        return self._resolved(commit=None, request=request)
+
+    def _resolved(self, **update: Any) -> Self:
+        before = self.resolved or Resolved()
+        return self.model_copy(update={"resolved": before.model_copy(update=update)})
 
     def adapter_commit(self, adapter: Adapter) -> str | None:
         """The commit of an adapter, if it is known without a request to the Hub."""
@@ -560,9 +575,8 @@ class LLMEndpoint(schema.Model):
         Args:
             commits: by the adapter's name.
         """
-        before = self.resolved or Resolved()
-        adapters = before.adapters | commits
-        return self.model_copy(update={"resolved": Resolved(commit=before.commit, adapters=adapters)})
+        before = self.resolved.adapters if self.resolved else {}
+        return self._resolved(adapters=before | commits)
 
     def adapter_directory(self, adapter: Adapter, weights: str) -> str | None:
         """The directory of an adapter; None while the commit is unknown.

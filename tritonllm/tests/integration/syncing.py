@@ -44,7 +44,8 @@ class Asked:
         revision: branch, tag or commit.
         commit: what somebody else resolved it to.
         wanted: what may be loaded.
-        refresh: resolve again.
+        refresh: resolve again, as `weights sync --refresh` does.
+        requested: resolve again, as an endpoint asks for it.
         token: to ask with.
         max_wait_seconds: without progress.
     """
@@ -53,12 +54,13 @@ class Asked:
     commit: str | None = None
     wanted: selection.Wanted = dataclasses.field(default_factory=selection.Wanted)
     refresh: bool = False
+    requested: bool = False
     token: str | None = None
     max_wait_seconds: float = 5
 
     @property
     def source(self) -> sync.Source:
-        return sync.Source(REPO, self.revision, self.wanted, self.commit)
+        return sync.Source(REPO, self.revision, self.wanted, self.commit, self.requested)
 
 
 @dataclasses.dataclass

@@ -118,6 +118,14 @@ def test_a_branch_stays_where_it_was_until_a_refresh(setup: syncing.Setup) -> No
     assert setup.find(old) is not None
 
 
+def test_an_endpoint_can_ask_for_a_refresh_until_it_is_at_a_commit(setup: syncing.Setup) -> None:
+    old = setup.server.add(syncing.REPO, FILES)
+    setup.sync()
+    new = setup.server.add(syncing.REPO, FILES | {"config.json": b'{"new": 1}'})
+    assert setup.sync(commit=old, requested=True).commit == old
+    assert setup.sync(requested=True).commit == new
+
+
 def test_a_refresh_of_what_did_not_move_asks_once(setup: syncing.Setup) -> None:
     setup.server.add(syncing.REPO, FILES)
     setup.sync()

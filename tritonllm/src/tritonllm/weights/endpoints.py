@@ -28,7 +28,8 @@ def source(endpoint: api.LLMEndpoint) -> sync.Source | None:
         remote_code=model.trust_remote_code,
         layout=engine.definition.weights_layout(engine.args),
     )
-    return sync.Source(model.repo, model.revision, wanted, endpoint.commit)
+    requested = endpoint.resolved is not None and endpoint.resolved.request is not None
+    return sync.Source(model.repo, model.revision, wanted, endpoint.commit, refresh=requested)
 
 
 def adapter_source(endpoint: api.LLMEndpoint, adapter: api.Adapter) -> sync.Source | None:

@@ -53,12 +53,14 @@ class Source:
         revision: branch, tag or commit.
         wanted: what may be loaded.
         commit: what the revision was resolved to before, by somebody else; None to look for oneself.
+        refresh: resolve the revision again, whatever is known of it here; without effect with a commit.
     """
 
     repo: str
     revision: str
     wanted: selection.Wanted
     commit: str | None = None
+    refresh: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +127,8 @@ def sync(cache: layout.Cache, source: Source, options: Options) -> Published:
     Raises:
         Failure: see `failures`. Nothing is published then that was not before.
     """
-    moving = options.refresh and source.commit is None and not layout.is_commit(source.revision)
+    again = options.refresh or source.refresh
+    moving = again and source.commit is None and not layout.is_commit(source.revision)
     found = None if moving else find(cache, source)
     if found is not None:
         marker.touch(found.directory)

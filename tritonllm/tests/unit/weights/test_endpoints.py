@@ -59,6 +59,18 @@ def test_weights_are_at_their_path_or_under_their_commit(given: api.LLMEndpoint,
     assert given.directory("/w") == place
 
 
+def test_a_revision_is_resolved_again_by_request_until_its_commit_is_known() -> None:
+    given = endpoint(repo="org/name")
+    asked = endpoints.source(given.at("a" * 40).requested("0123456789"))
+    assert asked is not None
+    assert (asked.commit, asked.refresh) == (None, True)
+    known = given.requested("0123456789").at("b" * 40)
+    assert known.resolved == api.Resolved(commit="b" * 40, request="0123456789")
+    first = endpoints.source(given)
+    assert first is not None
+    assert not first.refresh
+
+
 def test_the_place_is_the_one_of_the_cache(cache: layout.Cache) -> None:
     assert endpoint(repo="org/m", commit=A).directory(str(cache.root)) == str(
         cache.snapshot("org/m", A).directory
