@@ -260,6 +260,21 @@ def test_new_weights_are_brought_by_a_job_before_any_pod_goes(
     assert llm.status()["model"]["commit"] == other
 
 
+def test_a_branch_is_resolved_again_on_request_and_the_pods_roll_to_its_commit(
+    llm: Pool, operator: Operator
+) -> None:
+    llm.as_left(endpoint(**HUB), weights="Shared", commit=COMMIT)
+    until(llm.as_wanted, lambda: (llm.status(), operator.story()))
+    llm.run()
+    llm.patch("llmendpoints", "chat", {"metadata": {"annotations": {names.RESOLVE: "now"}}})
+    (job,) = until(lambda: llm.list("jobs"), lambda: (llm.status(), operator.story()))
+    revision = job["metadata"]["annotations"][names.REVISION]
+    other = COMMIT[::-1]
+    job_ends(llm, revision, "Complete", f'{{"endpoints": {{"chat": {{"commit": "{other}"}}}}}}')
+    until(lambda: llm.revision() == revision and llm.as_wanted(), lambda: (llm.status(), operator.story()))
+    assert llm.status()["model"]["commit"] == other
+
+
 def test_weights_that_can_not_be_had_are_told_and_no_pod_goes(
     downloading: tuple[Pool, str], operator: Operator
 ) -> None:
