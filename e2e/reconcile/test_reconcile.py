@@ -30,6 +30,24 @@ def with_engine(**args: Any) -> dict[str, Any]:
     return spec
 
 
+def with_list() -> dict[str, Any]:
+    """The endpoint with a rule whose phrases are in a ConfigMap as well."""
+    spec = traffic.with_phrases()
+    spec["guardrails"]["output"][0]["banned"]["configMapRef"] = {"name": "words", "key": "phrases.txt"}
+    return spec
+
+
+def phrase_list(*phrases: str) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/component": "phrases", "tritonllm.io/pool": ""}
+    metadata = {"name": "words", "labels": labels}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata,
+        "data": {"phrases.txt": "\n".join(phrases)},
+    }
+
+
 def ask(kubernetes: Kubernetes, address: str, prompt: str) -> str:
     command = ["tritonllm", "generate", "chat", prompt, "--url", f"http://{address}:8000"]
     return kubernetes.execute("neighbour", command).strip()
@@ -59,6 +77,16 @@ def test_an_applied_endpoint_is_served_and_edited_in_place_without_a_failed_requ
         kubernetes.apply(operator.endpoint("chat", pool.name, traffic.with_phrases("zulu")))
         operator.until(kubernetes, "chat", "Loaded")
         assert answers(kubernetes, pool, "so tango zulu") == {"so [REDACTED] [REDACTED]"}
+
+        kubernetes.apply(phrase_list("yankee"), operator.endpoint("chat", pool.name, with_list()))
+        operator.until(kubernetes, "chat", "Loaded")
+        assert answers(kubernetes, pool, "tango yankee zulu") == {"[REDACTED] [REDACTED] zulu"}
+        kubernetes.apply(phrase_list("zulu"))
+        commands.until(
+            lambda: answers(kubernetes, pool, "tango yankee zulu") == {"[REDACTED] yankee [REDACTED]"},
+            60,
+            "all pods serve the list as it is now",
+        )
     window.check()
     assert uids(kubernetes, pool) == first, "a policy was changed with new pods"
 
