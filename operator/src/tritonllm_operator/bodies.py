@@ -145,7 +145,11 @@ def benchmark_job(deployment: Resource, owner: Pool, endpoint: api.LLMEndpoint) 
     assert asked is not None
     pool = deployment["metadata"]["name"]
     arguments = [
-        *("bench", "sweep", f"http://{pool}:{8080 if owner.gateway else 8000}"),
+        *(
+            "bench",
+            "sweep",
+            f"http://{pool}:{names.SERVICE_GATEWAY_PORT if owner.gateway else names.SERVICE_TRITON_PORT}",
+        ),
         f"--api={'chat' if owner.gateway else 'triton'}",
         f"--model={endpoint.name}",
         f"--concurrency={','.join(map(str, asked.concurrency))}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator import adapters, benchmarks, facts, plan, revisions, rolls
+from tritonllm_operator import adapters, benchmarks, facts, names, plan, revisions, rolls
 from tritonllm_operator.facts import Pod, Trouble, World
 
 Status = dict[str, Any]
@@ -27,9 +27,6 @@ UNDER_WAY = (
 )
 # With this reason, `tritonllm weights sync` of a pod leaves out an endpoint.
 _UNREADABLE = "InvalidSpec"
-# Of Triton's HTTP port, as the pool's Service has it.
-_GATEWAY_PORT = 8080
-_TRITON_PORT = 8000
 
 
 @dataclass(frozen=True)
@@ -102,9 +99,9 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
         status["pods"] = {"desired": wanted, "loaded": len(loaded), "summary": f"{len(loaded)}/{wanted}"}
         service = f"http://{world.name}.{world.namespace}"
         status["url"] = (
-            f"{service}:{_GATEWAY_PORT}/v1"
+            f"{service}:{names.SERVICE_GATEWAY_PORT}/v1"
             if world.pool.gateway
-            else f"{service}:{_TRITON_PORT}/v2/models/{name}"
+            else f"{service}:{names.SERVICE_TRITON_PORT}/v2/models/{name}"
         )
         if endpoint.commit is not None:
             status["model"] = {"commit": endpoint.commit}

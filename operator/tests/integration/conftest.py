@@ -58,3 +58,12 @@ def everywhere(
     """One operator for the whole cluster. It resyncs rarely: what it does it does because of events."""
     with pool.operating(api_server, tmp_path_factory.mktemp("operator")) as operator:
         yield operator
+
+
+@pytest.fixture(scope="module")
+def operator(
+    api_server: ApiServer, client: httpx.Client, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[pool.Operator]:
+    """The operator of a module's tests. It resyncs rarely: what it does it does because of events."""
+    with pool.operating(api_server, tmp_path_factory.mktemp("operator"), resync=600) as operator:
+        yield operator

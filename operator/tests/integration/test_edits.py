@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import httpx
 import pytest
 
 import model_control
 import pool
-from api_server import ApiServer
 from pool import Operator, Pool, endpoint, until
 
 CHAT, CODE = endpoint(), endpoint("code")
-
-
-@pytest.fixture(scope="module")
-def operator(
-    api_server: ApiServer, client: httpx.Client, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
-    """One operator for the whole cluster. It resyncs rarely: what it does it does because of events."""
-    with pool.operating(api_server, tmp_path_factory.mktemp("operator"), resync=600) as operator:
-        yield operator
 
 
 def served(llm: Pool, operator: Operator, *endpoints: pool.Json) -> None:

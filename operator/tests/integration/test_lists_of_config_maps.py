@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import httpx
-import pytest
-
 import model_control
 import pool
-from api_server import ApiServer
 from pool import Operator, Pool, endpoint, until
 from tritonllm_operator import names
 
 REF = {"configMapRef": {"name": "words", "key": "list.txt"}}
 CHAT = endpoint(guardrails={"output": [{"name": "words", "action": "Mask", "banned": REF}]})
 PLAIN = endpoint("plain")
-
-
-@pytest.fixture(scope="module")
-def operator(
-    api_server: ApiServer, client: httpx.Client, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
-    """One operator for the whole cluster. It resyncs rarely: what it does it does because of events."""
-    with pool.operating(api_server, tmp_path_factory.mktemp("operator"), resync=600) as operator:
-        yield operator
 
 
 def words(*lines: str, of: str = "llm") -> pool.Json:

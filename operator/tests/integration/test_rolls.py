@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 import model_control
 import pool
-from api_server import ApiServer
 from pool import Operator, Pool, endpoint, until
 from tritonllm_operator import names
 
 CHAT = endpoint()
 SLOWER = {"type": "simulated", "args": {"inter_token_seconds": 0.5}}
-
-
-@pytest.fixture(scope="module")
-def operator(
-    api_server: ApiServer, client: httpx.Client, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
-    """It resyncs rarely: what it does it does because of events."""
-    with pool.operating(api_server, tmp_path_factory.mktemp("operator"), resync=600) as operator:
-        yield operator
 
 
 @pytest.fixture
