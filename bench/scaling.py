@@ -42,6 +42,8 @@ def main() -> None:
                 [*command, "--output", str(given.output / name)], check=False, stdout=subprocess.DEVNULL
             )
     measured = {name: _read(given.output / name, axis) for name in servers}
+    if not any(measured.values()):
+        raise SystemExit("scaling.py: nothing was measured; the reasons are above")
     print("\n".join(_table(axis, measured)))
     for name, chart in _charts(axis, measured).items():
         (given.output / f"{name}.png").write_bytes(png.draw(chart))
