@@ -207,7 +207,8 @@ def _of_pod(job: str, pod: Resource) -> State:
         raise failures.BenchmarkFailed(f"{stuck} ({image}): {_told(waiting)}")
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return State(f"waiting for a node: {_told(condition)}", name)
+            hint = "`benchmark.resources` of the pool says what is requested"
+            return State(f"waiting for a node ({hint}): {_told(condition)}", name)
     return State("pulling the image", name)
 
 

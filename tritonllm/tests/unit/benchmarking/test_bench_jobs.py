@@ -95,6 +95,7 @@ def test_the_pool_says_what_the_job_requests(annotation: str, cpu: str) -> None:
     assert body["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == cpu
 
 
+RESOURCES = "`benchmark.resources` of the pool says what is requested"
 JOB = {"metadata": {"name": "llm-benchmark-x"}, "spec": {"activeDeadlineSeconds": 3600}}
 
 
@@ -117,7 +118,7 @@ UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedul
     ("pods", "state"),
     [
         ([], jobs.State("waiting for its pod")),
-        ([pod(phase="Pending", conditions=[UNSCHEDULABLE])], jobs.State("waiting for a node: 0/3 nodes", "pod-x")),
+        ([pod(phase="Pending", conditions=[UNSCHEDULABLE])], jobs.State(f"waiting for a node ({RESOURCES}): 0/3 nodes", "pod-x")),
         ([pod(phase="Pending")], jobs.State("pulling the image", "pod-x")),
         ([waiting("ContainerCreating")], jobs.State("pulling the image", "pod-x")),
         # The next try may succeed.
