@@ -33,7 +33,8 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-KEY = "sk-bench"
+# A number, which a configuration file may take for one.
+KEY = "0012345678"
 ENDPOINT = """
 apiVersion: tritonllm.io/v1alpha1
 kind: LLMEndpoint

@@ -81,7 +81,8 @@ def config(workload: workloads.Workload, point: workloads.Point) -> str:
         "duration": workload.duration,
     }
     phase = {"name": "profiling"} | {name: value for name, value in load.items() if value is not None}
-    endpoint = {"api_key": f"${{{API_KEY}}}"}
+    # Not as `api_key`: a value that is a variable and nothing else is made a number where it looks like one.
+    endpoint = {"headers": {"Authorization": f"Bearer ${{{API_KEY}}}"}}
     return json.dumps({"benchmark": {"endpoint": endpoint, "datasets": [prompts], "phases": [phase]}})
 
 

@@ -78,7 +78,7 @@ def test_the_api_key_is_in_the_environment_and_a_file_refers_to_it() -> None:
     assert arguments[1:4] == ["profile", "--config", str(file)]
     assert json.loads(aiperf.config(asked, point)) == {
         "benchmark": {
-            "endpoint": {"api_key": "${OPENAI_API_KEY}"},
+            "endpoint": {"headers": {"Authorization": "Bearer ${OPENAI_API_KEY}"}},
             "datasets": [{"name": "main", "type": "synthetic"}],
             "phases": [{"name": "profiling", "type": "concurrency", "concurrency": 64, "requests": 640}],
         }
