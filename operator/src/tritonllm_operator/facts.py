@@ -66,6 +66,7 @@ class Pod:
         static: whether it boots from its chart's own endpoints. Such pods are Helm's: they were there before the pool
             was handed to the operator, and end as soon as others are ready.
         address: its IP; empty as long as it has none.
+        placed: when a node took it; None as long as none has.
         running: whether its server runs.
         started: whether all it boots with is loaded (the startup probe has passed).
         ready: whether the Service sends requests to it.
@@ -81,6 +82,7 @@ class Pod:
     revision: str = ""
     static: bool = False
     address: str = ""
+    placed: datetime.datetime | None = None
     running: bool = False
     started: bool = False
     ready: bool = False
@@ -154,6 +156,7 @@ class Pool:
         max_surge: pods beyond the wanted number during a roll.
         observed: whether Kubernetes has seen the newest template.
         deadline_exceeded: whether the roll to it made no progress for too long.
+        given_up: when Kubernetes found that; None where it has not.
         not_created: why Kubernetes cannot create pods; empty where it can.
         gateway: whether its Service speaks OpenAI's API.
         allow: what its endpoints can use.
@@ -179,6 +182,7 @@ class Pool:
     max_surge: str = "0"
     observed: bool = True
     deadline_exceeded: bool = False
+    given_up: datetime.datetime | None = None
     not_created: str = ""
     gateway: bool = False
     allow: allow.Allow = allow.NOTHING
@@ -272,6 +276,7 @@ def pool(deployment: Resource) -> Pool:
     template = spec["template"]
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
     progressing = conditions.get("Progressing", {})
+    exceeded = progressing.get("reason") == "ProgressDeadlineExceeded"
     failure = conditions.get("ReplicaFailure", {})
     rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
     drain = annotations.get(names.DRAIN_SECONDS)
@@ -293,7 +298,8 @@ def pool(deployment: Resource) -> Pool:
         current=status.get("replicas", 0),
         max_surge=str(rolling.get("maxSurge", 0)),
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
-        deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
+        deadline_exceeded=exceeded,
+        given_up=since(progressing) if exceeded else None,
         not_created=failure.get("message", "") if failure.get("status") == "True" else "",
         gateway=any(
             port.get("name") == names.GATEWAY_PORT
@@ -371,6 +377,12 @@ def weights(statuses: Sequence[Resource]) -> dict[str, Mapping[str, str]]:
             elif ended.get("exitCode") == 0:
                 found.pop("", None)
     return found
+
+
+def since(condition: Resource) -> datetime.datetime | None:
+    """When a condition got its status; None where it does not say."""
+    text = condition.get("lastTransitionTime")
+    return time(text) if text else None
 
 
 def time(text: str) -> datetime.datetime:
