@@ -193,4 +193,4 @@ def test_a_pool_that_grants_nothing_has_one_sentence_in_the_condition_and_is_loo
         assert message.startswith(f"the operator (system:serviceaccount:{HOME}:{ACCOUNT}) cannot ")
         assert f"helm upgrade llm charts/tritonllm-pool -n {llm.name}" in message
         grant(client, install, of_pool(llm), llm.name)
-        until(llm.as_wanted, lambda: (llm.status(), operator.story()), seconds=90)
+        until(llm.as_wanted, lambda: (llm.status(), operator.story()))
