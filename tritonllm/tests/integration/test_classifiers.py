@@ -238,7 +238,8 @@ def test_judgements_are_counted_by_rule_and_outcome(served: server.Served) -> No
             ),
             60,
         )
-    assert ask.metric(served, f"{metric_names.JUDGEMENT}_count", endpoint="asks", rule="no-insults")
+    seconds = f"{metric_names.JUDGEMENT}_count"
+    server.until(lambda: ask.metric(served, seconds, endpoint="asks", rule="no-insults"), 60)
 
 
 def test_a_policy_that_is_edited_under_judged_streams_breaks_none_of_them(served: server.Served) -> None:

@@ -99,7 +99,8 @@ def test_an_adapter_is_a_model_of_the_openai_api_and_a_parameter_of_tritons(serv
     assert adapted != answer(served, "chat")
     asked = {"text_input": "The engine reads", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
     assert ask.generate(served, "chat", **asked, lora_name="sql")["text_output"] == adapted
-    assert ask.metric(served, "tritonllm_adapter_requests_total", adapter="sql", outcome="length") >= 1
+    counted = {"adapter": "sql", "outcome": "length"}
+    server.until(lambda: ask.metric(served, "tritonllm_adapter_requests_total", **counted) >= 1, 30)
 
 
 def test_what_is_absent_or_refused_is_a_404_with_the_names_of_those_that_are_not(
