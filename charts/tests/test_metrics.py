@@ -79,7 +79,7 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 
 def read(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         return answer.read().decode()
 
 
@@ -132,7 +132,7 @@ def test_a_fresh_server_exports_every_metric_and_label_that_is_asked_for() -> No
         urllib.request.urlopen(asked, timeout=30).read()
         # What autoscaler and alerts follow counts requests that come by the gateway, too.
         counted = 'tritonllm_requests_total{endpoint="chat",outcome="stop"} 1'
-        server.until(lambda: counted in read(served.metrics), 10, served.story)
+        server.until(lambda: counted in read(served.metrics), 60, served.story)
         exported = read(served.metrics) + read(f"{served.gateway}/metrics")
     for where, expression in EXPRESSIONS:
         for selector in selectors(promql_parser.parse(expression)):

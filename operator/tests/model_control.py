@@ -51,7 +51,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         secret: who has it may control models.
         models: by name.
         done: what was changed, in order: `load` or `unload`, and the model.
-        load_seconds: how long a load takes.
+        hangs_in_loads: a load does not end.
         told: every secret that it was sent.
         hangs: it accepts questions and never answers.
         fails: what a load of a model is answered with, by name.
@@ -63,7 +63,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.models: dict[str, Held] = {}
         self.done: list[tuple[str, str]] = []
         self.told: list[str] = []
-        self.load_seconds = 0.0
+        self.hangs_in_loads = False
         self.hangs = False
         self.fails: dict[str, str] = {}
 
@@ -114,7 +114,8 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         before = self.models.get(name)
         if before is None or before.state != "READY":
             self.models[name] = Held("LOADING", given)
-        await asyncio.sleep(self.load_seconds)
+        while self.hangs_in_loads:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         self.done.append(("load", name))
         if name in self.fails:
             reason = f"Internal: {self.fails[name]}\n\nAt:\n  /repository/{name}/1/model.py(3): initialize\n;"

@@ -48,7 +48,7 @@ _PLACES = {
 _STARTED = "2026-01-01T00:00:00Z"
 
 
-def until(condition: Callable[[], Any], story: Callable[[], object] = str, seconds: float = 30) -> Any:
+def until(condition: Callable[[], Any], story: Callable[[], object] = str, seconds: float = 120) -> Any:
     """Waits for a condition and returns what came true.
 
     Raises:
@@ -641,7 +641,7 @@ class Operator:
     def wait(self) -> int:
         """Waits until it ends by itself, and returns its exit code."""
         assert self._process is not None
-        code = self._process.wait(20)
+        code = self._process.wait(60)
         self._process = None
         return code
 
@@ -651,7 +651,7 @@ class Operator:
             return
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        assert self._process.wait(20) in (0, -signal.SIGKILL), self.story()
+        assert self._process.wait(60) in (0, -signal.SIGKILL), self.story()
 
     def metrics(self) -> dict[str, float]:
         """Its metrics by name and labels; empty as long as it does not answer."""

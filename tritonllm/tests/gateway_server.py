@@ -32,7 +32,7 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
 
 @contextlib.contextmanager
@@ -53,10 +53,10 @@ def serve(app: ASGIApp, **options: Any) -> Iterator[Served]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
-        assert started.wait(10), "uvicorn does not start"
+        assert started.wait(60), "uvicorn does not start"
         yield Served(listening.getsockname()[1], server)
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         listening.close()
         assert not thread.is_alive()

@@ -51,7 +51,7 @@ def test_a_service_account_may_do_nothing_until_a_role_says_so(api_server: ApiSe
             f"{rbac}/rolebindings", json={"metadata": metadata, "roleRef": role, "subjects": [subject]}
         ).raise_for_status()
         # The authorizer reads roles from a watch of its own.
-        pool.until(lambda: client.get(f"{inside}/pods", headers=headers).status_code == 200, seconds=10)
+        pool.until(lambda: client.get(f"{inside}/pods", headers=headers).status_code == 200)
 
 
 def test_it_ends_with_tests_that_were_killed(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_it_ends_with_tests_that_were_killed(tmp_path: Path) -> None:
     )
     pids = done.stdout.split()
     assert len(pids) == 2
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while any(alive(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.01)

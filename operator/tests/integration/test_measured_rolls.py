@@ -132,7 +132,7 @@ def test_an_endpoint_is_benchmarked_once_for_each_engine_and_the_result_is_in_it
         failed = told(llm, "Failed", operator)
         assert "ended with code 1 and no result; see `kubectl logs job/llm-benchmark`" in failed["message"]
         assert llm.condition("Ready")[0] == "True"
-        assert pool.counted(llm.events())["Warning", "BenchmarkFailed"] == 1
+        assert until(lambda: pool.counted(llm.events())["Warning", "BenchmarkFailed"]) == 1
         # The Job goes with the endpoint.
         llm.delete("llmendpoints", "chat")
         until(lambda: not llm.list("jobs"), operator.story)

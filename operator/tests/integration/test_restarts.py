@@ -15,6 +15,7 @@ from tritonllm_operator import kube
 
 CHAT, CODE = endpoint(), endpoint("code")
 CRASHES = 12
+REQUESTS = "tritonllm_operator_api_requests_total"
 
 
 @pytest.fixture
@@ -27,9 +28,20 @@ def operator(api_server: ApiServer, llm: Pool, tmp_path: Path) -> Iterator[Opera
 def as_wanted(llm: Pool, operator: Operator, *names: str) -> None:
     """Waits until endpoints are as they are wanted."""
     for name in names or ("chat",):
-        until(
-            lambda name=name: llm.as_wanted(name), lambda name=name: (llm.status(name), operator.story()), 40
-        )
+        until(lambda name=name: llm.as_wanted(name), lambda name=name: (llm.status(name), operator.story()))
+
+
+def until_looks_were_all(operator: Operator, looks: float, lists: float) -> None:
+    """Waits until all that was listed since is what looks list: once each endpoints, what has a pool's label, and ReplicaSets.
+
+    A look is counted when it is over.
+    """
+    once = len((kube.ENDPOINTS, *kube.OF_POOLS, kube.REPLICA_SETS))
+
+    def looks_were_all() -> bool:
+        return operator.count(REQUESTS, method="GET") - lists == once * (operator.passes() - looks)
+
+    until(looks_were_all, operator.story)
 
 
 def again(operator: Operator) -> None:
@@ -177,24 +189,19 @@ def test_files_longer_than_a_line_of_the_client_are_watched_all_the_same(
     as_wanted(llm, operator)
     data = (llm.get("configmaps", "llm-endpoints") or {})["data"]
     assert len(data["revision-.yaml"]) > 2**17
-    looked = operator.count("tritonllm_operator_api_requests_total", method="GET")
+    looks, lists = operator.passes(), operator.count(REQUESTS, method="GET")
     llm.patch("configmaps", "llm-endpoints", {"metadata": {"annotations": {"test/nudge": "1"}}})
     operator.until_looked(0)
-    # One list of each kind; a watch that breaks begins anew with a list of everything.
-    once = len((kube.ENDPOINTS, *kube.OF_POOLS, kube.REPLICA_SETS))
-    assert operator.count("tritonllm_operator_api_requests_total", method="GET") - looked <= once
+    # A watch that breaks begins anew with a list of everything.
+    until_looks_were_all(operator, looks, lists)
 
 
 def test_an_edit_of_a_policy_is_one_look_and_one_that_confirms_it(llm: Pool, operator: Operator) -> None:
     llm.as_left(CHAT, CODE)
     until(operator.passes, operator.story)
-    before = operator.passes()
-    lists = operator.count("tritonllm_operator_api_requests_total", method="GET")
+    looks, lists = operator.passes(), operator.count(REQUESTS, method="GET")
     for number in range(5):
         llm.ban("chat", f"word{number}")
         as_wanted(llm, operator)
-    looks = operator.passes() - before
-    assert looks <= 2 * 5
-    # Endpoints, what has a pool's label, and ReplicaSets: once each.
-    once = len((kube.ENDPOINTS, *kube.OF_POOLS, kube.REPLICA_SETS))
-    assert operator.count("tritonllm_operator_api_requests_total", method="GET") - lists == once * looks
+    until_looks_were_all(operator, looks, lists)
+    assert operator.passes() - looks <= 2 * 5

@@ -104,7 +104,7 @@ def test_the_rights_of_the_charts_are_enough(
         until(llm.as_wanted, lambda: (llm.status(), operator.story()))
         llm.ban("chat", "other")
         until(llm.as_wanted, lambda: (llm.status(), operator.story()))
-        assert pool.counted(llm.events())["Normal", "InPlace"] == 1
+        assert until(lambda: pool.counted(llm.events())["Normal", "InPlace"]) == 1
         # A new pod template, and the Job before it.
         llm.edit("chat", model={"repo": "org/name"}, engine={"type": "vllm", "args": None})
         until(lambda: llm.list("jobs"), lambda: (llm.status(), operator.story()))
@@ -193,4 +193,4 @@ def test_a_pool_that_grants_nothing_has_one_sentence_in_the_condition_and_is_loo
         assert message.startswith(f"the operator (system:serviceaccount:{HOME}:{ACCOUNT}) cannot ")
         assert f"helm upgrade llm charts/tritonllm-pool -n {llm.name}" in message
         grant(client, install, of_pool(llm), llm.name)
-        until(llm.as_wanted, lambda: (llm.status(), operator.story()), seconds=90)
+        until(llm.as_wanted, lambda: (llm.status(), operator.story()))

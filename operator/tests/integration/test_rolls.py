@@ -270,9 +270,7 @@ def test_weights_that_can_not_be_had_are_told_and_no_pod_goes(
     told = '{"endpoints": {"chat": {"reason": "GatedRepo", "message": "ask for access to org/two"}}}'
     job_ends(llm, revision, "Failed", told)
     gated = ("False", "GatedRepo", "ask for access to org/two")
-    until(
-        lambda: llm.condition("WeightsReady") == gated, lambda: (llm.status(), operator.story()), seconds=10
-    )
+    until(lambda: llm.condition("WeightsReady") == gated, lambda: (llm.status(), operator.story()))
     assert llm.condition("Ready")[:2] == ("True", "ServingFormerVersion")
     assert llm.revision() is None
     # Back to the weights that are there: nothing has to be downloaded, and the Job is of no use any more.

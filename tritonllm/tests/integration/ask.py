@@ -58,7 +58,7 @@ def grpc(served: server.Served, model: str, **inputs: Any) -> list[dict[str, Any
 
 def metrics(served: server.Served) -> dict[str, float]:
     """Every series of the server's metrics, by its text."""
-    lines = httpx.get(served.metrics).text.splitlines()
+    lines = httpx.get(served.metrics, timeout=30).text.splitlines()
     return {
         name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")
     }

@@ -244,7 +244,7 @@ def shared_memory(name: str) -> set[Path]:
 
 def _left(mark: str) -> list[psutil.Process]:
     """Processes of this server that still run; those that end by themselves get a moment."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while left := [process for process in psutil.process_iter() if _marked(process, mark)]:
         if time.monotonic() > deadline:
             return left

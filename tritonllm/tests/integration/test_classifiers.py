@@ -236,9 +236,10 @@ def test_judgements_are_counted_by_rule_and_outcome(served: server.Served) -> No
             lambda outcome=outcome: ask.metric(
                 served, metric_names.JUDGEMENTS, endpoint="asks", rule="no-insults", outcome=outcome
             ),
-            10,
+            60,
         )
-    assert ask.metric(served, f"{metric_names.JUDGEMENT}_count", endpoint="asks", rule="no-insults")
+    seconds = f"{metric_names.JUDGEMENT}_count"
+    server.until(lambda: ask.metric(served, seconds, endpoint="asks", rule="no-insults"), 60)
 
 
 def test_a_policy_that_is_edited_under_judged_streams_breaks_none_of_them(served: server.Served) -> None:
@@ -253,7 +254,7 @@ def test_a_policy_that_is_edited_under_judged_streams_breaks_none_of_them(served
     with futures.ThreadPoolExecutor(2) as pool:
         streams = [pool.submit(_chat, served, "long", text) for text in (good, bad)]
         running = "tritonllm_engine_requests_running"
-        server.until(lambda: ask.metric(served, running, endpoint="long") == 2, 20)
+        server.until(lambda: ask.metric(served, running, endpoint="long") == 2, 60)
         loaded = httpx.post(f"{served.http}/v2/repository/models/long/load", json=body, timeout=60)
         assert loaded.status_code == 200, loaded.text
         assert ask.metric(served, running, endpoint="long") == 2

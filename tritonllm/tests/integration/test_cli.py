@@ -34,7 +34,7 @@ def served() -> Iterator[server.Served]:
 
 def run(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tritonllm", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
 
 
 def test_a_prompt_is_answered(served: server.Served) -> None:

@@ -161,12 +161,12 @@ def test_leaving_early_ends_the_request_at_the_server(served: server.Served, url
                     await asker.generate("slow", "Hi", timeout=0.3, **ENDLESS)
             else:
                 task = asyncio.create_task(asker.generate("slow", "Hi", **ENDLESS))
-                await asyncio.to_thread(server.until, lambda: not is_idle(served, "slow"), 10)
+                await asyncio.to_thread(server.until, lambda: not is_idle(served, "slow"), 30)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
             # Much sooner than its 800 tokens take.
-            await asyncio.to_thread(server.until, lambda: is_idle(served, "slow"), 5)
+            await asyncio.to_thread(server.until, lambda: is_idle(served, "slow"), 10)
 
     asyncio.run(main())
 

@@ -79,7 +79,7 @@ def tritonserver(
     finally:
         process.terminate()
         try:
-            process.wait(40)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -99,7 +99,8 @@ def test_an_adapter_is_a_model_of_the_openai_api_and_a_parameter_of_tritons(serv
     assert adapted != answer(served, "chat")
     asked = {"text_input": "The engine reads", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
     assert ask.generate(served, "chat", **asked, lora_name="sql")["text_output"] == adapted
-    assert ask.metric(served, "tritonllm_adapter_requests_total", adapter="sql", outcome="length") >= 1
+    counted = {"adapter": "sql", "outcome": "length"}
+    server.until(lambda: ask.metric(served, "tritonllm_adapter_requests_total", **counted) >= 1, 30)
 
 
 def test_what_is_absent_or_refused_is_a_404_with_the_names_of_those_that_are_not(
@@ -172,13 +173,13 @@ def test_adapters_are_added_and_removed_under_load_without_a_failed_request_or_a
     engine = served.stub("chat-engine").pid
     with Load(served, "chat", "chat", "chat:sql") as load:
         change(served, weights, "sql", "legal")
-        server.until(lambda: "chat:legal" in listed(served), 20, served.story)
+        server.until(lambda: "chat:legal" in listed(served), 60, served.story)
         legal = answer(served, "chat:legal")
         change(served, weights, "sql")
-        server.until(lambda: "chat:legal" not in listed(served), 20, served.story)
+        server.until(lambda: "chat:legal" not in listed(served), 60, served.story)
         server.until(lambda: "the adapter legal is removed" in served.log.read_text(), 60, served.story)
+        server.until(lambda: all(sum(texts.values()) > 3 for texts in load.answers.values()), 60)
     assert not load.failed
-    assert all(sum(texts.values()) > 3 for texts in load.answers.values())
     # Whoever asked, and whatever was in the same batch: one model, one answer.
     assert {len(texts) for texts in load.answers.values()} == {1}
     assert legal not in {*load.answers["chat"], *load.answers["chat:sql"]}
@@ -190,11 +191,11 @@ def test_a_request_that_is_being_answered_keeps_its_adapter_when_it_is_removed(
     served: server.Served, weights: Path
 ) -> None:
     change(served, weights, "sql", "legal")
-    server.until(lambda: "chat:legal" in listed(served), 20, served.story)
+    server.until(lambda: "chat:legal" in listed(served), 60, served.story)
     found: list[httpx.Response] = []
     running = threading.Thread(target=lambda: found.append(complete(served, "chat:legal", tokens=240)))
     running.start()
-    server.until(lambda: ask.metric(served, "tritonllm_requests_running") >= 1, 10, served.story)
+    server.until(lambda: ask.metric(served, "tritonllm_requests_running") >= 1, 60, served.story)
     change(served, weights, "sql")
     running.join()
     assert found[0].status_code == 200, found[0].text

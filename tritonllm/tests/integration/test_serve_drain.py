@@ -20,7 +20,8 @@ from integration import ask, from_elsewhere, server
 from tritonllm import serve
 from tritonllm.runtime import metric_names
 
-TOKENS = 120
+# So many that all streams run for a while, however slowly they begin.
+TOKENS = 400
 WHOLE = ("length", TOKENS)
 
 
@@ -85,7 +86,7 @@ def test_a_grpc_client_connects_anew_now_and_then_and_loses_no_answer(
             return len(used) > 8
 
         with triton.InferenceServerClient(served.grpc) as client:
-            server.until(moved, 20, served.story)
+            server.until(moved, 60, served.story)
         assert {stream.result() for stream in streams} == {WHOLE}
 
 
@@ -104,15 +105,15 @@ def test_no_stream_is_cut_while_there_is_time_and_what_still_comes_is_served(
 ) -> None:
     with server.running([endpoint()], drain_seconds=60) as served:
         streams = [pool.submit(ask_, served) for _ in range(6) for ask_ in (over_http, over_grpc)]
-        server.until(lambda: running(served) == 12, 10, served.story)
+        server.until(lambda: running(served) == 12, 60, served.story)
         served.process.terminate()
-        server.until(lambda: served.probe("/readyz") == (503, "shutting down\n"), 2, served.story)
+        server.until(lambda: served.probe("/readyz") == (503, "shutting down\n"), 30, served.story)
         # Removing a pod from a load balancer takes a while, and connections that are open stay so.
         late = [pool.submit(ask_, served) for _ in range(4) for ask_ in (over_http, over_grpc)]
         assert served.probe("/livez") == (200, "shutting down\n")
         assert {stream.result() for stream in (*streams, *late)} == {WHOLE}
         ended = time.monotonic()
-        assert served.process.wait(30) == 0
+        assert served.process.wait(60) == 0
         assert time.monotonic() - ended < serve.STOP_SECONDS
 
 
@@ -140,7 +141,7 @@ def test_short_requests_that_never_pause_are_answered_whole_or_refused_before_th
             return ends
 
         clients = [pool.submit(ask_on) for _ in range(6)]
-        server.until(lambda: ask.metric(served, metric_names.REQUESTS) > 50, 10, served.story)
+        server.until(lambda: ask.metric(served, metric_names.REQUESTS) > 50, 60, served.story)
         served.process.terminate()
         assert served.process.wait(1 + serve.STOP_SECONDS) == 0
         over.set()
@@ -163,7 +164,7 @@ def test_a_grpc_client_that_asks_now_and_then_is_served_until_its_connection_end
             server.until(lambda over=over: time.monotonic() > over or connections(served) != first, 5)
         assert asked > 2, served.story()
         assert "draining: waiting up to 60 s for 0 requests and 1 gRPC connections" in served.story()
-        assert served.process.wait(30) == 0
+        assert served.process.wait(60) == 0
 
 
 @pytest.mark.parametrize("drain_seconds", [0, 1])
@@ -172,7 +173,7 @@ def test_the_end_comes_in_time_whatever_is_still_being_answered(
 ) -> None:
     with server.running([endpoint(1)], drain_seconds=drain_seconds) as served:
         stream = pool.submit(over_http, served)
-        server.until(lambda: running(served) == 1, 10, served.story)
+        server.until(lambda: running(served) == 1, 60, served.story)
         started = time.monotonic()
         served.process.terminate()
         assert served.process.wait(drain_seconds + serve.STOP_SECONDS) == 0
@@ -190,7 +191,7 @@ def test_the_end_comes_in_time_although_tritonserver_hangs() -> None:
 def test_a_tritonserver_that_hangs_is_no_sign_that_nothing_runs(pool: futures.ThreadPoolExecutor) -> None:
     with server.running([endpoint()], drain_seconds=60) as served:
         stream = pool.submit(over_http, served)
-        server.until(lambda: running(served) == 1, 10, served.story)
+        server.until(lambda: running(served) == 1, 60, served.story)
         triton = served.triton
         triton.suspend()
         served.process.terminate()
@@ -199,15 +200,15 @@ def test_a_tritonserver_that_hangs_is_no_sign_that_nothing_runs(pool: futures.Th
             server.until(lambda: "stopping tritonserver" in served.log.read_text(), 4)
         triton.resume()
         assert stream.result() == WHOLE
-        assert served.process.wait(30) == 0
+        assert served.process.wait(60) == 0
 
 
 def test_the_second_signal_ends_at_once_also_a_tritonserver_that_hangs() -> None:
     with server.running([endpoint()], drain_seconds=60) as served:
         served.triton.suspend()
         served.process.terminate()
-        server.until(lambda: served.probe("/readyz")[0] == 503, 2)
+        server.until(lambda: served.probe("/readyz")[0] == 503, 30)
         started = time.monotonic()
         served.process.terminate()
-        assert served.process.wait(10) == 0
-        assert time.monotonic() - started < 5
+        assert served.process.wait(60) == 0
+        assert time.monotonic() - started < 0.75 * serve.STOP_SECONDS

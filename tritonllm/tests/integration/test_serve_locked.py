@@ -187,8 +187,8 @@ def test_the_secret_is_in_no_log_and_on_no_command_line_but_tritonservers(served
 def test_a_killed_process_is_healed_behind_the_lock(served: server.Served, model: str) -> None:
     triton_server = served.triton.pid
     served.stub(model).kill()
-    server.until(lambda: f"{model}: recovered" in served.log.read_text(), 15, served.story)
-    served.until_ready(10)
+    server.until(lambda: f"{model}: recovered" in served.log.read_text(), 60, served.story)
+    served.until_ready(60)
     assert served.triton.pid == triton_server
     assert ask.generate(served, "chat", text_input=f"the {PHRASE}")["finish_reason"] == "content_filter"
     assert httpx.get(f"{served.http}/v2/models/{model}/config").status_code == 403
@@ -197,14 +197,14 @@ def test_a_killed_process_is_healed_behind_the_lock(served: server.Served, model
 def test_a_new_tritonserver_has_the_same_lock(served: server.Served) -> None:
     first = served.triton
     first.kill()
-    server.until(lambda: served.log.read_text().count("ready: chat at") == 2, 30, served.story)
-    served.until_ready(10)
+    server.until(lambda: served.log.read_text().count("ready: chat at") == 2, 60, served.story)
+    served.until_ready(60)
     assert httpx.get(f"{served.http}/v2/models/chat/config").status_code == 403
     assert httpx.get(f"{served.http}/v2/models/chat/config", headers=HTTP).status_code == 200
 
 
 def test_without_a_secret_nothing_is_started(tmp_path: Path) -> None:
     with server.running([ENDPOINT], api_secret_file=str(tmp_path / "absent"), wait=False) as refused:
-        assert refused.process.wait(30) == 1
+        assert refused.process.wait(60) == 1
         assert f"the secret file {tmp_path}/absent can't be read: No such file" in refused.log.read_text()
         assert "tritonserver" not in refused.log.read_text().replace("--api-secret-file", "")

@@ -79,7 +79,7 @@ def test_a_model_that_fails_ends_its_requests_with_an_error_and_is_loaded_again(
         other = pool.submit(
             lambda: list(ask.stream(served, "chat", text_input="Hello", ignore_eos=True, max_tokens=15_000))
         )
-        server.until(lambda: ask.metric(served, metric_names.ENGINE_RUNNING) == 1, 10)
+        server.until(lambda: ask.metric(served, metric_names.ENGINE_RUNNING) == 1, 60)
         fatal = json.dumps({"logit_bias": {str(FATAL_TOKEN): 100}})
         failed = ask.generate(served, "chat", text_input="Hello", sampling_parameters=fatal)
         assert "[engine_failure]" in failed["error"]

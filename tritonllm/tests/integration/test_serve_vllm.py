@@ -70,7 +70,7 @@ def test_whoever_is_killed_neither_processes_nor_shared_memory_stay(tmp_path: Pa
         assert own <= server.shared_memory(name)
 
         engine.kill()
-        server.until(lambda: "chat-engine: its process died" in served.log.read_text(), 3, served.story)
+        server.until(lambda: "chat-engine: its process died" in served.log.read_text(), 30, served.story)
         server.until(lambda: works_again(served), 180, served.story)
         assert answers(served)
         assert not [process for process in family if process.is_running()]
@@ -80,5 +80,5 @@ def test_whoever_is_killed_neither_processes_nor_shared_memory_stay(tmp_path: Pa
         assert {path for path in new if not path.name.startswith("sem.")} == mapped(below(served))
 
         os.kill(served.pid, signal.SIGKILL)
-        served.process.wait(5)
+        served.process.wait(30)
     # That nothing is left of all this is what `running` checks at its end.

@@ -57,7 +57,7 @@ def test_a_banned_prompt_never_reaches_the_model(served: server.Served) -> None:
         before = filtered()
         answer = ask.generate(served, "chat", text_input="Tell me about Project Falcon.")
         assert (answer["text_output"], answer["finish_reason"]) == ("", "content_filter")
-        server.until(lambda: filtered() > before, 5)
+        server.until(lambda: filtered() > before, 30)
         return ask.metric(served, metric_names.INPUT_TOKENS)
 
     assert refused() == refused()
@@ -100,7 +100,7 @@ def test_a_control_token_that_a_user_writes_is_text(served: server.Served) -> No
 def test_a_client_that_leaves_stops_the_model(served: server.Served) -> None:
     events = ask.stream(served, "chat", text_input="Count.", max_tokens=1000, ignore_eos=True)
     next(events)
-    server.until(lambda: ask.metric(served, metric_names.ENGINE_RUNNING) == 1, 10)
+    server.until(lambda: ask.metric(served, metric_names.ENGINE_RUNNING) == 1, 60)
     events.close()  # pyright: ignore[reportAttributeAccessIssue]
     for gauge in (metric_names.ENGINE_RUNNING, metric_names.RUNNING):
-        server.until(lambda gauge=gauge: ask.metric(served, gauge) == 0, 10)
+        server.until(lambda gauge=gauge: ask.metric(served, gauge) == 0, 20)

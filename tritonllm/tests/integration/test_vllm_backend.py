@@ -106,7 +106,7 @@ def tokens_of(updates: list[backend.Update], choice: int = 0) -> int:
     return sum(update.output_tokens[choice] for update in updates)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (vLLM changes what it waits for, and tells nobody)
             await asyncio.sleep(0.01)
@@ -421,7 +421,7 @@ def test_vllms_processes_die_with_a_process_that_is_killed(tmp_path: Path, tiny:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         # A second or two; left alone they stay for ever.
-        _, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive
 
 

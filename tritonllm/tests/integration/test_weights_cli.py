@@ -104,7 +104,7 @@ def test_a_gated_repository_stops_no_other_and_a_second_start_asks_nobody(
 ) -> None:
     commit = hub.repositories["org/open"].revisions["main"]
     with tritonllm(*sync(place), hub=hub) as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
     assert process.returncode == failures.GatedRepo.exit_code, errors
     assert output.startswith(f"chat: org/open at {commit} is downloaded and verified")
     assert "accept its licence at" in errors
@@ -112,11 +112,11 @@ def test_a_gated_repository_stops_no_other_and_a_second_start_asks_nobody(
     assert told(place)["endpoints"]["locked"]["reason"] == "GatedRepo"
 
     with tritonllm(*sync(place), hub=hub, HF_TOKEN=TOKEN) as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
     assert (process.returncode, TOKEN in output + errors) == (0, False), errors
     hub.requests.clear()
     with tritonllm(*sync(place), hub=hub) as process:
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
     assert hub.requests == []
 
 
@@ -145,10 +145,10 @@ def test_a_signal_ends_it_at_once_and_the_next_start_goes_on(
             progress = [json.loads(path.read_text()) for path in parts.glob("*.progress.json")]
             return bool(half) and any(0 < found["bytes_done"] < found["bytes_total"] for found in progress)
 
-        server.until(downloading, 30)
+        server.until(downloading, 60)
         process.send_signal(number)
         # An open connection would be waited for 30 s.
-        _, errors = process.communicate(timeout=15)
+        _, errors = process.communicate(timeout=25)
     assert process.returncode == code
     assert errors.splitlines()[-1] == "stopped; downloaded files are kept and not downloaded again"
     assert told(place)["reason"] == "Interrupted"
@@ -159,7 +159,7 @@ def test_a_signal_ends_it_at_once_and_the_next_start_goes_on(
     hub.heal()
     hub.requests.clear()
     with tritonllm(*sync(place), hub=hub, HF_TOKEN=TOKEN) as process:
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
     (request,) = hub.asked("/org/open/resolve/*/model.safetensors")
     assert re.fullmatch(r"bytes=[1-9]\d*-", request.headers["range"])
     assert not list((home / ".staging").glob("*progress*"))
@@ -168,7 +168,7 @@ def test_a_signal_ends_it_at_once_and_the_next_start_goes_on(
 def test_a_pod_never_asks_the_hub_and_says_what_to_do(place: Path, hub: hub_server.HubServer) -> None:
     arguments = ("serve", "--endpoints", place / "endpoints.yaml", "--weights", place / "cache")
     with tritonllm(*arguments, hub=hub, HF_HUB_OFFLINE="1") as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     command = f"tritonllm weights sync --endpoints {place}/endpoints.yaml --cache {place}/cache"
     assert f"chat: there are no weights of org/open at main in {place}/cache; run `{command}`" in errors
@@ -189,7 +189,7 @@ def test_serve_goes_on_without_the_endpoints_whose_weights_do_not_come(
         assert process.stderr
         lines = list(itertools.takewhile(lambda line: not line.startswith("ready"), process.stderr))
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
     told = "".join(lines)
     assert "locked: GatedRepo: org/gated is gated" in told
     assert "problem: locked is not served: the weights of org/gated in" in told
@@ -201,7 +201,7 @@ def test_serve_ends_with_the_reason_when_no_endpoint_gets_its_weights(
 ) -> None:
     (place / "endpoints.yaml").write_text(endpoint("locked", "org/gated") + endpoint("gone", "org/none"))
     with tritonllm(*serving(place), hub=hub) as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == failures.GatedRepo.exit_code, errors
     assert "locked: GatedRepo: " in errors
     assert "gone: RepositoryNotFound: " in errors
@@ -242,7 +242,7 @@ def test_serve_downloads_first_and_its_engine_gets_a_directory_and_no_token(
         with tritonllm(
             "generate", "locked", "Hello", "--max-tokens", "3", "--url", f"127.0.0.1:{grpc}", hub=hub
         ) as client:
-            output, errors = client.communicate(timeout=60)
+            output, errors = client.communicate(timeout=120)
         assert (client.returncode, bool(output.strip())) == (0, True), errors
 
         # While it is served it stays, whatever the endpoints say.
@@ -258,7 +258,7 @@ def test_serve_downloads_first_and_its_engine_gets_a_directory_and_no_token(
             "0",
         )
         with tritonllm(*cleaning, hub=hub) as gc:
-            output, errors = gc.communicate(timeout=60)
+            output, errors = gc.communicate(timeout=120)
         assert f"{published}: kept: somebody uses it at this moment" in output, errors
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0

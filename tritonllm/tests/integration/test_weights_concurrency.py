@@ -48,7 +48,7 @@ def test_eight_processes_download_once(setup: syncing.Setup) -> None:
 
 def test_without_locks_everybody_gets_the_right_bytes(setup: syncing.Setup) -> None:
     setup.server.fault("*.safetensors", hub_faults.slow(0.05))
-    children = [syncing.Child(setup, locks=False, silent_seconds=1) for _ in range(3)]
+    children = [syncing.Child(setup, locks=False, silent_seconds=3) for _ in range(3)]
     check(setup, outcomes(children))
 
 
@@ -60,7 +60,7 @@ def test_without_locks_what_was_left_is_taken_over_by_one(setup: syncing.Setup) 
     setup.server.heal()
     setup.server.fault("*.safetensors", hub_faults.slow(0.05))
     setup.server.requests.clear()
-    children = [syncing.Child(setup, locks=False, silent_seconds=1) for _ in range(2)]
+    children = [syncing.Child(setup, locks=False, silent_seconds=3) for _ in range(2)]
     check(setup, outcomes(children))
     ranges = [request.headers.get("range") for request in setup.downloads("*.safetensors")]
     assert None in ranges
@@ -137,7 +137,7 @@ def test_who_wanted_more_than_the_faster_one_gets_it(
         publish(*arguments, **settings)  # pyright: ignore
 
     monkeypatch.setattr(progress, "_PERIOD_SECONDS", 0.001)
-    monkeypatch.setattr(staging, "_SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(staging, "_SILENT_SECONDS", 1.0)
     monkeypatch.setattr(staging, "publish", overtaken)
     published = setup.sync(wanted=selection.Wanted(remote_code=True))
     assert published.downloaded

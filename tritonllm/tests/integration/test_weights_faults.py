@@ -33,7 +33,8 @@ def setup() -> Iterator[syncing.Setup]:
 
 @pytest.fixture
 def _short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_TIMEOUT", hub.httpx.Timeout(0.2))
+    # Longer than an answer takes on a busy machine: one that comes too late would be asked for once more.
+    monkeypatch.setattr(hub, "_TIMEOUT", hub.httpx.Timeout(1.0))
 
 
 def right(setup: syncing.Setup) -> bool:
@@ -96,9 +97,9 @@ def test_the_hub_says_how_long_to_wait(setup: syncing.Setup, place: str, headers
 
 
 def test_a_date_is_a_wait_as_well(setup: syncing.Setup) -> None:
+    start = time.monotonic()
     date = email.utils.formatdate(time.time() + 2, usegmt=True)
     setup.server.fault("*/revision/*", hub_faults.status(503, Retry_After=date), 1)
-    start = time.monotonic()
     assert right(setup)
     assert time.monotonic() - start >= 0.9
 
@@ -122,8 +123,8 @@ def test_retries_have_a_limit(
 ) -> None:
     setup.server.fault(PLACES[place], hub_faults.status(code))
     start = time.monotonic()
-    setup.fails(kind, max_wait_seconds=0.5)
-    assert time.monotonic() - start < 5
+    setup.fails(kind, max_wait_seconds=1)
+    assert time.monotonic() - start < 20
     assert len(setup.server.asked(PLACES[place])) > 1
 
 
@@ -136,7 +137,7 @@ def test_the_wait_for_another_process_is_no_wait_for_the_hub(
     def release() -> None:
         while not any("waiting" in sentence for sentence in setup.said):
             time.sleep(0.01)
-        time.sleep(0.6)
+        time.sleep(1.7)
         held.close()
 
     with contextlib.ExitStack() as held:
@@ -144,7 +145,7 @@ def test_the_wait_for_another_process_is_no_wait_for_the_hub(
         setup.server.fault("*/tree/*", hub_faults.status(503), 1)
         thread = threading.Thread(target=release)
         thread.start()
-        assert setup.sync(commit, max_wait_seconds=0.5).downloaded
+        assert setup.sync(commit, max_wait_seconds=1.5).downloaded
         thread.join()
 
 
@@ -163,7 +164,7 @@ def test_a_server_that_cuts_always_but_goes_on_is_enough(setup: syncing.Setup) -
 def test_a_server_that_cuts_always_and_never_goes_on_is_given_up(setup: syncing.Setup) -> None:
     setup.server.fault(f"*/{SHARD}", hub_faults.no_range)
     setup.server.fault(f"*/{SHARD}", hub_faults.cut(20_000))
-    message = setup.fails(failures.HubUnreachable, max_wait_seconds=0.5)
+    message = setup.fails(failures.HubUnreachable, max_wait_seconds=2)
     assert "can't be reached" in message
     assert len(setup.downloads(SHARD)) > 2
 
@@ -284,12 +285,12 @@ def test_a_repository_of_pointers_is_no_model(setup: syncing.Setup) -> None:
 def test_the_first_failure_ends_the_others(setup: syncing.Setup) -> None:
     big = weights_files.model(60_000_000, shards=1)
     setup.server.add(syncing.REPO, big)
-    setup.server.fault("*.safetensors", hub_faults.slow(0.05))
+    setup.server.fault("*.safetensors", hub_faults.slow(0.5))
     setup.server.fault("*/config.json", hub_faults.status(403))
     start = time.monotonic()
     setup.fails(failures.Unauthorized)
-    # The large file alone would take 11 s.
-    assert time.monotonic() - start < 8
+    # The large file alone would take 115 s.
+    assert time.monotonic() - start < 40
 
 
 def _one(setup: syncing.Setup, pattern: str = "*") -> None:
@@ -366,7 +367,7 @@ def test_a_file_that_is_listed_and_not_there_is_final(setup: syncing.Setup) -> N
 
 def test_a_hub_that_is_not_there_is_asked_until_the_wait_ends(setup: syncing.Setup) -> None:
     setup.server.url = "http://127.0.0.1:9"
-    message = setup.fails(failures.HubUnreachable, max_wait_seconds=0.2)
+    message = setup.fails(failures.HubUnreachable, max_wait_seconds=1)
     assert "http://127.0.0.1:9 can't be reached" in message
     assert setup.said
 

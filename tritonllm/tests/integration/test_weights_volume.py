@@ -108,7 +108,7 @@ def test_a_volume_that_fills_up_meanwhile_is_gone_on_with_later(small: syncing.S
     assert small.find() is None
     small.server.heal()
     small.server.requests.clear()
-    assert flooded.wait(10)
+    assert flooded.wait(60)
     other.unlink()
     assert syncing.content(small.sync().directory) == NEEDED
     assert all("range" in request.headers for request in small.downloads("model-00002*"))

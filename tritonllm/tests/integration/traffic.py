@@ -154,7 +154,7 @@ class Run:
         found: list[str] = []
         for gauge in _GAUGES:
             with contextlib.suppress(AssertionError):
-                server.until(lambda gauge=gauge: ask.metric(self._served, gauge) == 0, 20)
+                server.until(lambda gauge=gauge: ask.metric(self._served, gauge) == 0, 60)
                 continue
             found.append(f"{gauge} stays at {ask.metric(self._served, gauge)}")
         return found

@@ -277,7 +277,7 @@ def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(triton: fake_triton
         screen.until(b"3 ")
         process.send_signal(signal.SIGINT)
         assert b"Traceback" not in screen.until(b"[stopped]")
-        assert triton.left.wait(10)
+        assert triton.left.wait(30)
         screen.until(b"> ")
         os.write(ours, b"And now?\n")
         screen.until(b"Bye")
@@ -340,4 +340,4 @@ def test_ctrl_c_ends_a_batch_without_a_traceback(triton: fake_triton.FakeTriton,
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert (process.wait(30), process.stderr.read()) == (130, b"")
-    assert triton.left.wait(10)
+    assert triton.left.wait(30)

@@ -142,7 +142,7 @@ def test_leaving_the_loop_ends_the_request(fake: fake_triton.FakeTriton) -> None
             assert chunk.text == "0 "
             break
         gc.collect()
-        assert fake.left.wait(10)
+        assert fake.left.wait(30)
 
 
 def test_closing_a_stream_ends_the_request(fake: fake_triton.FakeTriton) -> None:
@@ -150,7 +150,7 @@ def test_closing_a_stream_ends_the_request(fake: fake_triton.FakeTriton) -> None
     with Client(fake.url) as asker:
         with asker.stream("chat", "Hi") as stream:
             next(stream)
-        assert fake.left.wait(10)
+        assert fake.left.wait(30)
         with pytest.raises(client.Cancelled):
             next(stream)
 
@@ -171,7 +171,7 @@ def test_another_thread_may_close_what_one_waits_for(fake: fake_triton.FakeTrito
         next(stream)
     closer.join()
     asker.close()
-    assert fake.left.wait(10)
+    assert fake.left.wait(30)
 
 
 def test_cancelling_a_task_ends_the_request(fake: fake_triton.FakeTriton) -> None:
@@ -182,7 +182,7 @@ def test_cancelling_a_task_ends_the_request(fake: fake_triton.FakeTriton) -> Non
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await asyncio.to_thread(fake.left.wait, 10)
+            assert await asyncio.to_thread(fake.left.wait, 30)
 
     fake.models["chat"] = silent
     asyncio.run(main())
@@ -193,7 +193,7 @@ def test_breaking_out_of_an_async_loop_ends_the_request(fake: fake_triton.FakeTr
         async with AsyncClient(fake.url) as asker:
             async for _ in asker.stream("chat", "Hi"):
                 break
-            assert await asyncio.to_thread(fake.left.wait, 10)
+            assert await asyncio.to_thread(fake.left.wait, 30)
 
     fake.models["chat"] = forever
     asyncio.run(main())
@@ -204,10 +204,11 @@ def test_a_request_that_takes_too_long_is_ended(fake: fake_triton.FakeTriton, mo
     fake.models["chat"] = model
     with Client(fake.url, timeout=30) as asker:
         begun = time.monotonic()
-        with pytest.raises(client.Timeout, match=r"within 0\.3 s"):
-            list(asker.stream("chat", "Hi", timeout=0.3))
-        assert time.monotonic() - begun < 5
-    assert fake.left.wait(10)
+        # Time enough for the request to arrive, also on a busy machine.
+        with pytest.raises(client.Timeout, match="within 1 s"):
+            list(asker.stream("chat", "Hi", timeout=1))
+        assert time.monotonic() - begun < 20
+    assert fake.left.wait(30)
 
 
 def test_a_server_that_dies_in_the_middle_breaks_the_stream(fake: fake_triton.FakeTriton) -> None:

@@ -260,7 +260,7 @@ def test_a_connection_that_is_cut_aborts_its_request() -> None:
         while b'"Hel"' not in received:
             received += connection.recv(4096)
         connection.close()
-        assert aborted.wait(1)
+        assert aborted.wait(30)
 
 
 def test_several_streams_at_once_are_not_mixed_up() -> None:
@@ -272,7 +272,7 @@ def test_several_streams_at_once_are_not_mixed_up() -> None:
         return "".join(chunk["choices"][0]["text"] for chunk in chunks)
 
     async def all_of_them() -> list[str]:
-        async with httpx.AsyncClient(base_url=served.url) as client:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as client:
             return await asyncio.gather(*(ask(client, chr(97 + index)) for index in range(20)))
 
     with gateway_server.serve(app.create_app(upstream)) as served:

@@ -51,8 +51,10 @@ class Streams:
 
 
 class Hasty(connections.Connection):
-    header_seconds = 0.2
-    write_seconds = 0.2
+    """Has limits that a client keeps although the machine is busy, and that a test can wait for."""
+
+    header_seconds = 1.0
+    write_seconds = 1.0
 
 
 @pytest.fixture
@@ -76,11 +78,15 @@ def read_all(connection: socket.socket) -> bytes:
     return found
 
 
-def short(served: gateway_server.Served) -> float:
-    """Seconds that a well-behaved client waits for a short answer."""
-    began = time.monotonic()
-    assert httpx.get(f"{served.url}/short", timeout=10).text == "0 bytes"
-    return time.monotonic() - began
+def short(served: gateway_server.Served, tries: int = 1) -> float:
+    """Seconds that a well-behaved client waits for a short answer: the least of some tries."""
+    waits: list[float] = []
+    with httpx.Client(base_url=served.url, timeout=30, verify=False) as client:
+        for _ in range(tries):
+            began = time.monotonic()
+            assert client.get("/short", headers={"Connection": "close"}).text == "0 bytes"
+            waits.append(time.monotonic() - began)
+    return min(waits)
 
 
 HEAD = b"GET /short HTTP/1.1\r\nHost: x\r\n"
@@ -95,7 +101,7 @@ def test_a_request_in_pieces_is_answered(streams: Streams) -> None:
 
 def test_many_requests_on_one_connection_do_not_add_up(streams: Streams) -> None:
     large = b"x" * 100_000
-    with serving(streams) as served, httpx.Client(base_url=served.url) as client:
+    with serving(streams) as served, httpx.Client(base_url=served.url, timeout=30) as client:
         for _ in range(20):
             assert (
                 client.post("/short", content=large, headers={"X-Long": "y" * 20_000}).text == "100000 bytes"
@@ -123,7 +129,7 @@ def test_a_flood_of_headers_gets_431(flood: bytes, streams: Streams) -> None:
 
 
 def test_headers_that_are_too_large_but_arrive_at_once_get_431(streams: Streams) -> None:
-    with serving(streams) as served, httpx.Client(base_url=served.url, verify=False) as client:
+    with serving(streams) as served, httpx.Client(base_url=served.url, timeout=30, verify=False) as client:
         few = {f"X-{number}": "y" * 100 for number in range(100)}
         many = {f"X-{number}": "y" * 100 for number in range(400)}
         assert client.get("/short", headers=few).status_code == 200
@@ -141,11 +147,11 @@ def test_a_long_path_gets_431(streams: Streams) -> None:
 def test_a_flood_without_an_end_is_cut_off(streams: Streams) -> None:
     with serving(streams) as served, served.connect() as connection:
         connection.sendall(HEAD)
-        began = time.monotonic()
+        over = time.monotonic() + 30
         with contextlib.suppress(ConnectionError):
-            while time.monotonic() - began < 10:
+            while True:
+                assert time.monotonic() < over
                 connection.sendall(b"X-A: x\r\n" * 1000)
-        assert time.monotonic() - began < 5
 
 
 def test_a_connection_without_a_request_is_closed(streams: Streams) -> None:
@@ -180,21 +186,21 @@ def test_an_answer_may_take_longer_than_headers_may(streams: Streams) -> None:
         # The start of another request meanwhile does not end the answer either.
         connection.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\nGET")
         began = time.monotonic()
-        while time.monotonic() - began < 0.6:
+        while time.monotonic() - began < 2 * Hasty.header_seconds:
             assert connection.recv(65536)
 
 
 def test_a_client_that_does_not_read_is_disconnected_and_its_request_ends(streams: Streams) -> None:
     with serving(streams, Hasty) as served, served.connect() as connection:
         connection.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert streams.left.wait(10)
+        assert streams.left.wait(30)
 
 
 def test_a_client_that_reads_keeps_its_answer_although_it_is_slower_than_the_server(streams: Streams) -> None:
     with serving(streams, Hasty) as served, served.connect() as connection:
         connection.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         began = time.monotonic()
-        while time.monotonic() - began < 1:
+        while time.monotonic() - began < 2 * Hasty.write_seconds:
             assert connection.recv(10_000)
         assert not streams.left.is_set()
 
@@ -208,12 +214,12 @@ def test_a_thousand_connections_that_ask_nothing_disturb_nobody_and_are_closed(s
             connection = opened.enter_context(served.connect())
             if number % 2:
                 connection.sendall(b"GET /sho")
-        assert short(served) < 2
-        deadline = time.monotonic() + 20
+        assert short(served, tries=5) < 2
+        deadline = time.monotonic() + 60
         while len(served.server.server_state.connections) > 1:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert short(served) < 2
+        assert short(served, tries=5) < 2
 
 
 def test_uvicorn_has_none_of_these_limits_itself() -> None:

@@ -19,7 +19,7 @@ def serving(*names: str) -> Iterator[tuple[httpx.Client, FakeUpstream]]:
     upstream = FakeUpstream(*names)
     with (
         gateway_server.serve(stack.build(app.create_app(upstream), upstream, stack.Settings())) as served,
-        httpx.Client(base_url=served.url, verify=False) as client,
+        httpx.Client(base_url=served.url, timeout=30, verify=False) as client,
     ):
         yield client, upstream
 

@@ -118,7 +118,7 @@ def bearer(name: str) -> dict[str, str]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"
         time.sleep(0.005)
@@ -441,7 +441,7 @@ def test_the_log_has_a_line_for_each_request_without_any_text(
         ("unmatched", 404, ""),
     ]
     first = found[0]
-    assert 0 < first.pop("first_byte_seconds") <= first.pop("seconds") < 5
+    assert 0 < first.pop("first_byte_seconds") <= first.pop("seconds") < 60
     assert first.pop("time").endswith("+00:00")
     assert first == {
         "method": "POST",

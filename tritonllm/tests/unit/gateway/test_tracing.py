@@ -119,7 +119,7 @@ def test_nothing_is_recorded_unless_a_collector_is_named(environment: dict[str, 
 
 def test_opentelemetry_is_not_imported_for_the_gateway_itself() -> None:
     code = "import sys, tritonllm.gateway.stack; assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)
 
 
 def test_a_collector_without_the_extra_is_a_mistake_that_says_what_to_install(

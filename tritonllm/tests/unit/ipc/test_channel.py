@@ -61,7 +61,7 @@ async def pair() -> tuple[End, End, asyncio.Transport]:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
 

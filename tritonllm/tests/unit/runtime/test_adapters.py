@@ -78,7 +78,7 @@ def run(weights: Path, scenario: Callable[[Scene], Awaitable[None]]) -> None:
     async def main() -> None:
         scene = Scene(weights)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await scenario(scene)
         finally:
             await scene.adapters.close()

@@ -14,7 +14,7 @@ import transformers
 from tritonllm.runtime import answer_text, backend, batcher, causal_model, threads, token_sampling
 
 VOCABULARY = 300
-SECONDS = 20
+SECONDS = 60
 # Of tokens; the test is over before.
 LONG = 2000
 CONFIG = transformers.LlamaConfig(

@@ -41,7 +41,7 @@ class Asked:
         self.classifiers.call("toxicity", texts, self.answers.put)
 
     def answer(self) -> Any:
-        return self.answers.get(timeout=10)
+        return self.answers.get(timeout=30)
 
 
 @pytest.fixture
@@ -111,12 +111,12 @@ def test_a_call_that_triton_does_not_answer_any_more_is_asked_again_and_answered
 
     def never(request: InferenceRequest) -> InferenceResponse:
         begun.set()
-        released.wait(10)
+        released.wait(30)
         return scored(request)
 
     monkeypatch.setattr(InferenceRequest, "call", never)
     asked.ask("0.25")
-    assert begun.wait(10)
+    assert begun.wait(30)
     asked.classifiers.leave()
     assert asked.answer() == [{"fine": 0.75, "insult": 0.25}]
     released.set()

@@ -74,7 +74,7 @@ def killed_parents_child(directory: Path, environment: dict[str, str]) -> Iterat
 
 def test_a_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
     with killed_parents_child(tmp_path, {die_with_parent.VARIABLE: "1"}) as child:
-        assert psutil.wait_procs([child], timeout=10)[1] == []
+        assert psutil.wait_procs([child], timeout=30)[1] == []
 
 
 def test_a_vllm_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:

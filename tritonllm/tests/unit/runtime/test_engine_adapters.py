@@ -97,7 +97,7 @@ def run(
 
     def runner(scenario: Callable[[Path], Awaitable[None]]) -> None:
         async def main() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await scenario(tmp_path)
 
         asyncio.run(main())
@@ -110,7 +110,7 @@ def test_an_engine_has_the_adapters_before_the_first_request_and_so_has_the_next
         first = Engine(weights)
         await first.start()
         pipeline = Pipeline("sql", "nosuch")
-        await pipeline.adapters.wait(10)
+        await pipeline.adapters.wait(30)
         assert pipeline.adapters.ready == ["sql"]
         assert list(first.backend.loaded.values()) == ["sql"]
         await first.die()
@@ -129,7 +129,7 @@ def test_a_request_goes_with_its_adapter_and_gives_it_up_at_its_end(run: Any) ->
         engine = Engine(weights)
         await engine.start()
         pipeline = Pipeline("sql")
-        await pipeline.adapters.wait(10)
+        await pipeline.adapters.wait(30)
         pipeline.leases.engine = engine  # type: ignore[assignment]
         engine.leases = set()  # type: ignore[attr-defined]
         asked = requests.Request("Hi", None, sampling.SamplingParameters(), {}, adapter="sql")
@@ -158,7 +158,7 @@ def test_what_is_asked_of_an_adapter_that_is_not_there_is_refused_with_the_names
         engine = Engine(weights)
         await engine.start()
         pipeline = Pipeline("sql", "nosuch")
-        await pipeline.adapters.wait(10)
+        await pipeline.adapters.wait(30)
         pipeline.adapters.check("sql")
         for name, why in (("nosuch", "is not loaded"), ("other", "does not exist")):
             with pytest.raises(errors.RequestError) as caught:

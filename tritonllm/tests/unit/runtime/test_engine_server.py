@@ -24,7 +24,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[A
             engine = pipelines.Engine(asyncio.get_running_loop())
             await engine.server.start()
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     return await scenario(engine)
             finally:
                 engine.server.close()

@@ -41,7 +41,7 @@ def test_an_event_loop_that_is_stuck_prints_its_stacks_and_ends_the_process(stuc
 
 def test_an_event_loop_that_works_is_left_alone() -> None:
     ended = run(
-        "threads._BEAT_SECONDS = 0.1\nevents = threads.EventLoop('dispatcher')\nevents.watch(1.0)\n"
-        "time.sleep(2.5)\nevents.close()\nprint('closed')"
+        "threads._BEAT_SECONDS = 0.1\nevents = threads.EventLoop('dispatcher')\nevents.watch(3.0)\n"
+        "time.sleep(5)\nevents.close()\nprint('closed')"
     )
     assert (ended.returncode, ended.stdout) == (0, "closed\n"), ended.stderr

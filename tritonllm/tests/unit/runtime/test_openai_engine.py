@@ -117,7 +117,7 @@ class Engine:
         self, messages: list[dict[str, Any]] | None = HI, text: str | None = None, **more: Any
     ) -> Asked:
         asked = self.submit(messages, text, **more)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asked.ended.wait()
         return asked
 
@@ -474,9 +474,9 @@ def test_an_upstream_without_tls_is_told_from_one_that_is_away() -> None:
     [
         (
             b"",
-            "[unavailable] the upstream did not accept the connection within 10 s, or has not answered for 0.2 s",
+            "[unavailable] the upstream did not accept the connection within 10 s, or has not answered for 1 s",
         ),
-        (HEAD + chunk("Hel"), "[engine_failure] the upstream has sent nothing for 0.2 s"),
+        (HEAD + chunk("Hel"), "[engine_failure] the upstream has sent nothing for 1 s"),
     ],
 )
 def test_a_silent_upstream_fails_the_request_in_time(answer: bytes, said: str) -> None:
@@ -484,14 +484,14 @@ def test_a_silent_upstream_fails_the_request_in_time(answer: bytes, said: str) -
         made.upstream.answer, made.upstream.open = answer, True
         assert str((await made.ask()).error).startswith(said)
 
-    run(scenario, idle_timeout_seconds=0.2)
+    run(scenario, idle_timeout_seconds=1)
 
 
 def test_a_request_that_is_cancelled_closes_the_connection_of_the_upstream() -> None:
     async def scenario(made: Engine) -> None:
         made.upstream.answer, made.upstream.open = HEAD + chunk("Hel"), True
         asked = made.submit()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not asked.updates:  # noqa: ASYNC110
                 await asyncio.sleep(0)
             made.backend.abort("1")
@@ -506,7 +506,7 @@ def test_an_engine_that_ends_leaves_no_connection() -> None:
         async with engine() as made:
             made.upstream.answer, made.upstream.open = HEAD + chunk("Hel"), True
             asked = made.submit()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while not asked.updates:  # noqa: ASYNC110
                     await asyncio.sleep(0)
                 await made.backend.close()
@@ -519,7 +519,7 @@ def test_only_as_many_requests_as_the_endpoint_may_send_are_sent_at_once() -> No
     async def scenario(made: Engine) -> None:
         made.upstream.answer, made.upstream.open = HEAD + chunk("Hel"), True
         asked = [made.submit(name=str(number)) for number in range(3)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while sum(bool(each.updates) for each in asked) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         assert made.backend.stats().running == 2

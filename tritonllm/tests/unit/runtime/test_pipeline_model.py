@@ -61,7 +61,7 @@ def test_a_mistake_is_answered_and_counted_a_probe_is_only_answered(
     probe, mistake = TritonRequest(), TritonRequest(text_input=b"")
     model.execute([probe, mistake])
     for request in (probe, mistake):
-        assert request.sender.done.wait(5)
+        assert request.sender.done.wait(30)
         assert request.sender.error.startswith("[invalid_argument] text_input: ")
     model.meter._flush()
     assert refused() == before + 1

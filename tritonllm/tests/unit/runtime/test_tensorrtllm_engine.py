@@ -158,7 +158,7 @@ class Engine:
         self.backend.submit(generation, self.updates.append, self.errors.append)
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 

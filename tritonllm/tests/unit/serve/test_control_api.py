@@ -67,7 +67,7 @@ def test_a_server_that_closes_the_connection_is_gone() -> None:
         closing.start()
         with pytest.raises(control_api.Gone):
             control_api.ControlApi(f"http://{address}", address, "").index()
-        closing.join(5)
+        closing.join(30)
 
 
 @contextlib.contextmanager

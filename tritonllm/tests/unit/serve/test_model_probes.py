@@ -63,7 +63,7 @@ def test_all_models_are_asked_at_the_same_time() -> None:
 
     class Waiting(Triton):
         def ask_guardrail(self, model: str, seconds: float) -> None:
-            together.wait(5)
+            together.wait(30)
 
         ask_pipeline = ask_guardrail
 

@@ -235,8 +235,9 @@ def free(tmp_path: Path) -> options.Options:
         sockets = [stack.enter_context(socket.socket()) for _ in range(4)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in sockets]
-    return options.Options((), str(tmp_path), "127.0.0.1", *ports)
+        names = ("http_port", "grpc_port", "metrics_port", "health_port")
+        ports = {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+    return options.Options((), str(tmp_path), **ports)
 
 
 def test_what_is_wrong_with_one_endpoint_does_not_stop_the_others(

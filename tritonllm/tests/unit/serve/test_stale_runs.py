@@ -100,18 +100,18 @@ def test_many_supervisors_may_start_at_the_same_time(directories: tuple[Path, Pa
 
     def start() -> None:
         for _ in range(20):
-            together.wait(10)
+            together.wait(60)
             with stale_runs.acquire(*directories) as run_lock:
                 assert run_lock.directory.is_dir()
                 names.append(run_lock.name)
-                together.wait(10)
+                together.wait(60)
                 assert run_lock.directory.is_dir()
 
     threads = [threading.Thread(target=start) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert len(set(names)) == 160
 
 
@@ -129,7 +129,7 @@ def test_several_processes_may_prepare_the_backend_at_once(tmp_path: Path) -> No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     directory = made.pop()
     assert not made
     assert directory is not None

@@ -193,7 +193,7 @@ def test_a_look_at_the_wrong_moment_does_not_leave_weights_unprotected(cache: la
     with lock_of(directory):
         thread.start()
         assert not serving.wait(0.1)
-    assert serving.wait(10)
+    assert serving.wait(30)
     assert lock.is_used(directory)
     leave.set()
     thread.join()

@@ -62,14 +62,14 @@ def test_a_wait_beyond_the_limit_is_not_begun(waits: list[float]) -> None:
 
 
 def test_retries_end_without_progress(waits: list[float]) -> None:
-    hub = Hub(10**6, failures.HubUnreachable("no", retry=True, after_seconds=0.1))
+    hub = Hub(10**6, failures.HubUnreachable("no", retry=True, after_seconds=0.3))
     with pytest.raises(failures.HubUnreachable):
-        retries(waits, 0.35).run(hub)
+        retries(waits, 1.05).run(hub)
     assert 2 <= hub.asked <= 4
 
 
 def test_progress_starts_it_anew(waits: list[float]) -> None:
-    retrying = retries(waits, 0.3)
+    retrying = retries(waits, 0.75)
     asked = 0
 
     def ask() -> str:
@@ -78,7 +78,7 @@ def test_progress_starts_it_anew(waits: list[float]) -> None:
         if asked == 6:
             return "here"
         retrying.progress()
-        raise failures.HubUnreachable("no", retry=True, after_seconds=0.08)
+        raise failures.HubUnreachable("no", retry=True, after_seconds=0.2)
 
     assert retrying.run(ask) == "here"
 
@@ -111,11 +111,11 @@ def test_one_files_progress_does_not_hurry_the_requests_for_another(
 def test_cancelling_ends_a_wait_at_once(waits: list[float]) -> None:
     waiting = threading.Event()
     retrying = retry.Retries(1000, lambda failure, seconds: waiting.set())
-    threading.Thread(target=lambda: waiting.wait(10) and retrying.cancel()).start()
+    threading.Thread(target=lambda: waiting.wait(30) and retrying.cancel()).start()
     start = time.monotonic()
     with pytest.raises(retry.Cancelled):
         retrying.run(Hub(1, failures.RateLimited("no", retry=True, after_seconds=100)))
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
 
 
 def test_waits_grow_to_a_limit_and_differ() -> None:

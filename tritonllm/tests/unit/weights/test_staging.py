@@ -61,7 +61,7 @@ def test_a_download_that_still_writes_is_left_alone(tmp_path: Path, monkeypatch:
         threading.Event(),
         threading.Event(),
     )
-    monkeypatch.setattr(staging, "_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(staging, "_SILENT_SECONDS", 2.0)
 
     def write() -> None:
         for beat in itertools.count():
@@ -72,7 +72,7 @@ def test_a_download_that_still_writes_is_left_alone(tmp_path: Path, monkeypatch:
 
     thread = threading.Thread(target=write)
     thread.start()
-    wrote.wait(10)
+    wrote.wait(30)
     try:
         staging.inherit(place)
     finally:
