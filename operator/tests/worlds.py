@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from tritonllm import allow, api, files
-from tritonllm_operator import facts, plan, revisions
+from tritonllm_operator import facts, names, plan, revisions
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 LONG_AGO = "2026-01-01T00:00:00Z"
@@ -103,7 +103,7 @@ def stable(*endpoints: Mapping[str, Any], pods: int = 1, **pool: Any) -> facts.W
     return world(
         *plain,
         pool=replace(POOL, **(numbers | pool)),
-        files=replace(files_of(first=endpoints), good=""),
+        files=replace(files_of(first=endpoints), marks={names.GOOD: ""}),
         pods=[pod(f"llm-{number}", *endpoints) for number in range(1, pods + 1)],
     )
 

@@ -6,15 +6,11 @@ a roll; the engine of each pod waits for them, and loads them when they are ther
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tritonllm import api
 from tritonllm_operator.facts import Pod, Pool, Trouble, World
-
-# A download that failed is tried again: who has the token or the access may have got it meanwhile.
-RETRY = datetime.timedelta(minutes=5)
 
 Reports = Mapping[str, Mapping[str, str]]
 """What a download told, by endpoint, and by `endpoint:adapter`; see `facts.Pod.weights`."""
@@ -87,17 +83,15 @@ def download(
         if adapter.repo is not None
         and (endpoint.resolved is None or adapter.name not in endpoint.resolved.adapters)
     }
-    beside = pool.downloads and pool.shared_weights and any(pod.started for pod in world.pods)
-    if not (missing and beside):
+    if not (missing and pool.downloads_ahead and any(pod.started for pod in world.pods)):
         return None, ()
-    job = next((job for job in world.jobs if job.revision == revision), None)
+    job = world.job(revision)
     if job is None:
         return revision, ()
     if job.succeeded is None:
         return None, ()
     tried = {told.get("source") for told in job.weights.values()}
-    again = job.finished is None or world.now - job.finished >= RETRY
-    return None, (revision,) if again or not missing <= tried else ()
+    return None, (revision,) if job.can_be_retried(world.now) or not missing <= tried else ()
 
 
 def described(

@@ -57,8 +57,7 @@ def strays(written: Resource, wanted: Resource) -> Resource | None:
         None where there is nothing.
     """
     data = {key: None for key in written.get("data") or {} if names.revision(key) is not None}
-    own = (names.GOOD, names.FAILED, names.BECAUSE)
-    annotations = {key: None for key in written["metadata"].get("annotations") or {} if key in own}
+    annotations = {key: None for key in written["metadata"].get("annotations") or {} if key in names.MARKS}
     for key in wanted["data"]:
         data.pop(key, None)
     for key in wanted["metadata"]["annotations"]:

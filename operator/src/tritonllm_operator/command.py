@@ -14,8 +14,8 @@ import typer
 
 if TYPE_CHECKING:
     from tritonllm import api
-    from tritonllm_operator import plan as plans
     from tritonllm_operator import snapshots
+    from tritonllm_operator.decisions import Decision
     from tritonllm_operator.facts import Resource
 
 FAILED, MISTAKE = 1, 2
@@ -64,7 +64,7 @@ def plan(
         raise typer.Exit(MISTAKE)
 
 
-def line(name: str, decision: plans.Decision) -> str:
+def line(name: str, decision: Decision) -> str:
     """One decision for people."""
     what = {
         "None": "nothing to do",
@@ -77,7 +77,7 @@ def line(name: str, decision: plans.Decision) -> str:
 
 async def _ask(
     wanted: Sequence[api.LLMEndpoint], namespace: str, context: str | None
-) -> list[tuple[str, plans.Decision]]:
+) -> list[tuple[str, Decision]]:
     from kubernetes.aio import client, config
 
     from tritonllm_operator import kube, snapshots
@@ -101,7 +101,7 @@ async def _ask(
 
 def decide(
     seen: snapshots.Snapshot, namespace: str, pool: str, wanted: Sequence[api.LLMEndpoint]
-) -> list[tuple[str, plans.Decision]]:
+) -> list[tuple[str, Decision]]:
     """The decisions about some endpoints as if they were applied to a pool; pure.
 
     Args:
@@ -110,7 +110,7 @@ def decide(
         pool: of the endpoints.
         wanted: the endpoints.
     """
-    from tritonllm_operator import facts
+    from tritonllm_operator import facts, pools
     from tritonllm_operator import plan as plans
 
     now = datetime.datetime.now(datetime.UTC)
@@ -123,8 +123,8 @@ def decide(
         name=pool,
         now=now,
         endpoints=list(there.values()),
-        pool=facts.pool(deployment) if deployment else None,
-        files=facts.files(config_map) if config_map else None,
+        pool=pools.read(deployment) if deployment else None,
+        files=pools.files(config_map) if config_map else None,
         config_maps=seen.lists_for(pool),
     )
     decisions = plans.decide(world).decisions

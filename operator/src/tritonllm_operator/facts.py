@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tritonllm import allow
-from tritonllm import files as endpoint_files
-from tritonllm.bench import jobs as bench_jobs
 from tritonllm_operator import names
 
 Resource = Mapping[str, Any]
 """An object of the API server, as its JSON says it."""
 
 READY, UNLOADING, LOADING = "READY", "UNLOADING", "LOADING"
+
+# A download that failed is tried again: who has the token or the access may have got it meanwhile.
+RETRY = datetime.timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,19 @@ class ModelState:
     adapters: Sequence[Mapping[str, str]] = ()
 
     @property
+    def ready(self) -> bool:
+        """Whether it runs."""
+        return self.state == READY
+
+    @property
+    def changing(self) -> bool:
+        """Whether it is being loaded or unloaded."""
+        return self.state in (LOADING, UNLOADING)
+
+    @property
     def failed(self) -> bool:
         """Whether it does not run, and says why."""
-        return self.state != READY and bool(self.reason)
+        return not self.ready and bool(self.reason)
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,10 @@ class Pod:
     silent: Trouble | None = None
     stages: Mapping[str, str] = field(default_factory=dict)
 
+    def model(self, name: str) -> ModelState:
+        """A model as its Triton holds it; in no state where it has none, or does not say."""
+        return (self.models or {}).get(name, ModelState(""))
+
 
 @dataclass(frozen=True)
 class Job:
@@ -108,6 +122,10 @@ class Job:
     finished: datetime.datetime | None = None
     weights: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     trouble: Trouble | None = None
+
+    def can_be_retried(self, now: datetime.datetime) -> bool:
+        """Whether it has been over for so long that another try makes sense."""
+        return self.finished is None or now - self.finished >= RETRY
 
 
 @dataclass(frozen=True)
@@ -191,6 +209,11 @@ class Pool:
         return self.observed and self.updated == self.current == self.available == self.replicas > 0
 
     @property
+    def downloads_ahead(self) -> bool:
+        """Whether a Job can bring weights onto the volume that running pods have mounted."""
+        return self.downloads and self.shared_weights
+
+    @property
     def roll_is_downtime(self) -> bool:
         """Whether the only pod must go before the next one can start."""
         return self.replicas <= 1 and (
@@ -204,17 +227,18 @@ class Files:
 
     Attributes:
         revisions: the endpoints of each revision, as resources.
-        good: the last revision whose roll was completed; None before the first.
-        failed: a revision that was taken back.
-        because: why it was.
+        marks: the annotations `names.MARKS`: the last revision whose roll was completed, one that was taken back, and why.
         needed: endpoints without which a pod of a revision is not ready, by revision, where there are any.
     """
 
     revisions: Mapping[str, Sequence[Resource]]
-    good: str | None = None
-    failed: str | None = None
-    because: str | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
     needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def good(self) -> str | None:
+        """The last revision whose roll was completed; None before the first."""
+        return self.marks.get(names.GOOD)
 
 
 @dataclass(frozen=True)
@@ -264,113 +288,9 @@ class World:
     refused: Trouble | None = None
     recorded: Files | None = None
 
-
-def pool(deployment: Resource) -> Pool:
-    """Reads a Deployment of charts/tritonllm-pool."""
-    metadata, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status") or {}
-    annotations = metadata.get("annotations") or {}
-    template = spec["template"]
-    conditions = {item["type"]: item for item in status.get("conditions") or ()}
-    progressing = conditions.get("Progressing", {})
-    failure = conditions.get("ReplicaFailure", {})
-    rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
-    drain = annotations.get(names.DRAIN_SECONDS)
-    return Pool(
-        uid=metadata["uid"],
-        changed=_changed(metadata),
-        managed=annotations.get(names.OPERATOR) == "true",
-        revision=(template["metadata"].get("annotations") or {}).get(names.REVISION, ""),
-        version=(metadata.get("labels") or {}).get(names.VERSION, ""),
-        vllm_version=annotations.get(names.RUNTIME, "").removeprefix("vllm-"),
-        gpus=int(annotations.get(names.GPUS) or 0),
-        drain_seconds=float(drain) if drain else None,
-        images=frozenset(annotations.get(names.IMAGES, "").split()),
-        shared_weights=annotations.get(names.WEIGHTS) == "Shared",
-        downloads=any(item["name"] == "weights" for item in template["spec"].get("initContainers") or ()),
-        replicas=spec.get("replicas", 1),
-        updated=status.get("updatedReplicas", 0),
-        available=status.get("availableReplicas", 0),
-        current=status.get("replicas", 0),
-        max_surge=str(rolling.get("maxSurge", 0)),
-        observed=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
-        deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
-        not_created=failure.get("message", "") if failure.get("status") == "True" else "",
-        gateway=any(
-            port.get("name") == names.GATEWAY_PORT
-            for container in template["spec"].get("containers") or ()
-            for port in container.get("ports") or ()
-        ),
-        allow=_allow(annotations.get(names.ALLOW, "")),
-        benchmark_image=annotations.get(bench_jobs.IMAGE, "")
-        if annotations.get(names.BENCHMARKS) == "true"
-        else "",
-        benchmark_tokenizer=annotations.get(names.BENCHMARK_TOKENIZER, ""),
-    )
-
-
-def _allow(text: str) -> allow.Allow:
-    """The permissions of a pool. Those of an older chart, or that somebody has spoilt, permit nothing."""
-    try:
-        return allow.parse(text)
-    except allow.Invalid:
-        return allow.NOTHING
-
-
-def _changed(metadata: Resource) -> datetime.datetime:
-    """The last change of an object itself, as the API server notes it: not of a subresource like `status`."""
-    managed = [item for item in metadata.get("managedFields") or () if not item.get("subresource")]
-    times = [metadata["creationTimestamp"], *(item["time"] for item in managed if "time" in item)]
-    return max(map(time, times))
-
-
-def files(config_map: Resource) -> Files:
-    """Reads the ConfigMap. A key that somebody has spoilt counts as absent, and is written anew."""
-    found: dict[str, Sequence[Resource]] = {}
-    needed: dict[str, frozenset[str]] = {}
-    for key, text in (config_map.get("data") or {}).items():
-        revision = names.revision(key)
-        if revision is None:
-            continue
-        try:
-            document = json.loads(text)
-            items = document["items"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        if isinstance(items, list):
-            found[revision] = [item for item in items if isinstance(item, dict)]
-            if mark := endpoint_files.needed_of(document):
-                needed[revision] = frozenset(mark)
-    annotations = config_map["metadata"].get("annotations") or {}
-    return Files(
-        found,
-        annotations.get(names.GOOD),
-        annotations.get(names.FAILED),
-        annotations.get(names.BECAUSE),
-        needed,
-    )
-
-
-def weights(statuses: Sequence[Resource]) -> dict[str, Mapping[str, str]]:
-    """What a container `weights` told when it ended: `tritonllm.weights.report.message` says how."""
-    found: dict[str, Mapping[str, str]] = {}
-    for status in statuses:
-        if status["name"] != "weights":
-            continue
-        for where in ("lastState", "state"):
-            ended = (status.get(where) or {}).get("terminated")
-            if not ended:
-                continue
-            try:
-                told = json.loads(ended.get("message") or "")
-                found |= {name: dict(entry) for name, entry in told["endpoints"].items()}
-            except (ValueError, KeyError, TypeError, AttributeError):
-                told = {}
-            # About the command as a whole: it holds for every endpoint that has no result of its own.
-            if isinstance(told, dict) and "reason" in told:
-                found[""] = {"reason": str(told["reason"]), "message": str(told.get("message", ""))}
-            elif ended.get("exitCode") == 0:
-                found.pop("", None)
-    return found
+    def job(self, revision: str) -> Job | None:
+        """The Job that brings the weights of a revision."""
+        return next((job for job in self.jobs if job.revision == revision), None)
 
 
 def time(text: str) -> datetime.datetime:

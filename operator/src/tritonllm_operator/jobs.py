@@ -25,7 +25,7 @@ def read(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -
     end = _end(resource)
     results: dict[str, Mapping[str, str]] = {}
     for pod in made:
-        results |= facts.weights((pod.get("status") or {}).get("containerStatuses") or ())
+        results |= pods.results((pod.get("status") or {}).get("containerStatuses") or ())
     return Job(
         revision=resource["metadata"]["annotations"][names.REVISION],
         succeeded=None if end is None else end["type"] == "Complete",

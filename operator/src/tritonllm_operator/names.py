@@ -43,6 +43,8 @@ REVISION = f"{api.GROUP}/revision"
 GOOD = f"{api.GROUP}/good-revision"
 FAILED = f"{api.GROUP}/failed-revision"
 BECAUSE = f"{api.GROUP}/failed-because"
+MARKS = (GOOD, FAILED, BECAUSE)
+"""Those of the ConfigMap: how the last roll went."""
 
 # Written by the operator on the Job of a benchmark: whose it is, and `benchmarks.digest`.
 BENCHMARK_OF = f"{api.GROUP}/endpoint"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def read(pod: Resource) -> facts.Pod:
     servers = status.get("containerStatuses") or ()
     server = next((item for item in servers if item["name"] == SERVER), {})
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
-    results = facts.weights(inits)
+    told = results(inits)
     return facts.Pod(
         name=metadata["name"],
         revision=annotations.get(names.REVISION, ""),
@@ -37,8 +38,8 @@ def read(pod: Resource) -> facts.Pod:
         running="running" in (server.get("state") or {}),
         started=bool(server.get("started")),
         ready=conditions.get("Ready", {}).get("status") == "True",
-        weights=results,
-        trouble=trouble(metadata["name"], conditions, [*inits, *servers], results),
+        weights=told,
+        trouble=trouble(metadata["name"], conditions, [*inits, *servers], told),
     )
 
 
@@ -69,6 +70,29 @@ def made_by(deployment: str, replica_sets: Iterable[Resource], found: Iterable[R
     """
     own = {item["metadata"]["uid"] for item in replica_sets if controller(item) == deployment}
     return [pod for pod in found if controller(pod) in own]
+
+
+def results(statuses: Sequence[Resource]) -> dict[str, Mapping[str, str]]:
+    """What a container `weights` told when it ended: `tritonllm.weights.report.message` says how."""
+    found: dict[str, Mapping[str, str]] = {}
+    for status in statuses:
+        if status["name"] != WEIGHTS:
+            continue
+        for where in ("lastState", "state"):
+            ended = (status.get(where) or {}).get("terminated")
+            if not ended:
+                continue
+            try:
+                told = json.loads(ended.get("message") or "")
+                found |= {name: dict(entry) for name, entry in told["endpoints"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                told = {}
+            # About the command as a whole: it holds for every endpoint that has no result of its own.
+            if isinstance(told, dict) and "reason" in told:
+                found[""] = {"reason": str(told["reason"]), "message": str(told.get("message", ""))}
+            elif ended.get("exitCode") == 0:
+                found.pop("", None)
+    return found
 
 
 def trouble(

@@ -17,10 +17,12 @@ from tritonllm_operator import (
     facts,
     jobs,
     kube,
+    loads,
     metrics,
     names,
     plan,
     pods,
+    pools,
     progress,
     refusals,
     snapshots,
@@ -93,7 +95,7 @@ class Pool:
             self._written is not None
             and resource["metadata"]["name"] == names.config_map(self._name)
             and resource["kind"] == "ConfigMap"
-            and facts.files(resource) == self._written
+            and pools.files(resource) == self._written
         )
 
     async def reconcile(self, since: float) -> Outcome:
@@ -121,7 +123,7 @@ class Pool:
     async def _observe(self, seen: snapshots.Snapshot) -> World:
         deployment = seen.deployments.get(self._name)
         config_map = seen.config_maps.get(self._name)
-        found = facts.pool(deployment) if deployment else None
+        found = pools.read(deployment) if deployment else None
         labelled = seen.pods.get(self._name, ())
         running = [pods.read(pod) for pod in self._own(found, seen, labelled)]
         if found is not None and found.managed and running:
@@ -130,7 +132,7 @@ class Pool:
         self._forget(running)
         refused, self._refused = self._refused, None
         now = datetime.datetime.now(datetime.UTC)
-        files = facts.files(config_map) if config_map else None
+        files = pools.files(config_map) if config_map else None
         self._recorded = self._recorded or files
         return World(
             namespace=self._namespace,
@@ -254,20 +256,20 @@ class Pool:
         assert world.pool is not None
         owner = world.pool
         if decided.data is not None:
-            body = bodies.config_map(self._namespace, self._name, owner, decided.data, decided.annotations)
+            body = bodies.config_map(self._namespace, self._name, owner, decided.data, decided.aim.marks)
             name = names.config_map(self._name)
             # Before it is sent: the event may be quicker than the answer.
-            self._written = self._recorded = facts.files(body)
+            self._written = self._recorded = pools.files(body)
             written = await self._api.apply(kube.CONFIG_MAPS, self._namespace, name, body)
             if strays := bodies.strays(written, body):
                 await self._api.merge(kube.CONFIG_MAPS, self._namespace, name, strays)
-        for revision in decided.delete_jobs:
+        for revision in decided.aim.delete_jobs:
             await self._api.delete(kube.JOBS, self._namespace, names.sync_job(self._name, revision))
-        if decided.start_job is not None:
-            body = bodies.sync_job(seen.deployments[self._name], self._name, owner, decided.start_job)
+        if decided.aim.start_job is not None:
+            body = bodies.sync_job(seen.deployments[self._name], self._name, owner, decided.aim.start_job)
             await self._api.create(kube.JOBS, self._namespace, body)
-        if decided.revision is not None:
-            body = bodies.revision(self._namespace, self._name, owner, decided.revision)
+        if decided.aim.revision is not None:
+            body = bodies.revision(self._namespace, self._name, owner, decided.aim.revision)
             await self._api.apply(kube.DEPLOYMENTS, self._namespace, self._name, body)
         if decided.steps:
             addresses = {pod.name: pod.address for pod in world.pods}
@@ -282,13 +284,13 @@ class Pool:
             body = bodies.benchmark_job(seen.deployments[self._name], owner, decided.benchmark.start)
             await self._api.create(kube.JOBS, self._namespace, body)
 
-    async def _step(self, step: plan.Load | plan.Unload, address: str) -> None:
+    async def _step(self, step: loads.Load | loads.Unload, address: str) -> None:
         verb = type(step).__name__.lower()
         outcome = "done"
         began = time.monotonic()
         try:
             async with triton.Triton(step.pod, address, self._secret) as asked:
-                if isinstance(step, plan.Load):
+                if isinstance(step, loads.Load):
                     await asked.load(step.model, step.config)
                 else:
                     await asked.unload(step.model)
@@ -300,16 +302,16 @@ class Pool:
         finally:
             metrics.STEPS.labels(verb, outcome).inc()
             del self._busy[step.pod, step.model]
-        if outcome == "done" and isinstance(step, plan.Load):
+        if outcome == "done" and isinstance(step, loads.Load):
             key = (step.pod, step.model, step.spec_hash)
             self._attempts.pop(key, None)
             self._tries.pop(key, None)
         self._changed()
 
-    def _failed(self, step: plan.Load | plan.Unload, trouble: facts.Trouble) -> None:
+    def _failed(self, step: loads.Load | loads.Unload, trouble: facts.Trouble) -> None:
         if trouble.reason == "ModelControlDenied":
             self._secret = ""
-        if isinstance(step, plan.Load):
+        if isinstance(step, loads.Load):
             key = (step.pod, step.model, step.spec_hash)
             tries = self._tries[key] = self._tries.get(key, 0) + 1
             wait = min(_FIRST_RETRY * 2 ** (tries - 1), _LAST_RETRY)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tritonllm import api, files
-from tritonllm_operator import accept, adapters, facts, names, revisions, rolls
-from tritonllm_operator.facts import Pod, Resource, World
+from tritonllm_operator import accept, adapters, facts, names, revisions
+from tritonllm_operator.facts import Pod, Pool, Resource, World
 
 
 def kept(world: World) -> dict[str, dict[str, api.LLMEndpoint]]:
@@ -34,7 +34,32 @@ def foreign(
     }
 
 
-def as_reported(
+def complete(
+    world: World,
+    pool: Pool,
+    wanted: Mapping[str, api.LLMEndpoint],
+    kept: Mapping[str, Mapping[str, api.LLMEndpoint]],
+    foreign: Mapping[str, Mapping[str, Resource]],
+) -> dict[str, dict[str, api.LLMEndpoint]]:
+    """The endpoints of each revision that there is, where the ConfigMap does not say them as the pods hold them.
+
+    Args:
+        world: what was seen.
+        pool: its pool.
+        wanted: what the pool is to serve.
+        kept: by revision, those that can be read.
+        foreign: entries that can't be read, by revision: nobody here can compare them, and what the pods hold, counts.
+    """
+    found = {revision: revisions.shared(endpoints, wanted) for revision, endpoints in kept.items()}
+    for revision, entries in foreign.items():
+        held = _held(wanted, world.pods, revision)
+        found[revision] |= {name: held[name] for name in entries.keys() & held.keys()}
+    for revision in {pool.revision, *(pod.revision for pod in world.pods)} - found.keys():
+        found[revision] = _held(wanted, world.pods, revision)
+    return found
+
+
+def _held(
     wanted: Mapping[str, api.LLMEndpoint], pods: Sequence[Pod], revision: str
 ) -> dict[str, api.LLMEndpoint]:
     """What the pods of a revision boot from where its file is not there: new pods all, others what they hold."""
@@ -95,18 +120,20 @@ def data(
     before: facts.Files | None,
     wanted: Mapping[str, Mapping[str, api.LLMEndpoint]],
     needed: Mapping[str, frozenset[str]],
-    annotations: Mapping[str, str],
+    marks: Mapping[str, str],
     unreadable: Mapping[str, Mapping[str, Resource]],
 ) -> dict[str, str] | None:
     """The ConfigMap's content, where what is there means something else."""
-    if before is not None and before.revisions.keys() == wanted.keys() and before.needed == needed:
-        marks = {names.GOOD: before.good, names.FAILED: before.failed, names.BECAUSE: before.because}
-        same = all(
+    if (
+        before is not None
+        and before.revisions.keys() == wanted.keys()
+        and (before.needed, before.marks) == (needed, marks)
+        and all(
             _means(before.revisions[revision], endpoints, unreadable[revision])
             for revision, endpoints in wanted.items()
         )
-        if same and rolls.present(marks) == annotations:
-            return None
+    ):
+        return None
     return {
         names.key(revision): revisions.text(
             endpoints.values(), needed.get(revision, ()), unreadable[revision]

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from tritonllm import api, files
 from tritonllm.render import canonical, config
 from tritonllm_operator import adapters, memo
-from tritonllm_operator.facts import READY, Pod, Resource
+from tritonllm_operator.facts import Pod, Resource
 
 Endpoints = Mapping[str, api.LLMEndpoint]
 """By name."""
@@ -106,9 +106,9 @@ def policy_hash(endpoint: api.LLMEndpoint) -> str:
 
 def holds(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
     """Whether a pod has all models of an endpoint ready in this version."""
-    states = [((pod.models or {}).get(model), wanted) for model, wanted in hashes(endpoint).items()]
     return all(
-        state is not None and state.state == READY and state.spec_hash == wanted for state, wanted in states
+        (state := pod.model(model)).ready and state.spec_hash == wanted
+        for model, wanted in hashes(endpoint).items()
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator import adapters, benchmarks, facts, names, plan, revisions, rolls
+from tritonllm_operator import adapters, benchmarks, decisions, facts, names, plan, revisions, rolls
 from tritonllm_operator.facts import Pod, Trouble, World
 
 Status = dict[str, Any]
@@ -114,10 +114,10 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
     status["conditions"] = [
         _condition(kind, found[kind], before, status["observedGeneration"], world.now) for kind in CONDITIONS
     ]
-    shown = decided.decisions.get(name, plan.Decision())
+    shown = decided.decisions.get(name, decisions.Decision())
     # "Nothing to do" is no news: what was done last stays to be seen.
     done = before.get("plan", {}).get("action") in ("InPlace", "Roll")
-    status["plan"] = before["plan"] if shown == plan.Decision() and done else _plan(shown)
+    status["plan"] = before["plan"] if shown == decisions.Decision() and done else _plan(shown)
     return status
 
 
@@ -173,8 +173,8 @@ def _serves(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
 def _trouble(world: World, decided: plan.Plan, endpoint: api.LLMEndpoint) -> Trouble | None:
     """The first cause of what is not as it should be with an endpoint, if anything is wrong."""
     rolls = _waits(decided, endpoint.name)
-    if decided.holding is not None and rolls:
-        return decided.holding
+    if decided.aim.holding is not None and rolls:
+        return decided.aim.holding
     mine = revisions.hashes(endpoint)
     for (pod, model, spec_hash), attempt in sorted(world.attempts.items()):
         if mine.get(model) == spec_hash:
@@ -250,11 +250,11 @@ def _weights(
     if commit := revisions.resolved(endpoint):
         return _Finding("True", "Downloaded", f"{endpoint.spec.model.repo} at {commit}")
     if (
-        decided.holding is not None
+        decided.aim.holding is not None
         and _waits(decided, endpoint.name)
-        and decided.holding.reason != "RolledBack"
+        and decided.aim.holding.reason != "RolledBack"
     ):
-        cause = world.refused or decided.holding
+        cause = world.refused or decided.aim.holding
         return _Finding("False", cause.reason, cause.message)
     for pod in world.pods:
         told = pod.weights.get(endpoint.name) or pod.weights.get("") or {}
@@ -331,7 +331,7 @@ def _condition(
     }
 
 
-def _plan(decision: plan.Decision) -> dict[str, Any]:
+def _plan(decision: decisions.Decision) -> dict[str, Any]:
     return {
         "action": decision.action,
         "models": list(decision.models),

@@ -8,7 +8,8 @@ import pytest
 
 import worlds
 from tritonllm import files
-from tritonllm_operator import command, names, plan, revisions, snapshots
+from tritonllm_operator import command, names, revisions, snapshots
+from tritonllm_operator.decisions import Decision
 from worlds import endpoint, resource
 
 CHAT = resource()
@@ -32,7 +33,7 @@ def config_map(*items: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"name": "llm-endpoints"}, "data": {names.key(""): text}}
 
 
-def decision(wanted: dict[str, Any], there: bool = True, **more: Any) -> plan.Decision:
+def decision(wanted: dict[str, Any], there: bool = True, **more: Any) -> Decision:
     seen = snapshots.Snapshot(
         0,
         **(

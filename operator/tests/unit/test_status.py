@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import worlds
-from tritonllm_operator import facts, plan, revisions, status
+from tritonllm_operator import facts, names, plan, revisions, status
 from worlds import endpoint, held, pod, resource, stable, vllm, world
 
 CHAT, EDITED = resource(), resource(phrases=["other"])
@@ -186,7 +186,7 @@ def test_an_endpoint_whose_new_pods_wait_for_another_one_says_for_which_and_why(
     seen = stable(CHAT, code, pods=2, revision="r1")
     failed = {"chat-engine": facts.ModelState("UNAVAILABLE", reason="no room")}
     fresh = pod("llm-3", revision="r1", started=False, ready=False, models=failed)
-    files = replace(worlds.files_of(first=[CHAT, code], r1=[CHAT, code]), good="")
+    files = replace(worlds.files_of(first=[CHAT, code], r1=[CHAT, code]), marks={names.GOOD: ""})
     marked = replace(files, needed={"r1": frozenset({"chat"})})
     found = told(replace(seen, pods=[*seen.pods, fresh], files=marked), "code")
     assert conditions(found)["Ready"] == ("True", "Serving")
