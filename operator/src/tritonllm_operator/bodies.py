@@ -9,7 +9,7 @@ from typing import Any
 
 from tritonllm import api
 from tritonllm.bench import jobs
-from tritonllm_operator import benchmarks, names, pods, status
+from tritonllm_operator import benchmarks, events, names, pods
 from tritonllm_operator.facts import Pool, Resource
 
 # A finished Job stays for people to look at, and for its result to be read.
@@ -171,7 +171,7 @@ def benchmark_job(deployment: Resource, owner: Pool, endpoint: api.LLMEndpoint) 
     return body
 
 
-def event(resource: Resource, told: status.Event, now: datetime.datetime) -> Resource:
+def event(resource: Resource, told: events.Event, now: datetime.datetime) -> Resource:
     """An Event about an endpoint. The same one at the same second has the same name, and is there once."""
     metadata = resource["metadata"]
     time = now.strftime("%Y-%m-%dT%H:%M:%SZ")

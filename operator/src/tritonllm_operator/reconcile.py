@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from tritonllm_operator import (
     adapters,
     bodies,
+    events,
     facts,
     jobs,
     kube,
@@ -247,7 +248,7 @@ class Pool:
         name = resource["metadata"]["name"]
         with contextlib.suppress(_Gone):
             await _unless_gone(self._api.apply_status(self._namespace, name, found))
-            for told in status.events(resource.get("status") or {}, found):
+            for told in events.between(resource.get("status") or {}, found):
                 await _unless_gone(
                     self._api.create(kube.EVENTS, self._namespace, bodies.event(resource, told, now))
                 )

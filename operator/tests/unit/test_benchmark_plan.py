@@ -11,7 +11,7 @@ import pytest
 
 import worlds
 from tritonllm.bench import jobs as bench_jobs
-from tritonllm_operator import benchmarks, bodies, facts, jobs, names, plan, pools, status
+from tritonllm_operator import benchmarks, bodies, events, facts, jobs, names, plan, pools, status
 
 IMAGE = "registry.example.com/tritonllm:bench"
 ASKED = {"concurrency": [16, 64], "maxTokens": 32}
@@ -174,9 +174,9 @@ def test_the_result_is_told_with_an_event_and_neither_a_failure_nor_a_success_to
         world = served(chat(), benchmark=found)
         after = status.build(world, plan.decide(world), "chat")
         assert after["conditions"] == before["conditions"]
-        (event,) = status.events(before, after)
+        (event,) = events.between(before, after)
         assert (event.reason, event.message) == (reason, after["benchmark"]["message"])
-        assert not status.events(after, after)
+        assert not events.between(after, after)
     assert told(served(chat(), benchmark=results["Benchmarked"])) == {
         "state": "Complete",
         "message": "at concurrency 64: 1900.5 output tokens/s, latency p99 1800 ms, 2 requests failed",
