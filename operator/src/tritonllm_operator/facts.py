@@ -248,10 +248,12 @@ class Attempt:
     Attributes:
         trouble: why it failed.
         again: not before this time.
+        tries: how often it has failed.
     """
 
     trouble: Trouble
     again: datetime.datetime
+    tries: int = 1
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,42 @@ from collections.abc import Mapping, Sequence
 from tritonllm.bench import failures, summary
 from tritonllm.bench import jobs as bench_jobs
 from tritonllm_operator import facts, names, pods
-from tritonllm_operator.facts import Benchmark, Job, Resource, Trouble
+from tritonllm_operator.facts import Benchmark, Job, Pool, Resource, Trouble
 
 # The controller of Jobs makes a pod within a second; a quota or an admission policy that refuses it is told in Events only.
 _POD_WITHIN = datetime.timedelta(seconds=20)
+
+
+def of_pool(
+    name: str,
+    pool: Pool | None,
+    found: Sequence[Resource],
+    labelled: Sequence[Resource],
+    now: datetime.datetime,
+) -> tuple[list[Job], Benchmark | None]:
+    """The Jobs that the operator has made for a pool: those that bring weights, and that of a benchmark.
+
+    Args:
+        name: of the pool.
+        pool: the same.
+        found: Jobs with its label; the admission policy lets nobody else set that of the operator.
+        labelled: pods with its label.
+        now: the time.
+    """
+    downloads: list[Job] = []
+    measuring: Benchmark | None = None
+    for job in found:
+        metadata = job["metadata"]
+        owners = [owner["uid"] for owner in metadata.get("ownerReferences") or ()]
+        mine = (metadata.get("labels") or {}).get(names.MANAGED_BY) == names.FIELD_MANAGER
+        if pool is None or pool.uid not in owners or not mine:
+            continue
+        made = [pod for pod in labelled if pods.controller(pod) == metadata["uid"]]
+        if names.REVISION in (metadata.get("annotations") or {}):
+            downloads.append(read(job, made, now))
+        elif metadata["name"] == names.benchmark_job(name):
+            measuring = benchmark(job, made, now)
+    return downloads, measuring
 
 
 def read(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -> Job:

@@ -85,7 +85,7 @@ class Lists(kube.Kube):
 )
 def test_only_a_list_for_this_pool_or_for_all_can_be_named(labels: dict[str, str], usable: bool) -> None:
     found = asyncio.run(snapshots.Snapshots(Lists(config_map(**labels))).get("prod", 0))
-    assert ("words" in found.lists_for("llm")) == usable
+    assert ("words" in found.of("llm").phrase_lists) == usable
 
 
 @pytest.fixture

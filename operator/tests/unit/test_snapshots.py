@@ -30,7 +30,8 @@ class GivenBack(kube.Kube):
 
 def test_no_pool_seems_to_be_the_operators_and_without_its_endpoints_while_it_is_given_back() -> None:
     lists = snapshots.Snapshots(GivenBack())
-    seen = asyncio.run(lists.get("prod", 0))
+    seen = asyncio.run(lists.get("prod", 0)).of("llm")
     gone = not seen.endpoints
-    managed = seen.deployments["llm"]["metadata"]["annotations"][names.OPERATOR] == "true"
+    assert seen.deployment
+    managed = seen.deployment["metadata"]["annotations"][names.OPERATOR] == "true"
     assert not (gone and managed)
