@@ -34,13 +34,8 @@ def config_map(*items: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"name": "llm-endpoints"}, "data": {names.key(""): text}}
 
 
-def decision(wanted: dict[str, Any], there: bool = True, **more: Any) -> Decision:
-    seen = (
-        snapshots.Parts([CHAT], deployment(), config_map(CHAT))
-        if there
-        else snapshots.Parts([], deployment())
-    )
-    seen = replace(seen, **more)
+def decision(wanted: dict[str, Any], **more: Any) -> Decision:
+    seen = replace(snapshots.Parts([CHAT], deployment(), config_map(CHAT)), **more)
     read, _ = files.resource(wanted, deep=False)
     assert read is not None
     ((name, found),) = command.decide(seen, "prod", "llm", [read])
