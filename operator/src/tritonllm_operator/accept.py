@@ -41,10 +41,6 @@ def judge(world: World, running: revisions.Endpoints) -> list[Judged]:
     """Looks at every endpoint of a pool.
 
     Where all can't fit, those that run already come first, then the older ones: nobody is pushed out by a newcomer.
-
-    Args:
-        world: what was seen.
-        running: what the pods boot from now.
     """
     valid = [_requested(_valid(resource, world), running) for resource in world.endpoints]
     taken: dict[str, api.LLMEndpoint] = {}

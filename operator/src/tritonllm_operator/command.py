@@ -103,14 +103,7 @@ async def _ask(
 def decide(
     seen: snapshots.Parts, namespace: str, pool: str, wanted: Sequence[api.LLMEndpoint]
 ) -> list[tuple[str, Decision]]:
-    """The decisions about some endpoints as if they were applied to a pool; pure.
-
-    Args:
-        seen: what there is of the pool.
-        namespace: its own.
-        pool: its name.
-        wanted: the endpoints.
-    """
+    """The decisions about some endpoints as if they were applied to a pool; pure."""
     from tritonllm_operator import plan as plans
 
     now = datetime.datetime.now(datetime.UTC)

@@ -34,14 +34,7 @@ def decision(
     running: revisions.Endpoints | None = None,
     steps: Sequence[Load | Unload] = (),
 ) -> Decision:
-    """What happens to an endpoint.
-
-    Args:
-        item: the endpoint.
-        pool: its pool; None only where it is refused.
-        running: what the pods boot from; None where they have not begun to.
-        steps: model changes on pods.
-    """
+    """What happens to an endpoint, with what the pods boot from; None where they have not begun to."""
     if item.endpoint is None or pool is None:
         return Decision("Reject", message=item.refusal.message if item.refusal else "")
     # What its owner wants, which a rehearsal does not do.

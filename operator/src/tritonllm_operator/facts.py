@@ -24,7 +24,7 @@ class ModelState:
     """A model of a pod, as its Triton tells it.
 
     Attributes:
-        state: of the repository index: READY, LOADING, UNLOADING or UNAVAILABLE.
+        state: of the repository index: READY, LOADING, UNLOADING, UNAVAILABLE, or empty.
         spec_hash: of the configuration it runs with; empty where it has none of ours.
         kind: engine, guardrail or pipeline; empty where it is not one of ours.
         reason: why it is not ready.
@@ -55,12 +55,7 @@ class ModelState:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why something is not as it should be.
-
-    Attributes:
-        reason: in CamelCase, for a condition.
-        message: what is wrong, where, and what to do.
-    """
+    """Why something is not as it should be: a condition's reason in CamelCase, and what is wrong, where, and what to do."""
 
     reason: str
     message: str
@@ -71,7 +66,6 @@ class Pod:
     """A pod of the pool that serves, or is to.
 
     Attributes:
-        name: its name.
         revision: what it boots from; empty for pods that Helm alone made.
         static: whether it boots from its chart's own endpoints. Such pods are Helm's: they were there before the pool
             was handed to the operator, and end as soon as others are ready.
@@ -107,15 +101,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Job:
-    """The download of a revision's weights ahead of its pods.
-
-    Attributes:
-        revision: which.
-        succeeded: whether it is over, and how; None while it runs.
-        finished: when it was over.
-        weights: as in `Pod`.
-        trouble: what keeps it from its end, or ended it.
-    """
+    """The download of a revision's weights ahead of its pods; `succeeded` is None while it runs, `weights` as in `Pod`."""
 
     revision: str
     succeeded: bool | None
@@ -133,8 +119,7 @@ class Benchmark:
     """The Job of a benchmark.
 
     Attributes:
-        endpoint: that it measures.
-        digest: what it measures; see `benchmarks.digest`.
+        digest: of what it measures; see `benchmarks.digest`.
         points: the result, as in the endpoint's status; None before its end, and where it has none.
         failure: why it has none, or won't have one; empty otherwise.
         said: how far it is, for people.
@@ -154,21 +139,16 @@ class Pool:
     """A pool's Deployment, as far as it matters here.
 
     Attributes:
-        uid: of the Deployment.
         changed: when anybody last changed what it is to be; replicas and status are no part of that.
         managed: whether its pods boot from the operator's ConfigMap.
-        revision: of its pod template.
-        version: of its chart, and of tritonllm in its image; empty where it is not known.
-        vllm_version: of the image; empty where it is not known.
-        gpus: of each pod.
+        version: of its chart, and of tritonllm in its image; empty where it is not known, as is that of vLLM.
         drain_seconds: what a pod's requests get to end.
         images: whose files its pods mount as image volumes.
         shared_weights: whether another pod can mount the weights beside the running ones.
         downloads: whether its pods have an init container that downloads weights.
-        replicas: wanted.
-        updated: pods of the newest template.
+        updated: pods of the newest template, of those wanted (`replicas`).
         available: pods of any template that are ready.
-        current: pods in all, of any template.
+        current: pods in all.
         max_surge: pods beyond the wanted number during a roll.
         observed: whether Kubernetes has seen the newest template.
         deadline_exceeded: whether the roll to it made no progress for too long.
@@ -243,13 +223,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A load that failed and is to be tried again.
-
-    Attributes:
-        trouble: why it failed.
-        again: not before this time.
-        tries: how often it has failed.
-    """
+    """A load that has failed so often, and is tried again, not before a time."""
 
     trouble: Trouble
     again: datetime.datetime
@@ -261,15 +235,8 @@ class World:
     """All that is known of one pool at one time.
 
     Attributes:
-        namespace: where it is.
-        name: of the pool.
-        now: the time.
         endpoints: LLMEndpoints whose `spec.pool` is this one, oldest first.
-        pool: its Deployment; None where there is none.
-        files: its ConfigMap; None where there is none.
         pods: that are not ending, by name.
-        jobs: of the pool.
-        benchmark: the Job of a benchmark, if there is one.
         attempts: loads that failed, by pod, model and `spec_hash`.
         config_maps: those with lists of phrases that its endpoints may name, by name.
         refused: why the API server refused the last write, or the read of the pool's Secret.

@@ -23,12 +23,7 @@ def of_pool(
 ) -> tuple[list[Job], Benchmark | None]:
     """The Jobs that the operator has made for a pool: those that bring weights, and that of a benchmark.
 
-    Args:
-        name: of the pool.
-        pool: the same.
-        found: Jobs with its label; the admission policy lets nobody else set that of the operator.
-        labelled: pods with its label.
-        now: the time.
+    They are told by owner and label; the admission policy lets nobody else set that of the operator.
     """
     downloads: list[Job] = []
     measuring: Benchmark | None = None
@@ -47,13 +42,7 @@ def of_pool(
 
 
 def read(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -> Job:
-    """What matters of a Job that brings weights.
-
-    Args:
-        resource: as the API server has it.
-        made: its pods, those that are over among them.
-        now: the time.
-    """
+    """What matters of a Job that brings weights, with its pods, those that are over among them."""
     end = _end(resource)
     results: dict[str, Mapping[str, str]] = {}
     for pod in made:
@@ -68,13 +57,7 @@ def read(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -
 
 
 def benchmark(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -> Benchmark:
-    """What matters of a Job that benchmarks an endpoint.
-
-    Args:
-        resource: as the API server has it.
-        made: its pods.
-        now: the time.
-    """
+    """What matters of a Job that benchmarks an endpoint, with its pods."""
     name, end = resource["metadata"]["name"], _end(resource)
     finished = facts.time(end["lastTransitionTime"]) if end else None
     points, failure, said = None, "", ""

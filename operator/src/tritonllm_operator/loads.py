@@ -36,11 +36,7 @@ def steps(
 ) -> tuple[Load | Unload, ...]:
     """What to change on the pods, all at once. A pod that still boots loads its models itself.
 
-    Args:
-        world: what was seen.
-        files: the endpoints of each revision.
-        served: endpoints whose models stay.
-        doubtful: revision and name of endpoints that no pod is changed to.
+    Models of endpoints that are `served` stay; no pod is changed to one that is `doubtful`, by revision and name.
     """
     return tuple(
         step

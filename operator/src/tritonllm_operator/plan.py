@@ -59,14 +59,7 @@ class Plan:
 
 
 def decide(world: World) -> Plan:
-    """The plan for a pool.
-
-    Args:
-        world: what was seen.
-
-    Returns:
-        Nothing but the refusals, where there is no pool or it is not the operator's.
-    """
+    """The plan for a pool: nothing but refusals, where there is none or it is not the operator's."""
     pool = world.pool
     if pool is None or not pool.managed:
         judged = accept.judge(world, {})

@@ -18,11 +18,7 @@ _LONGEST = 500
 
 
 def read(pod: Resource) -> facts.Pod:
-    """What matters of a pod of a pool.
-
-    Args:
-        pod: as the API server has it.
-    """
+    """What matters of a pod of a pool."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     annotations = metadata.get("annotations") or {}
     inits = status.get("initContainerStatuses") or ()
@@ -39,7 +35,7 @@ def read(pod: Resource) -> facts.Pod:
         started=bool(server.get("started")),
         ready=conditions.get("Ready", {}).get("status") == "True",
         weights=told,
-        trouble=trouble(metadata["name"], conditions, [*inits, *servers], told),
+        trouble=_trouble(metadata["name"], conditions, [*inits, *servers], told),
     )
 
 
@@ -61,13 +57,7 @@ def controller(resource: Resource) -> str:
 
 
 def made_by(deployment: str, replica_sets: Iterable[Resource], found: Iterable[Resource]) -> list[Resource]:
-    """Those of some pods that a Deployment has made, by the uids of their controllers. Anybody can set labels.
-
-    Args:
-        deployment: its uid.
-        replica_sets: among which its own are.
-        found: pods.
-    """
+    """Those pods that the Deployment of a uid has made, by the uids of their controllers. Anybody can set labels."""
     own = {item["metadata"]["uid"] for item in replica_sets if controller(item) == deployment}
     return [pod for pod in found if controller(pod) in own]
 
@@ -95,20 +85,13 @@ def results(statuses: Sequence[Resource]) -> dict[str, Mapping[str, str]]:
     return found
 
 
-def trouble(
+def _trouble(
     pod: str,
     conditions: Mapping[str, Resource],
     containers: Iterable[Resource],
     weights: Mapping[str, Mapping[str, str]],
 ) -> Trouble | None:
-    """What keeps a pod from running.
-
-    Args:
-        pod: its name.
-        conditions: the pod's, by type.
-        containers: statuses of its containers, in the order in which they start.
-        weights: what its init container told, by endpoint.
-    """
+    """What keeps a pod from running, with the statuses of its containers in the order in which they start."""
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         return Trouble(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from tritonllm import api, files
 from tritonllm_operator import accept, adapters, facts, names, revisions
 from tritonllm_operator.facts import Pod, Pool, Resource, World
+from tritonllm_operator.revisions import Endpoints
 
 
 def kept(world: World) -> dict[str, dict[str, api.LLMEndpoint]]:
@@ -23,9 +24,7 @@ def kept(world: World) -> dict[str, dict[str, api.LLMEndpoint]]:
     return found
 
 
-def foreign(
-    world: World, kept: Mapping[str, Mapping[str, api.LLMEndpoint]]
-) -> dict[str, dict[str, Resource]]:
+def foreign(world: World, kept: Mapping[str, Endpoints]) -> dict[str, dict[str, Resource]]:
     """The entries of each revision that this version can't read; a newer one may have written them."""
     return {
         revision: found
@@ -37,18 +36,13 @@ def foreign(
 def complete(
     world: World,
     pool: Pool,
-    wanted: Mapping[str, api.LLMEndpoint],
-    kept: Mapping[str, Mapping[str, api.LLMEndpoint]],
+    wanted: Endpoints,
+    kept: Mapping[str, Endpoints],
     foreign: Mapping[str, Mapping[str, Resource]],
 ) -> dict[str, dict[str, api.LLMEndpoint]]:
-    """The endpoints of each revision that there is, where the ConfigMap does not say them as the pods hold them.
+    """The endpoints of each revision that there is: as the pods hold them, where the ConfigMap does not say.
 
-    Args:
-        world: what was seen.
-        pool: its pool.
-        wanted: what the pool is to serve.
-        kept: by revision, those that can be read.
-        foreign: entries that can't be read, by revision: nobody here can compare them, and what the pods hold, counts.
+    Nobody here can compare the entries that are `foreign`, so what the pods hold of them counts, too.
     """
     found = {revision: revisions.shared(endpoints, wanted) for revision, endpoints in kept.items()}
     for revision, entries in foreign.items():
@@ -59,9 +53,7 @@ def complete(
     return found
 
 
-def _held(
-    wanted: Mapping[str, api.LLMEndpoint], pods: Sequence[Pod], revision: str
-) -> dict[str, api.LLMEndpoint]:
+def _held(wanted: Endpoints, pods: Sequence[Pod], revision: str) -> dict[str, api.LLMEndpoint]:
     """What the pods of a revision boot from where its file is not there: new pods all, others what they hold."""
     held = [pod.models for pod in pods if pod.revision == revision and pod.started and pod.models is not None]
     if not held:
@@ -83,13 +75,7 @@ def restore(
     """Puts back what was accepted of endpoints whose present version is not, where the ConfigMap says something else.
 
     Anybody may have edited the ConfigMap. What was accepted is known by its hash in `status`, which the operator alone
-    writes; the text comes from the ConfigMap as it was before.
-
-    Args:
-        world: what was seen.
-        judged: its endpoints.
-        kept: by revision; corrected here.
-        foreign: entries that can't be read, by revision.
+    writes; the text comes from the ConfigMap as it was before. `kept` is corrected here.
 
     Returns:
         Revision and name of what is not as it was accepted and can't be put back: no pod is changed to it.
@@ -118,7 +104,7 @@ def restore(
 
 def data(
     before: facts.Files | None,
-    wanted: Mapping[str, Mapping[str, api.LLMEndpoint]],
+    wanted: Mapping[str, Endpoints],
     needed: Mapping[str, frozenset[str]],
     marks: Mapping[str, str],
     unreadable: Mapping[str, Mapping[str, Resource]],
@@ -142,9 +128,7 @@ def data(
     }
 
 
-def _means(
-    items: Sequence[Resource], endpoints: Mapping[str, api.LLMEndpoint], unreadable: Mapping[str, Resource]
-) -> bool:
+def _means(items: Sequence[Resource], endpoints: Endpoints, unreadable: Mapping[str, Resource]) -> bool:
     """Whether a file says this, in whatever words: those of another version of the operator may differ."""
     wanted = revisions.resources(endpoints.values())
     if len(items) != len(wanted) + len(unreadable):

@@ -11,15 +11,7 @@ from tritonllm_operator.facts import Resource, World
 
 
 async def tell(api: kube.Kube, world: World, decided: plan.Plan) -> bool:
-    """Writes what changed; the plan in a status comes before its execution.
-
-    Args:
-        api: where to.
-        world: what was seen.
-        decided: what is done about it.
-
-    Returns:
-        Whether nothing is under way.
+    """Writes what changed, and says whether nothing is under way; the plan in a status comes before its execution.
 
     Raises:
         kube.Failed: the API server does not answer, or refuses.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from tritonllm import api
 from tritonllm_operator import adapters, facts, names, revisions
 from tritonllm_operator.facts import Job, Pod, Pool, Trouble, World
+from tritonllm_operator.revisions import Endpoints
 
 # Reasons of the condition `Loaded` that tell of new pods.
 _OF_PODS = (
@@ -43,20 +43,8 @@ class Aim:
     holding: Trouble | None = None
 
 
-def aim(
-    world: World,
-    pool: Pool,
-    wanted: Mapping[str, api.LLMEndpoint],
-    kept: Mapping[str, Mapping[str, api.LLMEndpoint]],
-) -> Aim:
-    """Where the pods are to go.
-
-    Args:
-        world: what was seen.
-        pool: its pool.
-        wanted: what the pool is to serve.
-        kept: the endpoints of each revision that has a file, the pods' own among them.
-    """
+def aim(world: World, pool: Pool, wanted: Endpoints, kept: Mapping[str, Endpoints]) -> Aim:
+    """Where the pods are to go, with `wanted` to serve and the endpoints `kept` of each revision, their own among them."""
     files = world.files or facts.Files({})
     at, good = pool.revision, files.good
     keep: frozenset[str] = frozenset(
@@ -66,9 +54,8 @@ def aim(
     new = revisions.new_engines(wanted, kept[at])
     former = kept.get(good) if good is not None and good != at else None
     if not new:
-        return _finish(
-            world, pool, wanted, replace(stay, delete_jobs=_jobs_but(world, at)), former is not None
-        )
+        stay = replace(stay, delete_jobs=_jobs_but(world, at))
+        return _finish(world, pool, wanted, stay, can_go_back=former is not None)
     if former is not None and not revisions.new_engines(wanted, former):
         # The edit was taken back before its roll was over, and pods that are as wanted may still be there.
         return replace(stay, revision=good, delete_jobs=_jobs_but(world))
@@ -99,9 +86,7 @@ def _jobs_but(world: World, *revisions: str) -> tuple[str, ...]:
     return tuple(job.revision for job in world.jobs if job.revision not in revisions)
 
 
-def _finish(
-    world: World, pool: Pool, wanted: Mapping[str, api.LLMEndpoint], stay: Aim, can_go_back: bool
-) -> Aim:
+def _finish(world: World, pool: Pool, wanted: Endpoints, stay: Aim, *, can_go_back: bool) -> Aim:
     """The pods' template is the right one: the roll to it is complete, goes on, or is taken back."""
     at = pool.revision
     start, over = adapters.download(world, pool, at, wanted.values())
@@ -150,17 +135,8 @@ def needed(
 
     It is found out once, when the revision gets its file, and holds until the roll is complete; a roll to another image
     or other values, by Helm, is of the same revision, and seen by its pods of two templates. New endpoints are not among
-    them, nor those that nobody serves, so that they don't keep the others from being changed.
-
-    Args:
-        world: what was seen.
-        pool: its pool.
-        decided: where the pods are to go.
-        files: the endpoints of each revision that has a file, by name.
-        pods: all of them, those of the chart among them.
-
-    Returns:
-        By revision, where there are any.
+    them, nor those that nobody serves, so that they don't keep the others from being changed. The pods are all of them,
+    those of the chart, too.
     """
     if pool.roll_is_downtime:
         return {}

@@ -46,13 +46,7 @@ class Parts:
         return pools.read(self.deployment) if self.deployment else None
 
     def world(self, namespace: str, name: str, now: datetime.datetime) -> facts.World:
-        """What is known of it without its pods and Jobs.
-
-        Args:
-            namespace: its own.
-            name: its own.
-            now: the time.
-        """
+        """What is known of it without its pods and Jobs."""
         files = pools.files(self.config_map) if self.config_map else None
         return facts.World(
             namespace, name, now, self.endpoints, self.pool, files, config_maps=self.phrase_lists

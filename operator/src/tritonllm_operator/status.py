@@ -14,13 +14,7 @@ Status = dict[str, Any]
 
 
 def build(world: World, decided: plan.Plan, name: str) -> Status:
-    """The status of one endpoint.
-
-    Args:
-        world: what was seen.
-        decided: what is done about it.
-        name: of the endpoint, which is among those judged.
-    """
+    """The status of one endpoint, which is among those judged."""
     judged = next(item for item in decided.judged if item.name == name)
     metadata, before = judged.resource["metadata"], judged.resource.get("status") or {}
     status: Status = {"observedGeneration": metadata.get("generation", 1)}

@@ -32,11 +32,7 @@ class Tritons:
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        """Knows nothing at first.
-
-        Args:
-            changed: called when a load or an unload has ended.
-        """
+        """Knows nothing at first; `changed` is called when a load or an unload has ended."""
         self.secret = ""
         self.attempts: dict[tuple[str, str, str], Attempt] = {}
         self.busy: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -44,11 +40,7 @@ class Tritons:
         self._silent: dict[str, float] = {}
 
     def forget(self, alive: Collection[str]) -> None:
-        """Forgets the pods that are gone.
-
-        Args:
-            alive: names of the others.
-        """
+        """Forgets the pods that are gone."""
         self._silent = {name: since for name, since in self._silent.items() if name in alive}
         self.attempts = {key: value for key, value in self.attempts.items() if key[0] in alive}
 
@@ -74,12 +66,7 @@ class Tritons:
         return replace(pod, models=models)
 
     async def change(self, steps: Sequence[Load | Unload], pods: Sequence[Pod]) -> None:
-        """Does all steps at once, and waits a little for their ends.
-
-        Args:
-            steps: to do.
-            pods: those of the steps, and others.
-        """
+        """Does all steps at once, and waits a little for their ends."""
         addresses = {pod.name: pod.address for pod in pods}
         tasks = [asyncio.create_task(self._step(step, addresses[step.pod])) for step in steps]
         self.busy |= {(step.pod, step.model): task for step, task in zip(steps, tasks, strict=True)}

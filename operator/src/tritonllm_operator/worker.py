@@ -22,18 +22,11 @@ class Worker:
     """Of one pool.
 
     Attributes:
-        pool: the pool.
         waiting: monotonic clock: the first mark that no pass has answered yet; None where there is none.
     """
 
     def __init__(self, key: reconcile.Key, pool: reconcile.Pool, turns: asyncio.Semaphore) -> None:
-        """Does nothing before it runs.
-
-        Args:
-            key: namespace and name of the pool.
-            pool: the pool.
-            turns: of all workers.
-        """
+        """Does nothing before it runs; all workers share the turns."""
         self.pool = pool
         self.waiting: float | None = None
         self._key = key
