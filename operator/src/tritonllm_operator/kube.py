@@ -143,20 +143,6 @@ class Kube:
         body: Resource | None = None,
         content_type: str = "application/json",
     ) -> Any:
-        answer = await self._send(method, path, query, body, content_type)
-        try:
-            return json.loads(await answer.read())
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Failed(0, f"{method} {path}: the answer broke off: {error}") from None
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        query: list[tuple[str, str]] | None = None,
-        body: Resource | None = None,
-        content_type: str = "application/json",
-    ) -> aiohttp.ClientResponse:
         metrics.REQUESTS.labels(method).inc()
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
@@ -172,12 +158,15 @@ class Kube:
             answer = await self._connection.call_api(
                 method, url, headers, sent, _request_timeout=_TIMEOUT_SECONDS
             )
-            if answer.status < 300:
-                return answer.response
-            text = (await answer.read()).decode(errors="replace")
+            text = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Failed(0, f"the API server does not answer: {error or type(error).__name__}") from None
-        raise _failed(answer.status, f"{method} {path}", text)
+        if answer.status >= 300:
+            raise _failed(answer.status, f"{method} {path}", text.decode(errors="replace"))
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise Failed(0, f"{method} {path}: the answer broke off: {error}") from None
 
 
 def _path(kind: Kind, namespace: str, name: str = "") -> str:

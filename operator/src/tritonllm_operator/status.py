@@ -42,9 +42,9 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
         if endpoint.commit is not None:
             status["model"] = {"commit": endpoint.commit}
         if endpoint.spec.adapters:
-            told = [seen.weights for seen in (*world.jobs, *world.pods)]
-            troubles = [job.trouble for job in world.jobs if job.trouble]
-            status["adapters"] = adapters.described(endpoint, loaded, told, troubles)
+            status["adapters"] = [
+                adapters.described(endpoint, adapter, loaded, world) for adapter in endpoint.spec.adapters
+            ]
     if benchmark := benchmarks.described(world, decided.benchmark, judged, decided.wanted):
         status["benchmark"] = benchmark
     since = {

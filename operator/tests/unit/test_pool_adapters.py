@@ -50,6 +50,11 @@ def test_an_edit_of_adapters_changes_the_pipeline_in_place_and_starts_their_down
     assert names.sync_job("llm", "") == "llm-sync-first"
 
 
+def test_an_adapter_at_a_commit_is_downloaded_like_any_other() -> None:
+    pinned = SQL | {"revision": "c" * 40}
+    assert plan.decide(edited(chat(), chat(pinned))).aim.start_job == ""
+
+
 def test_what_needs_no_download_starts_none() -> None:
     assert plan.decide(edited(chat(), chat(LEGAL))).aim.start_job is None
     alone = edited(chat(), chat(SQL))
