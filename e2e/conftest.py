@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from harness import diagnosis, images, network, operator
 from harness.cluster import Cluster
 from harness.helm import Release
 from harness.kubernetes import Kubernetes
+from tritonllm import paths
 
 _FAILURE = pytest.StashKey[str]()
 
@@ -97,6 +100,15 @@ def small(cluster: Cluster) -> str:
 def full(cluster: Cluster) -> str:
     """The image with vLLM, on every node."""
     return images.load(cluster, images.triton_cpu("full"))
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """The directory of a small real model, with its tokenizer."""
+    weights = Path(os.environ.get("TRITONLLM_WEIGHTS") or paths.weights())
+    command = [sys.executable, str(images.ROOT / "tools/demo_model.py")]
+    subprocess.run(command, check=True, env=os.environ | {"TRITONLLM_WEIGHTS": str(weights)})
+    return weights / "smollm2-135m-instruct"
 
 
 @pytest.fixture(scope="session")

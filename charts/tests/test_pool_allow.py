@@ -122,3 +122,10 @@ def test_benchmarks_are_closed_and_where_they_are_open_the_operator_may_make_one
 
     assert granted() == (None, [])
     assert granted(benchmarks=True) == ("true", [(None, ["create"]), (["llm-benchmark"], ["delete"])])
+
+
+def test_what_a_benchmark_requests_reaches_the_job() -> None:
+    resources = {"requests": {"cpu": "500m"}}
+    asked = {"image": "registry.example.com/tritonllm:bench", "resources": resources}
+    metadata = chart.one(chart.render({"benchmark": asked}), "Deployment")["metadata"]
+    assert json.loads(metadata["annotations"]["tritonllm.io/benchmark-resources"]) == resources

@@ -22,6 +22,7 @@ WHOLE = {
     "autoscaling.behavior",
     "resources",
     "weights.sync.resources",
+    "benchmark.resources",
     "test.resources",
     "dashboard.labels",
     "podSecurityContext",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-from collections.abc import Iterator
 
 from harness import commands, traffic
 from harness.helm import Release
@@ -23,7 +21,7 @@ def test_a_drain_evicts_one_pod_at_a_time_and_fails_no_request(
         load.window() as window,
         concurrent.futures.ThreadPoolExecutor(1) as thread,
     ):
-        with _cordoned(kubernetes):
+        with kubernetes.cordoned():
             drain = thread.submit(_drain, kubernetes, release)
             commands.until(lambda: _unplaced(kubernetes, release) == 1, 90, "another pod waits for a node")
             commands.until(lambda: _refused(kubernetes), 90, "the budget permits no second eviction")
@@ -40,17 +38,6 @@ def _drain(kubernetes: Kubernetes, release: Release) -> str:
     which = ["--selector=kubernetes.io/os=linux", f"--pod-selector={release.selector}"]
     how = ["--delete-emptydir-data", f"--timeout={_SECONDS}s"]
     return kubernetes.kubectl("drain", *which, *how, seconds=_SECONDS + 10)
-
-
-@contextlib.contextmanager
-def _cordoned(kubernetes: Kubernetes) -> Iterator[None]:
-    """No node takes pods: all clusters are alike, also those of one node."""
-    every = "--selector=kubernetes.io/os=linux"
-    kubernetes.kubectl("cordon", every)
-    try:
-        yield
-    finally:
-        kubernetes.kubectl("uncordon", every)
 
 
 def _uids(kubernetes: Kubernetes, release: Release) -> set[str]:

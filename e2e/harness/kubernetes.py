@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,21 @@ class Kubernetes:
             seconds=seconds,
         )
 
-    def apply(self, *objects: Mapping[str, Any]) -> None:
-        """Applies manifests."""
-        self.kubectl("apply", "--filename", "-", stdin="\n---\n".join(json.dumps(each) for each in objects))
+    def apply(self, *objects: Mapping[str, Any], user: str = "") -> None:
+        """Applies manifests, as another user where one is named."""
+        by = [f"--as={user}"] if user else []
+        manifests = "\n---\n".join(json.dumps(each) for each in objects)
+        self.kubectl("apply", *by, "--filename", "-", stdin=manifests)
+
+    @contextlib.contextmanager
+    def cordoned(self) -> Iterator[None]:
+        """No node takes pods for as long as the block: all clusters are alike, also those of one node."""
+        every = "--selector=kubernetes.io/os=linux"
+        self.kubectl("cordon", every)
+        try:
+            yield
+        finally:
+            self.kubectl("uncordon", every)
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """One object."""

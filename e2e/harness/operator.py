@@ -61,6 +61,10 @@ class Operator:
         name = pod["metadata"]["name"]
         self.kubernetes.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
 
+    def logs(self) -> str:
+        """All that one of its processes printed."""
+        return self.kubernetes.kubectl("logs", f"deployment/{NAME}", "--tail=-1")
+
     def scale(self, replicas: int) -> None:
         """Takes it away, or brings it back, and waits until that is done."""
         self.kubernetes.kubectl("scale", f"deployment/{NAME}", f"--replicas={replicas}")

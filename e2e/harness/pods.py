@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.kubernetes import Kubernetes
 
-_SECURITY = {
+SECURITY = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "readOnlyRootFilesystem": True,
@@ -17,6 +17,7 @@ _SECURITY = {
     "runAsUser": 10001,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+"""Of a container that the standard admits."""
 
 
 @contextlib.contextmanager
@@ -73,7 +74,7 @@ def _pod(
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(command),
-        "securityContext": _SECURITY,
+        "securityContext": SECURITY,
         "volumeMounts": [{"name": "files", "mountPath": "/files"}, {"name": "tmp", "mountPath": "/tmp"}],
     }
     if ready:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +11,7 @@ import pytest
 from harness import commands, hub, images, operator, pods
 from harness.cluster import Cluster
 from harness.helm import Release
-from harness.images import ROOT
 from harness.kubernetes import Kubernetes, name
-from tritonllm import paths
 
 _READY_SECONDS = 600
 _FRANCE = "What is the capital of France?"
@@ -24,12 +19,9 @@ _GERMANY = "What is the capital of Germany?"
 
 
 @pytest.fixture(scope="session")
-def smollm2(cluster: Cluster, small: str) -> str:
+def smollm2(cluster: Cluster, small: str, demo_model: Path) -> str:
     """An image with the weights in /data, on every node."""
-    weights = Path(os.environ.get("TRITONLLM_WEIGHTS") or paths.weights())
-    command = [sys.executable, str(ROOT / "tools/demo_model.py")]
-    subprocess.run(command, check=True, env=os.environ | {"TRITONLLM_WEIGHTS": str(weights)})
-    return images.load(cluster, images.with_files(small, weights / "smollm2-135m-instruct"))
+    return images.load(cluster, images.with_files(small, demo_model))
 
 
 @pytest.fixture

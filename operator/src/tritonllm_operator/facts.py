@@ -70,6 +70,7 @@ class Pod:
         static: whether it boots from its chart's own endpoints. Such pods are Helm's: they were there before the pool
             was handed to the operator, and end as soon as others are ready.
         address: its IP; empty as long as it has none.
+        placed: when a node took it; None as long as none has.
         running: whether its server runs.
         started: whether all it boots with is loaded (the startup probe has passed).
         ready: whether the Service sends requests to it.
@@ -85,6 +86,7 @@ class Pod:
     revision: str = ""
     static: bool = False
     address: str = ""
+    placed: datetime.datetime | None = None
     running: bool = False
     started: bool = False
     ready: bool = False
@@ -152,6 +154,7 @@ class Pool:
         max_surge: pods beyond the wanted number during a roll.
         observed: whether Kubernetes has seen the newest template.
         deadline_exceeded: whether the roll to it made no progress for too long.
+        given_up: when Kubernetes found that; None where it has not.
         not_created: why Kubernetes cannot create pods; empty where it can.
         gateway: whether its Service speaks OpenAI's API.
         allow: what its endpoints can use.
@@ -177,6 +180,7 @@ class Pool:
     max_surge: str = "0"
     observed: bool = True
     deadline_exceeded: bool = False
+    given_up: datetime.datetime | None = None
     not_created: str = ""
     gateway: bool = False
     allow: allow.Allow = allow.NOTHING
@@ -260,6 +264,12 @@ class World:
     def job(self, revision: str) -> Job | None:
         """The Job that brings the weights of a revision."""
         return next((job for job in self.jobs if job.revision == revision), None)
+
+
+def since(condition: Resource) -> datetime.datetime | None:
+    """When a condition got its status; None where it does not say."""
+    text = condition.get("lastTransitionTime")
+    return time(text) if text else None
 
 
 def time(text: str) -> datetime.datetime:

@@ -25,12 +25,14 @@ def read(pod: Resource) -> facts.Pod:
     servers = status.get("containerStatuses") or ()
     server = next((item for item in servers if item["name"] == SERVER), {})
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled", {})
     told = results(inits)
     return facts.Pod(
         name=metadata["name"],
         revision=annotations.get(names.REVISION, ""),
         static=names.STATIC in annotations,
         address=status.get("podIP", ""),
+        placed=facts.since(scheduled) if scheduled.get("status") == "True" else None,
         running="running" in (server.get("state") or {}),
         started=bool(server.get("started")),
         ready=conditions.get("Ready", {}).get("status") == "True",

@@ -20,6 +20,7 @@ def read(deployment: Resource) -> Pool:
     template = spec["template"]
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
     progressing = conditions.get("Progressing", {})
+    exceeded = progressing.get("reason") == "ProgressDeadlineExceeded"
     failure = conditions.get("ReplicaFailure", {})
     rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
     drain = annotations.get(names.DRAIN_SECONDS)
@@ -41,7 +42,8 @@ def read(deployment: Resource) -> Pool:
         current=status.get("replicas", 0),
         max_surge=str(rolling.get("maxSurge", 0)),
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
-        deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
+        deadline_exceeded=exceeded,
+        given_up=facts.since(progressing) if exceeded else None,
         not_created=failure.get("message", "") if failure.get("status") == "True" else "",
         gateway=any(
             port.get("name") == names.GATEWAY_PORT

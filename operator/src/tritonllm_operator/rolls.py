@@ -94,16 +94,28 @@ def _finish(world: World, pool: Pool, wanted: Endpoints, stay: Aim, *, can_go_ba
     if _complete(world, pool):
         return replace(stay, keep=frozenset({at}), marks={names.GOOD: at})
     # Where a new pod is ready and the others have no node, the version is good, and what is missing is room.
-    hopeless = pool.deadline_exceeded and not _lacks_room_only(world, at)
+    hopeless = pool.deadline_exceeded and not _lacks_room_only(world, pool)
     if can_go_back and pool.observed and hopeless:
         failed = {names.FAILED: at, names.BECAUSE: _why(world, at)}
         return replace(stay, revision=stay.marks[names.GOOD], marks={**stay.marks, **failed}, start_job=None)
     return stay
 
 
-def _lacks_room_only(world: World, revision: str) -> bool:
-    new = [pod for pod in world.pods if pod.revision == revision]
-    return any(pod.ready for pod in new) and all(pod.ready or _unplaced(pod) for pod in new)
+def _lacks_room_only(world: World, pool: Pool) -> bool:
+    new = [pod for pod in world.pods if pod.revision == pool.revision]
+    return any(pod.ready for pod in new) and all(
+        pod.ready or _unplaced(pod) or _placed_late(pod, pool) for pod in new
+    )
+
+
+def _placed_late(pod: Pod, pool: Pool) -> bool:
+    """Whether a pod that starts got its node after the deadline, which then tells nothing about it."""
+    return (
+        pod.trouble is None
+        and pod.placed is not None
+        and pool.given_up is not None
+        and pod.placed >= pool.given_up
+    )
 
 
 def _unplaced(pod: Pod) -> bool:

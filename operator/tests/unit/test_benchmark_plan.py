@@ -270,7 +270,7 @@ def test_a_job_is_read_from_its_pod() -> None:
             "not complete within its deadline of 3600 s",
             True,
         ),
-        (read(pod(terminated={"reason": "OOMKilled"}), condition="Failed"), "needed more than its 8Gi", True),
+        (read(pod(terminated={"reason": "OOMKilled"}), condition="Failed"), "needed more memory than", True),
         # It is tried again until the deadline.
         (read(seconds=30), "Kubernetes cannot create a pod of Job llm-benchmark", False),
         (read(pod(waiting={"reason": "ImagePullBackOff"})), "the image cannot be pulled", False),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import worlds
-from tritonllm_operator import facts, names, pools, revisions
+from tritonllm_operator import facts, names, pods, pools, revisions
 
 CREATED, EDITED, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"
 
@@ -48,3 +48,23 @@ def test_a_deployment_tells_why_its_pods_cannot_be_created(status: str, told: st
         "status": {"conditions": [condition]},
     }
     assert pools.read(deployment).not_created == told
+
+
+@pytest.mark.parametrize("reason", ["ProgressDeadlineExceeded", "ReplicaSetUpdated"])
+def test_it_is_known_when_kubernetes_gave_a_roll_up(reason: str) -> None:
+    condition = {"type": "Progressing", "reason": reason, "lastTransitionTime": LATER}
+    deployment = {
+        "metadata": {"uid": "1", "creationTimestamp": CREATED},
+        "spec": {"template": {"metadata": {}, "spec": {}}},
+        "status": {"conditions": [condition]},
+    }
+    found = pools.read(deployment)
+    assert found.given_up == (facts.time(LATER) if found.deadline_exceeded else None)
+    assert found.deadline_exceeded is (reason == "ProgressDeadlineExceeded")
+
+
+@pytest.mark.parametrize("status", ["True", "False"])
+def test_a_pod_tells_when_a_node_took_it(status: str) -> None:
+    scheduled = {"type": "PodScheduled", "status": status, "lastTransitionTime": LATER}
+    found = pods.read({"metadata": {"name": "llm-1"}, "status": {"conditions": [scheduled]}})
+    assert found.placed == (facts.time(LATER) if status == "True" else None)

@@ -427,6 +427,20 @@ def test_a_roll_with_a_new_pod_that_is_ready_is_not_taken_back_for_those_without
     assert decided(replace(seen, pods=[seen.pods[0], new, broken])).aim.revision == ""
 
 
+def test_a_pod_that_gets_its_node_after_the_deadline_may_start() -> None:
+    new = pod("llm-2", FASTER, revision="r1")
+    late = pod("llm-3", revision="r1", started=False, ready=False, placed=worlds.NOW)
+    earlier = worlds.NOW - datetime.timedelta(seconds=1)
+    numbers: dict[str, Any] = {"replicas": 3, "updated": 2, "available": 2, "current": 3}
+    seen = rolling(deadline_exceeded=True, given_up=earlier, **numbers)
+    seen = replace(seen, pods=[pod("llm-1", CHAT), new, late])
+    assert not decided(seen).acts
+    broken = replace(late, trouble=facts.Trouble("ContainerFailed", "it always ends"))
+    in_time = replace(late, placed=earlier - datetime.timedelta(seconds=60))
+    for each in (broken, in_time):
+        assert decided(replace(seen, pods=[pod("llm-1", CHAT), new, each])).aim.revision == ""
+
+
 def test_more_pods_than_the_cluster_takes_do_not_keep_a_roll_open() -> None:
     new = pod("llm-2", FASTER, revision="r1")
     unplaced = replace(pod("llm-3", revision="r1", started=False, ready=False), trouble=NO_NODE)

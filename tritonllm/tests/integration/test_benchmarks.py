@@ -6,6 +6,7 @@ Skipped where AIPerf is not installed; `make test` installs it.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
+KEY = "sk-bench"
 ENDPOINT = """
 apiVersion: tritonllm.io/v1alpha1
 kind: LLMEndpoint
@@ -53,8 +55,15 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[server.Served]:
-    with server.running([ENDPOINT], gateway={}) as running:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Served]:
+    """A server whose gateway asks for an API key, which the benchmarks of these tests send."""
+    keys = tmp_path_factory.mktemp("gateway") / "keys.yaml"
+    keys.write_text(json.dumps({"bench": {"sha256": hashlib.sha256(KEY.encode()).hexdigest()}}))
+    with (
+        server.running([ENDPOINT], gateway={"api_keys": str(keys)}) as running,
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        patched.setenv("OPENAI_API_KEY", KEY)
         yield running
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tritonllm.bench import workload as workloads
 
@@ -13,6 +14,8 @@ INSTALL = (
     "`pip install 'tritonllm[bench]'`, or `uv tool install aiperf==0.13.0` for an environment of its own"
 )
 """How to get it."""
+API_KEY = "OPENAI_API_KEY"
+"""Environment variable with the API key that is sent."""
 
 
 # The first one; the others follow from it.
@@ -27,6 +30,7 @@ def command(
     output: Path,
     *,
     progress: bool,
+    config: Path | None = None,
 ) -> list[str]:
     """The command line of one measurement.
 
@@ -37,8 +41,10 @@ def command(
         point: how much of it.
         output: directory for AIPerf's files.
         progress: show progress bars on stderr.
+        config: file with the text of `config`, if the server asks for an API key.
     """
-    arguments = [program, "profile", "--model", target.model, "--url", target.url]
+    arguments = [program, "profile", *([] if config is None else ["--config", str(config)])]
+    arguments += ["--model", target.model, "--url", target.url]
     arguments += _endpoint(workload.api, target.model)
     arguments += ["--tokenizer", target.tokenizer, "--use-server-token-count"]
     arguments += _load(workload, point)
@@ -52,6 +58,31 @@ def command(
     arguments += ["--artifact-dir", str(output), "--export-level", "records"]
     arguments += ["--no-gpu-telemetry", "--no-server-metrics", "--ui-type", "simple" if progress else "none"]
     return arguments
+
+
+def config(workload: workloads.Workload, point: workloads.Point) -> str:
+    """A configuration file that has AIPerf send the API key of its environment.
+
+    Without one, AIPerf takes a key by an option only, and every user of the machine can see the command line. The file must
+    have prompts and a load, too; they are those of the command line, which AIPerf lays over it.
+
+    Args:
+        workload: what is asked.
+        point: how much of it.
+    """
+    prompts: dict[str, Any] = {"name": "main", "type": "synthetic"}
+    if workload.dataset is not None:
+        prompts |= {"type": "file", "path": str(workload.dataset), "format": "single_turn"}
+    load = {
+        "type": "concurrency" if point.request_rate is None else "poisson",
+        "concurrency": point.concurrency,
+        "rate": point.request_rate,
+        "requests": workloads.requests(workload, point),
+        "duration": workload.duration,
+    }
+    phase = {"name": "profiling"} | {name: value for name, value in load.items() if value is not None}
+    endpoint = {"api_key": f"${{{API_KEY}}}"}
+    return json.dumps({"benchmark": {"endpoint": endpoint, "datasets": [prompts], "phases": [phase]}})
 
 
 def reason(log: str, tokenizer: str) -> str:
@@ -72,9 +103,7 @@ def reason(log: str, tokenizer: str) -> str:
 
 
 def environment(inherited: Mapping[str, str], tokenizer: str) -> dict[str, str]:
-    """AIPerf's environment.
-
-    It reads the API key from OPENAI_API_KEY, so that no command line shows it.
+    """AIPerf's environment, from which `config` reads the API key.
 
     Args:
         inherited: of this process.

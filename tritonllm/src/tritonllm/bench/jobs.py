@@ -12,6 +12,8 @@ from tritonllm.bench import failures, results
 
 IMAGE = f"{api.GROUP}/benchmark-image"
 """Annotation of a pool's Deployment: the image of its benchmarks, from the chart's `benchmark.image`."""
+RESOURCES = f"{api.GROUP}/benchmark-resources"
+"""Annotation of a pool's Deployment: CPU and memory of its benchmarks as JSON, from the chart's `benchmark.resources`."""
 POOL = f"{api.GROUP}/pool"
 """Label of what belongs to a pool."""
 KEY = "default"
@@ -23,7 +25,7 @@ _INSTANCE = "app.kubernetes.io/instance"
 # The result is read at once; the Job stays if that did not work.
 _KEEP_SECONDS = 3600
 # AIPerf's processes: its clock takes a core by itself.
-_RESOURCES = {"requests": {"cpu": "2", "memory": "2Gi"}, "limits": {"memory": "8Gi"}}
+_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "2", "memory": "2Gi"}, "limits": {"memory": "8Gi"}}
 # https://kubernetes.io/docs/concepts/containers/images/ and the kubelet's images and container packages: none of these
 # ends by waiting.
 _STUCK = {
@@ -106,7 +108,7 @@ def body(
         # There is no image for another architecture.
         "nodeSelector": {"kubernetes.io/arch": "amd64"},
         "affinity": _apart(pool["spec"]["selector"]),
-        "containers": [_container(image, arguments, api_keys or _api_keys(template))],
+        "containers": [_container(image, arguments, api_keys or _api_keys(template), _resources(metadata))],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
     spec |= {
@@ -189,9 +191,9 @@ def _of_pod(job: str, pod: Resource) -> State:
     now = containers[0]["state"] if containers else {}
     if (ended := now.get("terminated")) is not None:
         if ended.get("reason") == "OOMKilled":
-            limit = _RESOURCES["limits"]["memory"]
             raise failures.BenchmarkFailed(
-                f"the benchmark of Job {job} needed more than its {limit} of memory; ask for less load"
+                f"the benchmark of Job {job} needed more memory than its limit; ask for less load, or raise the limit by"
+                " `benchmark.resources` of the pool"
             )
         return State("ended", name, ended=True)
     if status.get("phase") == "Failed":
@@ -226,7 +228,17 @@ def _api_keys(template: Resource) -> str | None:
     return volumes.get("api-keys", {}).get("secret", {}).get("secretName")
 
 
-def _container(image: str, arguments: Sequence[str], api_keys: str | None) -> dict[str, Any]:
+def _resources(metadata: Resource) -> Mapping[str, Any]:
+    """CPU and memory: those of the chart, where they are set and nobody has spoilt them since."""
+    try:
+        return json.loads(metadata.get("annotations", {})[RESOURCES])
+    except (KeyError, ValueError):
+        return _RESOURCES
+
+
+def _container(
+    image: str, arguments: Sequence[str], api_keys: str | None, resources: Mapping[str, Any]
+) -> dict[str, Any]:
     env: list[dict[str, Any]] = [{"name": "HOME", "value": "/tmp"}]
     if api_keys is not None:
         # Optional: without the entry, the server says that the key is missing.
@@ -237,7 +249,7 @@ def _container(image: str, arguments: Sequence[str], api_keys: str | None) -> di
         "image": image,
         "args": [*arguments],
         "env": env,
-        "resources": _RESOURCES,
+        "resources": resources,
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

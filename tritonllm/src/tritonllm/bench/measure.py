@@ -104,7 +104,13 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
     asked = _with_entries(asked, point, folder)
     progress = sys.stderr.isatty()
-    command = aiperf.command(generator, target, asked, point, output.absolute(), progress=progress)
+    config = None
+    if asked.api is not workload.Api.triton and os.environ.get(aiperf.API_KEY):
+        config = (folder / "aiperf.yaml").absolute()
+        folders.write(config, aiperf.config(asked, point))
+    command = aiperf.command(
+        generator, target, asked, point, output.absolute(), progress=progress, config=config
+    )
     before = _counts(server)
     log = folder / "aiperf.log"
     with (

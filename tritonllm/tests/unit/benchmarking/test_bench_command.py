@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 
 import pytest
@@ -66,9 +67,33 @@ def test_a_directory_is_not_taken_for_a_repository_of_an_offline_hub() -> None:
     assert aiperf.environment(offline, "org/model") == offline
 
 
-def test_the_api_key_is_in_the_environment_and_not_on_the_command_line() -> None:
+def test_the_api_key_is_in_the_environment_and_a_file_refers_to_it() -> None:
     key = {"OPENAI_API_KEY": "sk-secret"}
     assert aiperf.environment(key, "builtin") == key
+    asked, file = Workload(), pathlib.Path("/runs/1/aiperf.yaml")
+    point = workload.with_defaults(Point(concurrency=64), asked)
+    arguments = aiperf.command(
+        "aiperf", TARGET, asked, point, pathlib.Path("/x"), progress=False, config=file
+    )
+    assert arguments[1:4] == ["profile", "--config", str(file)]
+    assert json.loads(aiperf.config(asked, point)) == {
+        "benchmark": {
+            "endpoint": {"api_key": "${OPENAI_API_KEY}"},
+            "datasets": [{"name": "main", "type": "synthetic"}],
+            "phases": [{"name": "profiling", "type": "concurrency", "concurrency": 64, "requests": 640}],
+        }
+    }
+
+
+def test_a_file_that_refers_to_the_api_key_has_the_prompts_and_the_end_of_the_command_line() -> None:
+    asked = Workload(dataset=pathlib.Path("/runs/1/prompts.jsonl"), duration=60)
+    found = json.loads(aiperf.config(asked, Point(request_rate=2.5, concurrency=8)))["benchmark"]
+    assert found["datasets"] == [
+        {"name": "main", "type": "file", "path": "/runs/1/prompts.jsonl", "format": "single_turn"}
+    ]
+    # More than one end would be the first of them.
+    load = {"type": "poisson", "concurrency": 8, "rate": 2.5, "duration": 60}
+    assert found["phases"] == [{"name": "profiling"} | load]
 
 
 def test_more_streams_send_more_requests() -> None:

@@ -84,6 +84,17 @@ def test_a_pool_that_needs_no_key_gets_none_and_another_secret_can_be_named() ->
     assert "secretKeyRef': {'name': 'mine'" in str(jobs.body("x", anonymous, "image", [], 60, "mine"))
 
 
+@pytest.mark.parametrize(
+    ("annotation", "cpu"),
+    [('{"requests": {"cpu": "500m"}}', "500m"), ("{", "2")],
+    ids=["of the chart", "spoilt: the default"],
+)
+def test_the_pool_says_what_the_job_requests(annotation: str, cpu: str) -> None:
+    metadata = POOL["metadata"] | {"annotations": {"tritonllm.io/benchmark-resources": annotation}}
+    body = jobs.body("x", POOL | {"metadata": metadata}, "image", [], 60)
+    assert body["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == cpu
+
+
 JOB = {"metadata": {"name": "llm-benchmark-x"}, "spec": {"activeDeadlineSeconds": 3600}}
 
 
@@ -133,7 +144,7 @@ QUOTA = {"reason": "FailedCreate", "message": 'pods "x" is forbidden: exceeded q
         (JOB, [waiting("ImagePullBackOff", "no such tag")], [], r"cannot be pulled \(bench:1\): no such tag"),
         (JOB, [waiting("InvalidImageName")], [], r"cannot be pulled \(bench:1\): InvalidImageName"),
         (JOB, [waiting("CreateContainerConfigError", "secret")], [], "container cannot be created .*: secret"),
-        (JOB, [container(terminated={"reason": "OOMKilled"})], [], "needed more than its 8Gi of memory"),
+        (JOB, [container(terminated={"reason": "OOMKilled"})], [], "needed more memory than its limit"),
         (JOB, [pod(phase="Failed", reason="Evicted", message="low on disk")], [], "pod pod-x .*: low on disk"),
         (conditioned("DeadlineExceeded", ""), [], [], "not complete within its deadline of 3600 s"),
         (conditioned("BackoffLimitExceeded", "limit"), [], [], "Job llm-benchmark-x failed: limit"),
