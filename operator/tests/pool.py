@@ -262,10 +262,11 @@ class Pool(Namespace):
         self.install(**annotations, operator="false")
         for item in endpoints:
             self.create("llmendpoints", item)
-        seen = pools.read(self.get("deployments", self.pool) or {})
+        deployment = self.get("deployments", self.pool)
+        assert deployment is not None
         known = [valid(item).at(commit) if commit else valid(item) for item in endpoints]
         data = {names.key(""): revisions.text(known)}
-        body = bodies.config_map(self.name, self.pool, seen, data, {names.GOOD: ""})
+        body = bodies.config_map(deployment, data, {names.GOOD: ""})
         self.apply("configmaps", dict(body), names.FIELD_MANAGER)
         self.settle()
         if told:

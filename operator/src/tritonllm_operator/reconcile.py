@@ -162,9 +162,9 @@ class Pool:
     async def _act(self, world: World, decided: plan.Plan, deployment: Resource | None) -> None:
         assert world.pool is not None
         assert deployment is not None
-        api, namespace, name, owner, aim = self._api, self._namespace, self._name, world.pool, decided.aim
+        api, namespace, name, aim = self._api, self._namespace, self._name, decided.aim
         if decided.data is not None:
-            body = bodies.config_map(namespace, name, owner, decided.data, aim.marks)
+            body = bodies.config_map(deployment, decided.data, aim.marks)
             # Before it is sent: the event may be quicker than the answer.
             self._written = self._recorded = pools.files(body)
             written = await api.apply(kube.CONFIG_MAPS, namespace, names.config_map(name), body)
@@ -173,15 +173,14 @@ class Pool:
         for revision in aim.delete_jobs:
             await api.delete(kube.JOBS, namespace, names.sync_job(name, revision))
         if aim.start_job is not None:
-            await api.create(kube.JOBS, namespace, bodies.sync_job(deployment, name, owner, aim.start_job))
+            await api.create(kube.JOBS, namespace, bodies.sync_job(deployment, aim.start_job))
         if aim.revision is not None:
-            body = bodies.revision(namespace, name, owner, aim.revision)
-            await api.apply(kube.DEPLOYMENTS, namespace, name, body)
+            await api.apply(kube.DEPLOYMENTS, namespace, name, bodies.revision(deployment, aim.revision))
         if decided.steps:
             await self._tritons.change(decided.steps, world.pods)
         # Last: where it is refused, all else is done.
         if decided.benchmark.delete:
             await api.delete(kube.JOBS, namespace, names.benchmark_job(name))
         if decided.benchmark.start is not None:
-            body = bodies.benchmark_job(deployment, owner, decided.benchmark.start)
+            body = bodies.benchmark_job(deployment, world.pool, decided.benchmark.start)
             await api.create(kube.JOBS, namespace, body)
