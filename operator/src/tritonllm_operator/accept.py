@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tritonllm import allow, api, files
-from tritonllm_operator import names, releases, revisions
-from tritonllm_operator.facts import Pool, Resource, Trouble, World
+from tritonllm_operator import names, objects, releases, revisions
+from tritonllm_operator.facts import Trouble, World
+from tritonllm_operator.objects import Resource
+from tritonllm_operator.pools import Pool
 
 # A ConfigMap holds 1 MiB (https://kubernetes.io/docs/concepts/configuration/configmap/), and up to three revisions: the last
 # good one, the pods' own after an unfinished roll, and the next.
@@ -70,7 +72,7 @@ def judge(world: World, running: revisions.Endpoints) -> list[Judged]:
 
 def _valid(resource: Resource, world: World, running: revisions.Endpoints) -> Judged:
     pool, name = world.pool, world.name
-    annotations = resource["metadata"].get("annotations") or {}
+    annotations = objects.annotations(resource)
     rehearsal = annotations.get(names.PLAN_ONLY) == "true"
 
     def refused(reason: str, message: str) -> Judged:

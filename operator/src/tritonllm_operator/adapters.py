@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator.facts import Pod, Pool, World
+from tritonllm_operator.facts import Pod, World
+from tritonllm_operator.pools import Pool
 
 Reports = Mapping[str, Mapping[str, str]]
 """What a download told, by endpoint, and by `endpoint:adapter`; see `facts.Pod.weights`."""

@@ -9,8 +9,9 @@ from typing import Any
 
 from tritonllm import api
 from tritonllm.bench import jobs
-from tritonllm_operator import benchmarks, events, names, pods
-from tritonllm_operator.facts import Pool, Resource
+from tritonllm_operator import benchmarks, events, names, objects, pods
+from tritonllm_operator.objects import Resource
+from tritonllm_operator.pools import Pool
 
 # A finished Job stays for people to look at, and for its result to be read.
 _KEEP_SECONDS = 3600
@@ -56,7 +57,7 @@ def strays(written: Resource, wanted: Resource) -> Resource | None:
         None where there is nothing.
     """
     data = {key: None for key in written.get("data") or {} if names.revision(key) is not None}
-    annotations = {key: None for key in written["metadata"].get("annotations") or {} if key in names.MARKS}
+    annotations = {key: None for key in objects.annotations(written) if key in names.MARKS}
     for key in wanted["data"]:
         data.pop(key, None)
     for key in wanted["metadata"]["annotations"]:
@@ -106,7 +107,7 @@ def sync_job(deployment: Resource, revision: str) -> Resource:
     }
     # Meshes and policies know pods by these. By those of its selector, the pool's Service would take it for a server.
     selected = (deployment["spec"].get("selector") or {}).get("matchLabels") or {}
-    of_pods = deployment["spec"]["template"]["metadata"].get("labels") or {}
+    of_pods = objects.labels(deployment["spec"]["template"])
     given = {key: value for key, value in of_pods.items() if key not in selected}
     return {
         "apiVersion": "batch/v1",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tritonllm import api
     from tritonllm_operator import snapshots
     from tritonllm_operator.decisions import Decision
-    from tritonllm_operator.facts import Resource
+    from tritonllm_operator.objects import Resource
 
 FAILED, MISTAKE = 1, 2
 

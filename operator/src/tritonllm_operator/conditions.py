@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tritonllm import api
 from tritonllm_operator import accept, facts, plan, revisions, rolls
-from tritonllm_operator.facts import Pod, Pool, Trouble, World
+from tritonllm_operator.facts import Pod, Trouble, World
+from tritonllm_operator.pools import Pool
 
 # With this reason, `tritonllm weights sync` of a pod leaves out an endpoint.
 _UNREADABLE = "InvalidSpec"

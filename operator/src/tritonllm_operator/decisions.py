@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tritonllm import api
 from tritonllm_operator import accept, revisions
-from tritonllm_operator.facts import Pool
 from tritonllm_operator.loads import Load, Unload
+from tritonllm_operator.pools import Pool
 
 
 @dataclass(frozen=True)

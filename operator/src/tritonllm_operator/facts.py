@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tritonllm import allow
-from tritonllm_operator import names
-
-Resource = Mapping[str, Any]
-"""An object of the API server, as its JSON says it."""
+from tritonllm_operator.objects import Resource
+from tritonllm_operator.pools import Files, Pool
 
 READY, UNLOADING, LOADING = "READY", "UNLOADING", "LOADING"
 
@@ -137,95 +134,6 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """A pool's Deployment, as far as it matters here.
-
-    Attributes:
-        changed: when anybody last changed what it is to be; replicas and status are no part of that.
-        managed: whether its pods boot from the operator's ConfigMap.
-        version: of its chart, and of tritonllm in its image; empty where it is not known, as is that of vLLM.
-        drain_seconds: what a pod's requests get to end.
-        images: whose files its pods mount as image volumes.
-        shared_weights: whether another pod can mount the weights beside the running ones.
-        downloads: whether its pods have an init container that downloads weights.
-        updated: pods of the newest template, of those wanted (`replicas`).
-        available: pods of any template that are ready.
-        current: pods in all.
-        max_surge: pods beyond the wanted number during a roll.
-        observed: whether Kubernetes has seen the newest template.
-        deadline_exceeded: whether the roll to it made no progress for too long.
-        given_up: when Kubernetes found that; None where it has not.
-        not_created: why Kubernetes cannot create pods; empty where it can.
-        gateway: whether its Service speaks OpenAI's API.
-        allow: what its endpoints can use.
-        benchmark_image: of the benchmarks that its endpoints can ask for; empty where they can't.
-        benchmark_tokenizer: that measures their prompts; empty for that of AIPerf.
-    """
-
-    uid: str
-    changed: datetime.datetime
-    managed: bool
-    revision: str = ""
-    version: str = ""
-    vllm_version: str = ""
-    gpus: int = 0
-    drain_seconds: float | None = None
-    images: frozenset[str] = frozenset()
-    shared_weights: bool = False
-    downloads: bool = False
-    replicas: int = 1
-    updated: int = 0
-    available: int = 0
-    current: int = 0
-    max_surge: str = "0"
-    observed: bool = True
-    deadline_exceeded: bool = False
-    given_up: datetime.datetime | None = None
-    not_created: str = ""
-    gateway: bool = False
-    allow: allow.Allow = allow.NOTHING
-    benchmark_image: str = ""
-    benchmark_tokenizer: str = ""
-
-    @property
-    def rolled_out(self) -> bool:
-        """Whether every pod is of the newest template and ready."""
-        return self.observed and self.updated == self.current == self.available == self.replicas > 0
-
-    @property
-    def downloads_ahead(self) -> bool:
-        """Whether a Job can bring weights onto the volume that running pods have mounted."""
-        return self.downloads and self.shared_weights
-
-    @property
-    def roll_is_downtime(self) -> bool:
-        """Whether the only pod must go before the next one can start."""
-        return self.replicas <= 1 and (
-            self.max_surge in ("0", "0%") or (self.downloads and not self.shared_weights)
-        )
-
-
-@dataclass(frozen=True)
-class Files:
-    """The ConfigMap that the pods boot from.
-
-    Attributes:
-        revisions: the endpoints of each revision, as resources.
-        marks: the annotations `names.MARKS`: the last revision whose roll was completed, one that was taken back, and why.
-        needed: endpoints without which a pod of a revision is not ready, by revision, where there are any.
-    """
-
-    revisions: Mapping[str, Sequence[Resource]]
-    marks: Mapping[str, str] = field(default_factory=dict)
-    needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-    @property
-    def good(self) -> str | None:
-        """The last revision whose roll was completed; None before the first."""
-        return self.marks.get(names.GOOD)
-
-
-@dataclass(frozen=True)
 class Attempt:
     """A load that has failed so often, and is tried again, not before a time."""
 
@@ -264,14 +172,3 @@ class World:
     def job(self, revision: str) -> Job | None:
         """The Job that brings the weights of a revision."""
         return next((job for job in self.jobs if job.revision == revision), None)
-
-
-def since(condition: Resource) -> datetime.datetime | None:
-    """When a condition got its status; None where it does not say."""
-    text = condition.get("lastTransitionTime")
-    return time(text) if text else None
-
-
-def time(text: str) -> datetime.datetime:
-    """A time as the API server writes it."""
-    return datetime.datetime.fromisoformat(text)

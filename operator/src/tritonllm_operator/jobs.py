@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from tritonllm.bench import failures, summary
 from tritonllm.bench import jobs as bench_jobs
-from tritonllm_operator import facts, names, pods
-from tritonllm_operator.facts import Benchmark, Job, Pool, Resource, Trouble
+from tritonllm_operator import names, objects, pods
+from tritonllm_operator.facts import Benchmark, Job, Trouble
+from tritonllm_operator.objects import Resource
+from tritonllm_operator.pools import Pool
 
 # The controller of Jobs makes a pod within a second; a quota or an admission policy that refuses it is told in Events only.
 _POD_WITHIN = datetime.timedelta(seconds=20)
@@ -30,11 +32,11 @@ def of_pool(
     for job in found:
         metadata = job["metadata"]
         owners = [owner["uid"] for owner in metadata.get("ownerReferences") or ()]
-        mine = (metadata.get("labels") or {}).get(names.MANAGED_BY) == names.FIELD_MANAGER
+        mine = objects.labels(job).get(names.MANAGED_BY) == names.FIELD_MANAGER
         if pool is None or pool.uid not in owners or not mine:
             continue
-        made = [pod for pod in labelled if pods.controller(pod) == metadata["uid"]]
-        if names.REVISION in (metadata.get("annotations") or {}):
+        made = [pod for pod in labelled if objects.controller(pod) == metadata["uid"]]
+        if names.REVISION in objects.annotations(job):
             downloads.append(read(job, made, now))
         elif metadata["name"] == names.benchmark_job(name):
             measuring = benchmark(job, made, now)
@@ -50,7 +52,7 @@ def read(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -
     return Job(
         revision=resource["metadata"]["annotations"][names.REVISION],
         succeeded=None if end is None else end["type"] == "Complete",
-        finished=facts.time(end["lastTransitionTime"]) if end else None,
+        finished=objects.time(end["lastTransitionTime"]) if end else None,
         weights=results,
         trouble=_ended(end, resource) if end else _waits(resource, made, now),
     )
@@ -59,7 +61,7 @@ def read(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -
 def benchmark(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -> Benchmark:
     """What matters of a Job that benchmarks an endpoint, with its pods."""
     name, end = resource["metadata"]["name"], _end(resource)
-    finished = facts.time(end["lastTransitionTime"]) if end else None
+    finished = objects.time(end["lastTransitionTime"]) if end else None
     points, failure, said = None, "", ""
     try:
         state = bench_jobs.state(resource, made, ())
@@ -70,7 +72,7 @@ def benchmark(resource: Resource, made: Sequence[Resource], now: datetime.dateti
         if state.ended:
             ended = made[0]["status"]["containerStatuses"][0]["state"]["terminated"]
             # A kubelet that has lost a container knows no time.
-            finished = facts.time(ended["finishedAt"]) if ended.get("finishedAt") else finished
+            finished = objects.time(ended["finishedAt"]) if ended.get("finishedAt") else finished
             points = summary.points(ended.get("message", ""))
             if points is None:
                 failure = f"Job {name} ended with code {ended['exitCode']} and no result; see `kubectl logs job/{name}`"
@@ -78,7 +80,7 @@ def benchmark(resource: Resource, made: Sequence[Resource], now: datetime.dateti
             failure = f"the pod of Job {name} was deleted before its result was read"
         elif not made and (lacking := _waits(resource, made, now)):
             failure = lacking.message
-    annotations = resource["metadata"].get("annotations") or {}
+    annotations = objects.annotations(resource)
     endpoint, digest = (annotations.get(key, "") for key in (names.BENCHMARK_OF, names.BENCHMARK_HASH))
     return Benchmark(endpoint, digest, points, failure, said, finished)
 
@@ -92,7 +94,7 @@ def _end(resource: Resource) -> Resource | None:
 
 def _waits(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -> Trouble | None:
     name = resource["metadata"]["name"]
-    if not made and now - facts.time(resource["metadata"]["creationTimestamp"]) > _POD_WITHIN:
+    if not made and now - objects.time(resource["metadata"]["creationTimestamp"]) > _POD_WITHIN:
         return Trouble(
             "PodNotCreated",
             f"Kubernetes cannot create a pod of Job {name}; see `kubectl describe job {name}`",

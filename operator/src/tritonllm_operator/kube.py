@@ -16,7 +16,7 @@ from kubernetes.aio import client
 
 from tritonllm import api
 from tritonllm_operator import metrics, names
-from tritonllm_operator.facts import Resource
+from tritonllm_operator.objects import Resource
 
 _TIMEOUT_SECONDS = 30.0
 PAGE = 500

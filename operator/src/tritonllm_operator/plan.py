@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tritonllm import api
-from tritonllm_operator import accept, benchmarks, facts, loads, names, records, revisions, rolls
+from tritonllm_operator import accept, benchmarks, loads, names, objects, records, revisions, rolls
 from tritonllm_operator.decisions import Decision, decision
-from tritonllm_operator.facts import Pool, World
+from tritonllm_operator.facts import World
+from tritonllm_operator.pools import Pool
 
 # Pods get their first endpoints once none is younger: those of one `helm install` then start together.
 QUIET = datetime.timedelta(seconds=2)
@@ -149,5 +150,5 @@ def _too_early(world: World, pool: Pool, *, handed_over: bool) -> bool:
         return False
     if not world.endpoints:
         return handed_over or world.now - pool.changed < EMPTY
-    youngest = max(facts.time(item["metadata"]["creationTimestamp"]) for item in world.endpoints)
+    youngest = max(objects.time(item["metadata"]["creationTimestamp"]) for item in world.endpoints)
     return (world.files is None or handed_over) and world.now - youngest < QUIET

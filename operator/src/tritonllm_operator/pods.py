@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tritonllm_operator import facts, names
-from tritonllm_operator.facts import Resource, Trouble
+from tritonllm_operator import facts, names, objects
+from tritonllm_operator.facts import Trouble
+from tritonllm_operator.objects import Resource
 
 SERVER, WEIGHTS = "server", "weights"
 
@@ -20,11 +21,11 @@ _LONGEST = 500
 def read(pod: Resource) -> facts.Pod:
     """What matters of a pod of a pool."""
     metadata, status = pod["metadata"], pod.get("status") or {}
-    annotations = metadata.get("annotations") or {}
+    annotations = objects.annotations(pod)
     inits = status.get("initContainerStatuses") or ()
     servers = status.get("containerStatuses") or ()
     server = next((item for item in servers if item["name"] == SERVER), {})
-    conditions = {item["type"]: item for item in status.get("conditions") or ()}
+    conditions = objects.conditions(pod)
     scheduled = conditions.get("PodScheduled", {})
     told = results(inits)
     return facts.Pod(
@@ -32,7 +33,7 @@ def read(pod: Resource) -> facts.Pod:
         revision=annotations.get(names.REVISION, ""),
         static=names.STATIC in annotations,
         address=status.get("podIP", ""),
-        placed=facts.since(scheduled) if scheduled.get("status") == "True" else None,
+        placed=objects.since(scheduled) if scheduled.get("status") == "True" else None,
         running="running" in (server.get("state") or {}),
         started=bool(server.get("started")),
         ready=conditions.get("Ready", {}).get("status") == "True",
@@ -49,19 +50,13 @@ def ending(pod: Resource) -> bool:
 
 def serves(pod: Resource) -> bool:
     """Whether a pod of a pool is one that serves, and not one that only brings weights."""
-    return (pod["metadata"].get("labels") or {}).get(names.COMPONENT) == SERVER
-
-
-def controller(resource: Resource) -> str:
-    """The uid of the object that controls another one; empty where none does."""
-    owners = resource["metadata"].get("ownerReferences") or ()
-    return next((owner["uid"] for owner in owners if owner.get("controller")), "")
+    return objects.labels(pod).get(names.COMPONENT) == SERVER
 
 
 def made_by(deployment: str, replica_sets: Iterable[Resource], found: Iterable[Resource]) -> list[Resource]:
     """Those pods that the Deployment of a uid has made, by the uids of their controllers. Anybody can set labels."""
-    own = {item["metadata"]["uid"] for item in replica_sets if controller(item) == deployment}
-    return [pod for pod in found if controller(pod) in own]
+    own = {item["metadata"]["uid"] for item in replica_sets if objects.controller(item) == deployment}
+    return [pod for pod in found if objects.controller(pod) in own]
 
 
 def results(statuses: Sequence[Resource]) -> dict[str, Mapping[str, str]]:

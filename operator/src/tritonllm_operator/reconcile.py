@@ -15,6 +15,7 @@ from tritonllm_operator import (
     jobs,
     kube,
     names,
+    objects,
     plan,
     pods,
     pools,
@@ -23,7 +24,8 @@ from tritonllm_operator import (
     snapshots,
     tritons,
 )
-from tritonllm_operator.facts import Resource, World
+from tritonllm_operator.facts import World
+from tritonllm_operator.objects import Resource
 
 LOG = logging.getLogger(__name__)
 
@@ -68,9 +70,9 @@ class Pool:
         self._refused: facts.Trouble | None = None
         self._strangers: set[str] = set()
         # What the ConfigMap was last made to say, by the operator itself.
-        self._written: facts.Files | None = None
+        self._written: pools.Files | None = None
         # The same; before the first write, what it said when it was seen first.
-        self._recorded: facts.Files | None = None
+        self._recorded: pools.Files | None = None
 
     def has_written(self, resource: Resource) -> bool:
         """Whether an object is the ConfigMap as the operator itself wrote it last, so that its change is no news."""
@@ -143,7 +145,7 @@ class Pool:
         return own
 
     async def _read_secret(self, deployment: Resource | None) -> None:
-        annotations = (deployment or {}).get("metadata", {}).get("annotations") or {}
+        annotations = objects.annotations(deployment) if deployment else {}
         name, key = annotations.get(names.API_SECRET), annotations.get(names.API_SECRET_KEY)
         if self._tritons.secret or not name or not key:
             return

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tritonllm import api, files
-from tritonllm_operator import accept, adapters, facts, names, revisions
-from tritonllm_operator.facts import Pod, Pool, Resource, World
+from tritonllm_operator import accept, adapters, names, pools, revisions
+from tritonllm_operator.facts import Pod, World
+from tritonllm_operator.objects import Resource
+from tritonllm_operator.pools import Pool
 from tritonllm_operator.revisions import Endpoints
 
 
@@ -103,7 +105,7 @@ def restore(
 
 
 def data(
-    before: facts.Files | None,
+    before: pools.Files | None,
     wanted: Mapping[str, Endpoints],
     needed: Mapping[str, frozenset[str]],
     marks: Mapping[str, str],

@@ -7,7 +7,8 @@ import datetime
 from collections import Counter
 
 from tritonllm_operator import adapters, bodies, events, kube, metrics, plan, status
-from tritonllm_operator.facts import Resource, World
+from tritonllm_operator.facts import World
+from tritonllm_operator.objects import Resource
 
 
 async def tell(api: kube.Kube, world: World, decided: plan.Plan) -> bool:

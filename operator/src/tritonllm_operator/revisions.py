@@ -12,7 +12,8 @@ from google.protobuf import json_format
 from tritonllm import api, files
 from tritonllm.render import canonical, config
 from tritonllm_operator import adapters, memo
-from tritonllm_operator.facts import Pod, Resource
+from tritonllm_operator.facts import Pod
+from tritonllm_operator.objects import Resource
 
 Endpoints = Mapping[str, api.LLMEndpoint]
 """By name."""

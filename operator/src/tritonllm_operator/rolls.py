@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from tritonllm_operator import adapters, facts, names, revisions
-from tritonllm_operator.facts import Job, Pod, Pool, Trouble, World
+from tritonllm_operator import adapters, names, pools, revisions
+from tritonllm_operator.facts import Job, Pod, Trouble, World
+from tritonllm_operator.pools import Pool
 from tritonllm_operator.revisions import Endpoints
 
 # Reasons of the condition `Loaded` that tell of new pods.
@@ -28,7 +29,7 @@ class Aim:
         keep: revisions whose files stay.
         target: a new revision, which needs a file.
         revision: for the Deployment's pod template, where it has to change.
-        marks: of the ConfigMap, as in `facts.Files`.
+        marks: of the ConfigMap, as in `pools.Files`.
         start_job: the revision whose weights a Job is to bring.
         delete_jobs: revisions whose Jobs are of no use any more.
         holding: why a roll has not begun or was taken back.
@@ -45,7 +46,7 @@ class Aim:
 
 def aim(world: World, pool: Pool, wanted: Endpoints, kept: Mapping[str, Endpoints]) -> Aim:
     """Where the pods are to go, with `wanted` to serve and the endpoints `kept` of each revision, their own among them."""
-    files = world.files or facts.Files({})
+    files = world.files or pools.Files({})
     at, good = pool.revision, files.good
     keep: frozenset[str] = frozenset(
         {at, *(pod.revision for pod in world.pods)} | ({good} if good is not None else set())
@@ -152,7 +153,7 @@ def needed(
     """
     if pool.roll_is_downtime:
         return {}
-    before = world.files or facts.Files({})
+    before = world.files or pools.Files({})
     found: dict[str, frozenset[str]] = {}
     for revision, endpoints in files.items():
         known = before.needed.get(revision, frozenset())

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tritonllm_operator import facts, kube, names, pods, pools
-from tritonllm_operator.facts import Resource
+from tritonllm_operator import facts, kube, names, objects, pods, pools
+from tritonllm_operator.objects import Resource
 
 Groups = Mapping[str, Sequence[Resource]]
 """Objects by pool."""
@@ -41,7 +41,7 @@ class Parts:
     replica_sets: Sequence[Resource] = ()
 
     @functools.cached_property
-    def pool(self) -> facts.Pool | None:
+    def pool(self) -> pools.Pool | None:
         """Its Deployment, read."""
         return pools.read(self.deployment) if self.deployment else None
 
@@ -76,7 +76,11 @@ class Snapshot:
             endpoints,
             _named(deployments, pool),
             _named(config_maps, names.config_map(pool)),
-            {item["metadata"]["name"]: item for item in lists if names.has_phrases(item["metadata"])},
+            {
+                item["metadata"]["name"]: item
+                for item in lists
+                if objects.labels(item).get(names.COMPONENT) == names.PHRASES
+            },
             [pod for pod in all_pods if not pods.ending(pod) or not pods.serves(pod)],
             jobs,
             replica_sets,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tritonllm_operator import kube, names, reconcile, snapshots
-from tritonllm_operator.facts import Resource
+from tritonllm_operator.objects import Resource
 from tritonllm_operator.reconcile import Key
 from tritonllm_operator.worker import Worker
 

@@ -11,7 +11,7 @@ import pytest
 
 import worlds
 from tritonllm.bench import jobs as bench_jobs
-from tritonllm_operator import benchmarks, bodies, events, facts, jobs, names, plan, pools, status
+from tritonllm_operator import benchmarks, bodies, events, facts, jobs, names, objects, plan, pools, status
 
 IMAGE = "registry.example.com/tritonllm:bench"
 ASKED = {"concurrency": [16, 64], "maxTokens": 32}
@@ -200,7 +200,7 @@ DEPLOYMENT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def body() -> facts.Resource:
+def body() -> objects.Resource:
     owner = replace(worlds.POOL, benchmark_image=IMAGE, benchmark_tokenizer="/tokenizer", gateway=True)
     return bodies.benchmark_job(DEPLOYMENT, owner, worlds.endpoint(chat()))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import worlds
-from tritonllm_operator import facts, names, pods, pools, revisions
+from tritonllm_operator import names, objects, pods, pools, revisions
 
 CREATED, EDITED, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"
 
@@ -25,7 +25,7 @@ CREATED, EDITED, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-0
 def test_a_pool_is_as_old_as_the_last_edit_of_it(managed: Any, changed: str) -> None:
     metadata = {"uid": "1", "creationTimestamp": CREATED, "managedFields": managed}
     spec = {"template": {"metadata": {}, "spec": {}}}
-    assert pools.read({"metadata": metadata, "spec": spec}).changed == facts.time(changed)
+    assert pools.read({"metadata": metadata, "spec": spec}).changed == objects.time(changed)
 
 
 def test_a_file_says_which_endpoints_are_needed_and_means_the_same_without_the_mark() -> None:
@@ -59,7 +59,7 @@ def test_it_is_known_when_kubernetes_gave_a_roll_up(reason: str) -> None:
         "status": {"conditions": [condition]},
     }
     found = pools.read(deployment)
-    assert found.given_up == (facts.time(LATER) if found.deadline_exceeded else None)
+    assert found.given_up == (objects.time(LATER) if found.deadline_exceeded else None)
     assert found.deadline_exceeded is (reason == "ProgressDeadlineExceeded")
 
 
@@ -67,4 +67,4 @@ def test_it_is_known_when_kubernetes_gave_a_roll_up(reason: str) -> None:
 def test_a_pod_tells_when_a_node_took_it(status: str) -> None:
     scheduled = {"type": "PodScheduled", "status": status, "lastTransitionTime": LATER}
     found = pods.read({"metadata": {"name": "llm-1"}, "status": {"conditions": [scheduled]}})
-    assert found.placed == (facts.time(LATER) if status == "True" else None)
+    assert found.placed == (objects.time(LATER) if status == "True" else None)

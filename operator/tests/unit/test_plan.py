@@ -227,7 +227,7 @@ def test_the_config_map_of_an_endpoint_that_is_not_accepted_is_no_way_to_change_
 
 def test_an_entry_of_a_refused_endpoint_that_was_spoilt_is_put_back() -> None:
     seen = replace(stable(CHAT), endpoints=[UNACCEPTED["refused"] | WITH_HASH])
-    spoilt = facts.Files({"": [newer(revisions.resource(endpoint(CHAT)))]}, marks={names.GOOD: ""})
+    spoilt = pools.Files({"": [newer(revisions.resource(endpoint(CHAT)))]}, marks={names.GOOD: ""})
     found = decided(replace(seen, files=spoilt, recorded=seen.files))
     assert file(found, "") == {"chat": revisions.resource(endpoint(CHAT))}
     assert not steps(found)
@@ -314,7 +314,7 @@ def test_a_pool_that_nobody_gives_an_endpoint_boots_without_any() -> None:
     assert file(decided(young(world(), seconds=30)), "") == {}
 
 
-def handed_over(*endpoints: dict[str, Any], files: facts.Files | None = None) -> facts.World:
+def handed_over(*endpoints: dict[str, Any], files: pools.Files | None = None) -> facts.World:
     """A pool that its chart has served until now with `chat`, and its first pod as the operator's."""
     static = pod("llm-1", CHAT, static=True)
     fresh = facts.Pod("llm-2")
@@ -322,7 +322,7 @@ def handed_over(*endpoints: dict[str, Any], files: facts.Files | None = None) ->
 
 
 @pytest.mark.parametrize("files", [None, worlds.files_of(first=[CHAT])], ids=["first", "again"])
-def test_a_pool_just_handed_over_serves_on_until_its_endpoints_are_there(files: facts.Files | None) -> None:
+def test_a_pool_just_handed_over_serves_on_until_its_endpoints_are_there(files: pools.Files | None) -> None:
     for ago in (1, 3600):
         assert not decided(young(handed_over(files=files), seconds=ago)).acts
     fresh = resource() | {"metadata": CHAT["metadata"] | {"creationTimestamp": "2026-01-02T03:04:04Z"}}
@@ -635,7 +635,7 @@ def test_a_revision_is_resolved_again_on_request_before_any_pod_is_replaced() ->
 
     told = {"chat": {"commit": "f" * 40}}
     target = found.aim.start_job
-    files = facts.Files({"": [LLAMA], target: [vllm() | {"resolved": wanted}]}, marks={names.GOOD: ""})
+    files = pools.Files({"": [LLAMA], target: [vllm() | {"resolved": wanted}]}, marks={names.GOOD: ""})
     after = decided(
         replace(asking("2026-11-28"), files=files, jobs=[facts.Job(target, True, worlds.NOW, told)])
     )
@@ -679,7 +679,7 @@ def newer(data: Mapping[str, Any]) -> dict[str, Any]:
 def written_by_a_newer_operator(seen: facts.World, *entries: dict[str, Any]) -> facts.World:
     found = worlds.files_of(first=entries)
     items = [newer(item) if item["metadata"]["name"] == "chat" else item for item in found.revisions[""]]
-    return replace(seen, files=facts.Files({"": items}, marks={names.GOOD: ""}))
+    return replace(seen, files=pools.Files({"": items}, marks={names.GOOD: ""}))
 
 
 def test_an_entry_that_cannot_be_read_is_judged_by_the_pods() -> None:

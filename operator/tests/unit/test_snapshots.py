@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tritonllm_operator import facts, kube, names, snapshots
+from tritonllm_operator import kube, names, objects, snapshots
 
 
 class GivenBack(kube.Kube):
@@ -16,7 +16,7 @@ class GivenBack(kube.Kube):
     def __init__(self) -> None:
         self.managed = True
 
-    async def list(self, kind: kube.Kind, namespace: str = "", selector: str = "") -> list[facts.Resource]:
+    async def list(self, kind: kube.Kind, namespace: str = "", selector: str = "") -> list[objects.Resource]:
         if kind == kube.ENDPOINTS:
             await asyncio.sleep(0)
         managed, self.managed = self.managed, False

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import worlds
-from tritonllm_operator import events, facts, names, plan, revisions, status
+from tritonllm_operator import events, facts, names, plan, pools, revisions, status
 from worlds import endpoint, held, pod, resource, stable, vllm, world
 
 CHAT, EDITED = resource(), resource(phrases=["other"])
@@ -123,7 +123,7 @@ def test_a_misspelt_argument_comes_with_the_nearest_one() -> None:
     [(None, "PoolNotFound"), (replace(worlds.POOL, managed=False), "PoolNotManaged")],
 )
 def test_without_a_pool_nothing_is_true_and_every_condition_says_why(
-    pool: facts.Pool | None, reason: str
+    pool: pools.Pool | None, reason: str
 ) -> None:
     found = told(world(CHAT, pool=pool))
     assert conditions(found)["Accepted"] == ("False", reason)
