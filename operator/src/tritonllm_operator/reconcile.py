@@ -92,7 +92,9 @@ class Pool:
         Raises:
             kube.Failed: the API server does not answer, or refuses.
         """
-        seen = (await self._lists.get(self._namespace, since)).of(self._name)
+        # Kept until the end of the pass, for the pools that were marked at the same time.
+        snapshot = await self._lists.get(self._namespace, since)
+        seen = snapshot.of(self._name)
         world = await self._observe(seen)
         decided = plan.decide(world)
         settled = await report.tell(self._api, world, decided)
