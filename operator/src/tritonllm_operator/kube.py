@@ -63,13 +63,7 @@ class Kube:
         self._connection = connection
 
     async def list(self, kind: Kind, namespace: str = "", selector: str = "") -> list[Resource]:
-        """All objects of a kind.
-
-        Args:
-            kind: which.
-            namespace: where; empty for everywhere.
-            selector: of labels.
-        """
+        """All objects of a kind with these labels, of a namespace or of all."""
         found: list[Resource] = []
         more = ""
         while True:
@@ -90,13 +84,17 @@ class Kube:
         """A Secret."""
         return await self._json("GET", _path(SECRETS, namespace, name))
 
-    async def apply(self, kind: Kind, namespace: str, name: str, body: Resource) -> Resource:
+    async def apply(
+        self, kind: Kind, namespace: str, name: str, body: Resource, subresource: str = ""
+    ) -> Resource:
         """Server-side apply of the fields that are the operator's, whoever else has written them.
 
         Returns:
             The object as it is now, with the fields of others.
         """
-        return await self._apply(_path(kind, namespace, name), body)
+        query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
+        path = _path(kind, namespace, name) + subresource
+        return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
 
     async def merge(self, kind: Kind, namespace: str, name: str, body: Resource) -> None:
         """Changes the named fields of an object, and removes those that are null."""
@@ -112,7 +110,7 @@ class Kube:
             "metadata": {"name": name, "namespace": namespace},
             "status": status,
         }
-        await self._apply(_path(ENDPOINTS, namespace, name) + "/status", body)
+        await self.apply(ENDPOINTS, namespace, name, body, "/status")
 
     async def create(self, kind: Kind, namespace: str, body: Resource) -> None:
         """Makes an object; one that is there already is left as it is."""
@@ -130,10 +128,6 @@ class Kube:
         except Failed as error:
             if error.status != 404:
                 raise
-
-    async def _apply(self, path: str, body: Resource) -> Resource:
-        query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
-        return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
 
     async def _json(
         self,
