@@ -87,9 +87,9 @@ def benchmark(resource: Resource, made: Sequence[Resource], now: datetime.dateti
 
 def _end(resource: Resource) -> Resource | None:
     """The condition by which a Job is over."""
-    conditions = (resource.get("status") or {}).get("conditions") or ()
-    over = {item["type"]: item for item in conditions if item.get("status") == "True"}
-    return over.get("Complete") or over.get("Failed")
+    found = objects.conditions(resource)
+    over = (found.get(kind, {}) for kind in ("Complete", "Failed"))
+    return next((condition for condition in over if condition.get("status") == "True"), None)
 
 
 def _waits(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -> Trouble | None:
