@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tritonllm import api
-from tritonllm_operator import accept, benchmarks, loads, names, objects, records, revisions, rolls
+from tritonllm_operator import accept, benchmarks, loads, objects, records, revisions, rolls
 from tritonllm_operator.decisions import Decision, decision
 from tritonllm_operator.facts import World
 from tritonllm_operator.pools import Pool
+from tritonllm_operator.revisions import Endpoints
 
 # Pods get their first endpoints once none is younger: those of one `helm install` then start together.
 QUIET = datetime.timedelta(seconds=2)
@@ -89,7 +90,31 @@ def decide(world: World) -> Plan:
 
     # Which revision the pods shall be of, and what each boots from.
     aim = rolls.aim(world, pool, wanted, kept)
-    files = {
+    files = _files(aim, wanted, kept)
+    served = {revision: endpoints.keys() | unreadable.keys() for revision, endpoints in files.items()}
+    needed = rolls.needed(world, pool, aim, served, everybody)
+    texts = {
+        revision: {name: foreign.get(revision, {}).get(name, item) for name, item in unreadable.items()}
+        for revision in files
+    }
+    data = records.data(world.files, files, needed, aim.marks, texts)
+
+    # What changes on pods that run, and what each endpoint is told of it.
+    steps = loads.steps(world, files, wanted.keys() | unreadable.keys(), doubtful)
+    before = running if written or running != wanted else None
+    decisions = {item.name: decision(item, pool, before, steps) for item in judged}
+    waits = any(state.changing for pod in world.pods for state in (pod.models or {}).values())
+    decided = Plan(judged, decisions, wanted, aim, data, steps, waits=waits)
+
+    # What is measured, once there is nothing else to do.
+    busy = decided.acts or waits or aim.holding is not None or bool(former)
+    rolling = rolls.is_open(pool, aim)
+    return replace(decided, benchmark=benchmarks.step(world, judged, wanted, rolling=rolling, busy=busy))
+
+
+def _files(aim: rolls.Aim, wanted: Endpoints, kept: Mapping[str, Endpoints]) -> dict[str, Endpoints]:
+    """What the pods of each revision boot from."""
+    files: dict[str, Endpoints] = {
         revision: revisions.in_place(endpoints, wanted)
         for revision, endpoints in kept.items()
         if revision in aim.keep
@@ -99,38 +124,10 @@ def decide(world: World) -> Plan:
         files[aim.target] = {
             name: revisions.with_commit(endpoint, earlier.get(name)) for name, endpoint in wanted.items()
         }
-    served = {revision: endpoints.keys() | unreadable.keys() for revision, endpoints in files.items()}
-    needed = rolls.needed(world, pool, aim, served, everybody)
-    texts = {
-        revision: {name: foreign.get(revision, {}).get(name, item) for name, item in unreadable.items()}
-        for revision in files
-    }
-
-    # What changes on pods that run, and what each endpoint is told of it.
-    steps = loads.steps(world, files, wanted.keys() | unreadable.keys(), doubtful)
-    before = running if written or running != wanted else None
-    decided = Plan(
-        judged,
-        {item.name: decision(item, pool, before, steps) for item in judged},
-        wanted,
-        aim,
-        data=records.data(world.files, files, needed, aim.marks, texts),
-        steps=steps,
-        waits=any(state.changing for pod in world.pods for state in (pod.models or {}).values()),
-    )
-    benchmark = benchmarks.step(
-        world,
-        judged,
-        wanted,
-        rolling=aim.revision is not None
-        or aim.marks.get(names.GOOD) != pool.revision
-        or pool.updated < pool.current,
-        busy=decided.acts or decided.waits or aim.holding is not None or bool(former),
-    )
-    return replace(decided, benchmark=benchmark)
+    return files
 
 
-def _wanted(judged: Sequence[accept.Judged], running: revisions.Endpoints) -> dict[str, api.LLMEndpoint]:
+def _wanted(judged: Sequence[accept.Judged], running: Endpoints) -> dict[str, api.LLMEndpoint]:
     """What the pool is to serve: what is accepted, and the version that runs of what is not."""
     wanted: dict[str, api.LLMEndpoint] = {}
     for item in judged:

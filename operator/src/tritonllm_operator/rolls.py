@@ -102,6 +102,12 @@ def _finish(world: World, pool: Pool, wanted: Endpoints, stay: Aim, *, can_go_ba
     return stay
 
 
+def is_open(pool: Pool, decided: Aim) -> bool:
+    """Whether a roll is not over yet, that of the chart among them."""
+    at_good = decided.marks.get(names.GOOD) == pool.revision
+    return decided.revision is not None or not at_good or pool.updated < pool.current
+
+
 def _lacks_room_only(world: World, pool: Pool) -> bool:
     new = [pod for pod in world.pods if pod.revision == pool.revision]
     return any(pod.ready for pod in new) and all(
