@@ -29,7 +29,7 @@ import httpx
 import model_control
 from api_server import ApiServer, free_ports
 from tritonllm import allow, api, files
-from tritonllm_operator import bodies, facts, names, plan, pods, revisions, status
+from tritonllm_operator import bodies, facts, names, plan, pods, pools, revisions, status
 
 Json = dict[str, Any]
 _MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -262,10 +262,11 @@ class Pool(Namespace):
         self.install(**annotations, operator="false")
         for item in endpoints:
             self.create("llmendpoints", item)
-        seen = facts.pool(self.get("deployments", self.pool) or {})
+        deployment = self.get("deployments", self.pool)
+        assert deployment is not None
         known = [valid(item).at(commit) if commit else valid(item) for item in endpoints]
         data = {names.key(""): revisions.text(known)}
-        body = bodies.config_map(self.name, self.pool, seen, data, {names.GOOD: ""})
+        body = bodies.config_map(deployment, data, {names.GOOD: ""})
         self.apply("configmaps", dict(body), names.FIELD_MANAGER)
         self.settle()
         if told:
@@ -425,8 +426,8 @@ class Pool(Namespace):
             self.pool,
             datetime.datetime.now(datetime.UTC),
             [item for item in self.list("llmendpoints") if item["spec"]["pool"] == self.pool],
-            facts.pool(deployment),
-            facts.files(self.get("configmaps", f"{self.pool}-endpoints") or {}),
+            pools.read(deployment),
+            pools.files(self.get("configmaps", f"{self.pool}-endpoints") or {}),
             seen,
         )
         decided = plan.decide(world)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from tritonllm import allow, api, files
-from tritonllm_operator import facts, plan, revisions
+from tritonllm_operator import facts, names, plan, pools, revisions
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 LONG_AGO = "2026-01-01T00:00:00Z"
@@ -48,13 +48,13 @@ def endpoint(data: Mapping[str, Any]) -> api.LLMEndpoint:
     return found
 
 
-def files_of(**of_revision: Sequence[Mapping[str, Any]]) -> facts.Files:
+def files_of(**of_revision: Sequence[Mapping[str, Any]]) -> pools.Files:
     """A ConfigMap; `first` stands for the first revision."""
     texts = {
         "" if name == "first" else name: revisions.text([endpoint(item) for item in items])
         for name, items in of_revision.items()
     }
-    return facts.Files({name: json.loads(text)["items"] for name, text in texts.items()})
+    return pools.Files({name: json.loads(text)["items"] for name, text in texts.items()})
 
 
 def held(*endpoints: Mapping[str, Any]) -> dict[str, facts.ModelState]:
@@ -77,7 +77,7 @@ def pod(name: str = "llm-1", *endpoints: Mapping[str, Any], **more: Any) -> fact
     return replace(running, **more)
 
 
-POOL = facts.Pool(
+POOL = pools.Pool(
     uid="uid-llm",
     changed=NOW - datetime.timedelta(days=1),
     managed=True,
@@ -103,7 +103,7 @@ def stable(*endpoints: Mapping[str, Any], pods: int = 1, **pool: Any) -> facts.W
     return world(
         *plain,
         pool=replace(POOL, **(numbers | pool)),
-        files=replace(files_of(first=endpoints), good=""),
+        files=replace(files_of(first=endpoints), marks={names.GOOD: ""}),
         pods=[pod(f"llm-{number}", *endpoints) for number in range(1, pods + 1)],
     )
 

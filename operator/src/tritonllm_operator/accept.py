@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tritonllm import allow, api, files
-from tritonllm_operator import names, releases, revisions
-from tritonllm_operator.facts import Pool, Resource, Trouble, World
+from tritonllm_operator import names, objects, releases, revisions
+from tritonllm_operator.facts import Trouble, World
+from tritonllm_operator.objects import Resource
+from tritonllm_operator.pools import Pool
 
 # A ConfigMap holds 1 MiB (https://kubernetes.io/docs/concepts/configuration/configmap/), and up to three revisions: the last
 # good one, the pods' own after an unfinished roll, and the next.
@@ -41,12 +43,8 @@ def judge(world: World, running: revisions.Endpoints) -> list[Judged]:
     """Looks at every endpoint of a pool.
 
     Where all can't fit, those that run already come first, then the older ones: nobody is pushed out by a newcomer.
-
-    Args:
-        world: what was seen.
-        running: what the pods boot from now.
     """
-    valid = [_requested(_valid(resource, world), running) for resource in world.endpoints]
+    valid = [_valid(resource, world, running) for resource in world.endpoints]
     taken: dict[str, api.LLMEndpoint] = {}
     refusals: dict[str, Trouble] = {}
     for judged in sorted(valid, key=lambda item: item.name not in running):
@@ -60,34 +58,22 @@ def judge(world: World, running: revisions.Endpoints) -> list[Judged]:
                 taken[judged.name] = running[judged.name]
         else:
             taken[judged.name] = judged.endpoint
-    refusals |= _lacking(taken, refusals)
+    # Rules that ask a classifier which the pool does not have.
+    lacking = {
+        name: Trouble("ClassifierNotFound", f"{path}: {message}")
+        for name, path, message in files.unresolved(taken)
+    }
+    refusals = lacking | refusals
     return [
         Judged(item.resource, None, refusals[item.name], item.rehearsal) if item.name in refusals else item
         for item in valid
     ]
 
 
-def _lacking(taken: Mapping[str, api.LLMEndpoint], refused: Container[str]) -> dict[str, Trouble]:
-    """Endpoints with rules that ask a classifier which the pool does not have."""
-    return {
-        name: Trouble("ClassifierNotFound", f"{path}: {message}")
-        for name, path, message in files.unresolved(taken)
-        if name not in refused
-    }
-
-
-def _requested(judged: Judged, running: revisions.Endpoints) -> Judged:
-    if judged.endpoint is None:
-        return judged
-    value = (judged.resource["metadata"].get("annotations") or {}).get(names.RESOLVE)
-    return replace(
-        judged, endpoint=revisions.requested(judged.endpoint, value, running.get(judged.endpoint.name))
-    )
-
-
-def _valid(resource: Resource, world: World) -> Judged:
+def _valid(resource: Resource, world: World, running: revisions.Endpoints) -> Judged:
     pool, name = world.pool, world.name
-    rehearsal = (resource["metadata"].get("annotations") or {}).get(names.PLAN_ONLY) == "true"
+    annotations = objects.annotations(resource)
+    rehearsal = annotations.get(names.PLAN_ONLY) == "true"
 
     def refused(reason: str, message: str) -> Judged:
         return Judged(resource, None, Trouble(reason, message), rehearsal)
@@ -123,7 +109,8 @@ def _valid(resource: Resource, world: World) -> Judged:
         )
     if denied := allow.problems(endpoint, pool.allow):
         return refused("NotAllowed", "; ".join(": ".join(problem) for problem in denied))
-    return Judged(resource, endpoint, rehearsal=rehearsal)
+    requested = revisions.requested(endpoint, annotations.get(names.RESOLVE), running.get(endpoint.name))
+    return Judged(resource, requested, rehearsal=rehearsal)
 
 
 def _fits(endpoint: api.LLMEndpoint, pool: Pool, others: Mapping[str, api.LLMEndpoint]) -> Trouble | None:

@@ -6,15 +6,12 @@ a roll; the engine of each pod waits for them, and loads them when they are ther
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator.facts import Pod, Pool, Trouble, World
-
-# A download that failed is tried again: who has the token or the access may have got it meanwhile.
-RETRY = datetime.timedelta(minutes=5)
+from tritonllm_operator.facts import Pod, World
+from tritonllm_operator.pools import Pool
 
 Reports = Mapping[str, Mapping[str, str]]
 """What a download told, by endpoint, and by `endpoint:adapter`; see `facts.Pod.weights`."""
@@ -32,12 +29,7 @@ def source(adapter: api.Adapter) -> str:
 
 
 def with_commits(new: api.LLMEndpoint, known: api.LLMEndpoint | None) -> api.LLMEndpoint:
-    """The endpoint with the commits that are known for its adapters.
-
-    Args:
-        new: the endpoint.
-        known: the same, or an earlier version of it.
-    """
+    """The endpoint with the commits that are known for its adapters, from the same or an earlier version of it."""
     if known is None or known.resolved is None:
         return new
     before = {each.name: source(each) for each in known.spec.adapters}
@@ -71,14 +63,8 @@ def download(
 
     Where the volume can't be mounted beside the running pods, the next pods bring them.
 
-    Args:
-        world: what was seen.
-        pool: its pool.
-        revision: of the pods.
-        wanted: what the pool is to serve.
-
     Returns:
-        The revision to start a Job for, and those whose Jobs are of no use any more, as in `Plan`.
+        The revision to start a Job for, and those whose Jobs are of no use any more, as in `rolls.Aim`.
     """
     missing = {
         source(adapter)
@@ -87,61 +73,40 @@ def download(
         if adapter.repo is not None
         and (endpoint.resolved is None or adapter.name not in endpoint.resolved.adapters)
     }
-    beside = pool.downloads and pool.shared_weights and any(pod.started for pod in world.pods)
-    if not (missing and beside):
+    if not (missing and pool.downloads_ahead and any(pod.started for pod in world.pods)):
         return None, ()
-    job = next((job for job in world.jobs if job.revision == revision), None)
+    job = world.job(revision)
     if job is None:
         return revision, ()
     if job.succeeded is None:
         return None, ()
     tried = {told.get("source") for told in job.weights.values()}
-    again = job.finished is None or world.now - job.finished >= RETRY
-    return None, (revision,) if again or not missing <= tried else ()
+    return None, (revision,) if job.can_be_retried(world.now) or not missing <= tried else ()
 
 
 def described(
-    endpoint: api.LLMEndpoint, loaded: Sequence[Pod], reports: Sequence[Reports], troubles: Sequence[Trouble]
-) -> list[dict[str, Any]]:
-    """How the adapters of an endpoint are, for its status.
-
-    Args:
-        endpoint: as it is wanted.
-        loaded: pods that have its pipeline as it is wanted.
-        reports: of downloads.
-        troubles: what keeps downloads from their end.
-    """
-    return [_described(endpoint, adapter, loaded, reports, troubles) for adapter in endpoint.spec.adapters]
-
-
-def _described(
-    endpoint: api.LLMEndpoint,
-    adapter: api.Adapter,
-    loaded: Sequence[Pod],
-    reports: Sequence[Reports],
-    troubles: Sequence[Trouble],
+    endpoint: api.LLMEndpoint, adapter: api.Adapter, loaded: Sequence[Pod], world: World
 ) -> dict[str, Any]:
-    found = {
-        "state": "Loading",
-        "message": "" if loaded else "no pod has the present version of the endpoint",
-    }
+    """How an adapter of an endpoint is, for its status, with the pods that have its pipeline as it is wanted."""
+    state, message = "Loading", "" if loaded else "no pod has the present version of the endpoint"
     seen = [
         (pod.name, each)
         for pod in loaded
-        for each in (pod.models or {})[endpoint.name].adapters
+        for each in pod.model(endpoint.name).adapters
         if each["name"] == adapter.name
     ]
     if seen:
         name, worst = min(seen, key=lambda each: _STATES.index(each[1]["state"]))
-        message = worst["message"]
-        found = {"state": worst["state"], "message": f"pod {name}: {message}" if message else ""}
-    if found["state"] in ("Missing", "Updating"):
-        for trouble in troubles:
-            found["message"] = f"{trouble.reason}: {trouble.message}"
+        state, message = worst["state"], f"pod {name}: {worst['message']}" if worst["message"] else ""
+    if state in ("Missing", "Updating"):
+        for job in world.jobs:
+            if job.trouble:
+                message = f"{job.trouble.reason}: {job.trouble.message}"
         # What a download says itself is nearer to the cause.
-        for report in reports:
-            told = report.get(f"{endpoint.name}:{adapter.name}", {})
+        for download in (*world.jobs, *world.pods):
+            told = download.weights.get(f"{endpoint.name}:{adapter.name}", {})
             if "reason" in told and told.get("source") == source(adapter):
-                found["message"] = f"{told['reason']}: {told.get('message', '')}"
+                message = f"{told['reason']}: {told.get('message', '')}"
     commit = endpoint.adapter_commit(adapter)
-    return {"name": adapter.name, **found} | ({"commit": commit} if commit else {})
+    found = {"name": adapter.name, "state": state, "message": message}
+    return found | ({"commit": commit} if commit else {})

@@ -9,8 +9,9 @@ from typing import Any
 
 from tritonllm import api
 from tritonllm.bench import jobs
-from tritonllm_operator import benchmarks, names, pods, status
-from tritonllm_operator.facts import Pool, Resource
+from tritonllm_operator import benchmarks, events, names, objects, pods
+from tritonllm_operator.objects import Resource
+from tritonllm_operator.pools import Pool
 
 # A finished Job stays for people to look at, and for its result to be read.
 _KEEP_SECONDS = 3600
@@ -28,19 +29,18 @@ _PLACES = (
 )
 
 
-def config_map(
-    namespace: str, pool: str, owner: Pool, data: Mapping[str, str], annotations: Mapping[str, str]
-) -> Resource:
+def config_map(deployment: Resource, data: Mapping[str, str], annotations: Mapping[str, str]) -> Resource:
     """What the pool's pods boot from. It goes with the pool's Deployment."""
+    pool = deployment["metadata"]["name"]
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
             "name": names.config_map(pool),
-            "namespace": namespace,
+            "namespace": deployment["metadata"]["namespace"],
             "labels": {names.POOL: pool, names.MANAGED_BY: names.FIELD_MANAGER},
             "annotations": dict(annotations),
-            "ownerReferences": [_owner(pool, owner)],
+            "ownerReferences": [_owner(deployment)],
         },
         "data": dict(data),
     }
@@ -57,8 +57,7 @@ def strays(written: Resource, wanted: Resource) -> Resource | None:
         None where there is nothing.
     """
     data = {key: None for key in written.get("data") or {} if names.revision(key) is not None}
-    own = (names.GOOD, names.FAILED, names.BECAUSE)
-    annotations = {key: None for key in written["metadata"].get("annotations") or {} if key in own}
+    annotations = {key: None for key in objects.annotations(written) if key in names.MARKS}
     for key in wanted["data"]:
         data.pop(key, None)
     for key in wanted["metadata"]["annotations"]:
@@ -68,7 +67,7 @@ def strays(written: Resource, wanted: Resource) -> Resource | None:
     return {"data": data, "metadata": {"annotations": annotations}}
 
 
-def revision(namespace: str, pool: str, owner: Pool, revision: str) -> Resource:
+def revision(deployment: Resource, revision: str) -> Resource:
     """The one field of the pool's Deployment that is the operator's. Changing it rolls the pods.
 
     The first revision has no annotation: on the way back to it, the template is again the one that its pods have.
@@ -78,21 +77,17 @@ def revision(namespace: str, pool: str, owner: Pool, revision: str) -> Resource:
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         # With its uid it can't come into being again by this, should somebody have deleted it.
-        "metadata": {"name": pool, "namespace": namespace, "uid": owner.uid},
+        "metadata": {key: deployment["metadata"][key] for key in ("name", "namespace", "uid")},
         "spec": {"template": {"metadata": {"annotations": annotations}}},
     }
 
 
-def sync_job(deployment: Resource, pool: str, owner: Pool, revision: str) -> Resource:
+def sync_job(deployment: Resource, revision: str) -> Resource:
     """Brings a revision's weights onto the pool's volume before any of its pods starts.
 
-    Args:
-        deployment: the pool's; its pods' own init container does the work, with the same image and volumes.
-        pool: its name.
-        owner: the same.
-        revision: whose weights.
+    The init container of the Deployment's pods does the work, with the same image and volumes.
     """
-    namespace = deployment["metadata"]["namespace"]
+    pool = deployment["metadata"]["name"]
     template: dict[str, Any] = dict(deployment["spec"]["template"]["spec"])
     container = dict(next(item for item in template.pop("initContainers") if item["name"] == pods.WEIGHTS))
     kept = [item for item in container.get("env") or () if item["name"] != "TRITONLLM_REVISION"]
@@ -112,17 +107,17 @@ def sync_job(deployment: Resource, pool: str, owner: Pool, revision: str) -> Res
     }
     # Meshes and policies know pods by these. By those of its selector, the pool's Service would take it for a server.
     selected = (deployment["spec"].get("selector") or {}).get("matchLabels") or {}
-    of_pods = deployment["spec"]["template"]["metadata"].get("labels") or {}
+    of_pods = objects.labels(deployment["spec"]["template"])
     given = {key: value for key, value in of_pods.items() if key not in selected}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": names.sync_job(pool, revision),
-            "namespace": namespace,
+            "namespace": deployment["metadata"]["namespace"],
             "labels": labels,
             "annotations": {names.REVISION: revision},
-            "ownerReferences": [_owner(pool, owner)],
+            "ownerReferences": [_owner(deployment)],
         },
         "spec": {
             "backoffLimit": _TRIES,
@@ -133,14 +128,8 @@ def sync_job(deployment: Resource, pool: str, owner: Pool, revision: str) -> Res
     }
 
 
-def benchmark_job(deployment: Resource, owner: Pool, endpoint: api.LLMEndpoint) -> Resource:
-    """Measures an endpoint: the Job of `tritonllm bench --pool`, with a result that is read from its pod's status.
-
-    Args:
-        deployment: the pool's.
-        owner: the same.
-        endpoint: that asks for it.
-    """
+def benchmark_job(deployment: Resource, seen: Pool, endpoint: api.LLMEndpoint) -> Resource:
+    """Measures an endpoint: the Job of `tritonllm bench --pool`, with a result that is read from its pod's status."""
     asked = endpoint.spec.benchmark
     assert asked is not None
     pool = deployment["metadata"]["name"]
@@ -148,20 +137,20 @@ def benchmark_job(deployment: Resource, owner: Pool, endpoint: api.LLMEndpoint) 
         *(
             "bench",
             "sweep",
-            f"http://{pool}:{names.SERVICE_GATEWAY_PORT if owner.gateway else names.SERVICE_TRITON_PORT}",
+            f"http://{pool}:{names.SERVICE_GATEWAY_PORT if seen.gateway else names.SERVICE_TRITON_PORT}",
         ),
-        f"--api={'chat' if owner.gateway else 'triton'}",
+        f"--api={'chat' if seen.gateway else 'triton'}",
         f"--model={endpoint.name}",
         f"--concurrency={','.join(map(str, asked.concurrency))}",
         f"--input-tokens={asked.input_tokens}",
         f"--max-tokens={asked.max_tokens}",
         *([] if asked.requests is None else [f"--requests={asked.requests}"]),
-        *([f"--tokenizer={owner.benchmark_tokenizer}"] if owner.benchmark_tokenizer else []),
+        *([f"--tokenizer={seen.benchmark_tokenizer}"] if seen.benchmark_tokenizer else []),
         "--output=/tmp/results",
         "--termination-message=/dev/termination-log",
     ]
     name = names.benchmark_job(pool)
-    body = jobs.body(name, deployment, owner.benchmark_image, arguments, _BENCHMARK_SECONDS)
+    body = jobs.body(name, deployment, seen.benchmark_image, arguments, _BENCHMARK_SECONDS)
     labels = {names.POOL: pool, names.MANAGED_BY: names.FIELD_MANAGER}
     for metadata in (body["metadata"], body["spec"]["template"]["metadata"]):
         metadata["labels"] = metadata["labels"] | labels
@@ -172,7 +161,7 @@ def benchmark_job(deployment: Resource, owner: Pool, endpoint: api.LLMEndpoint) 
     return body
 
 
-def event(resource: Resource, told: status.Event, now: datetime.datetime) -> Resource:
+def event(resource: Resource, told: events.Event, now: datetime.datetime) -> Resource:
     """An Event about an endpoint. The same one at the same second has the same name, and is there once."""
     metadata = resource["metadata"]
     time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -202,5 +191,6 @@ def event(resource: Resource, told: status.Event, now: datetime.datetime) -> Res
     }
 
 
-def _owner(pool: str, owner: Pool) -> Resource:
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": pool, "uid": owner.uid}
+def _owner(deployment: Resource) -> Resource:
+    metadata = deployment["metadata"]
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": metadata["name"], "uid": metadata["uid"]}

@@ -7,6 +7,7 @@ import datetime
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +15,9 @@ import typer
 
 if TYPE_CHECKING:
     from tritonllm import api
-    from tritonllm_operator import plan as plans
     from tritonllm_operator import snapshots
-    from tritonllm_operator.facts import Resource
+    from tritonllm_operator.decisions import Decision
+    from tritonllm_operator.objects import Resource
 
 FAILED, MISTAKE = 1, 2
 
@@ -64,7 +65,7 @@ def plan(
         raise typer.Exit(MISTAKE)
 
 
-def line(name: str, decision: plans.Decision) -> str:
+def line(name: str, decision: Decision) -> str:
     """One decision for people."""
     what = {
         "None": "nothing to do",
@@ -77,7 +78,7 @@ def line(name: str, decision: plans.Decision) -> str:
 
 async def _ask(
     wanted: Sequence[api.LLMEndpoint], namespace: str, context: str | None
-) -> list[tuple[str, plans.Decision]]:
+) -> list[tuple[str, Decision]]:
     from kubernetes.aio import client, config
 
     from tritonllm_operator import kube, snapshots
@@ -93,40 +94,23 @@ async def _ask(
         lists = snapshots.Snapshots(kube.Kube(connection))
         now = time.monotonic()
         found = [
-            decide(await lists.get(where, now), where, pool, endpoints)
+            decide((await lists.get(where, now)).of(pool), where, pool, endpoints)
             for (where, pool), endpoints in pools.items()
         ]
     return [pair for pairs in found for pair in pairs]
 
 
 def decide(
-    seen: snapshots.Snapshot, namespace: str, pool: str, wanted: Sequence[api.LLMEndpoint]
-) -> list[tuple[str, plans.Decision]]:
-    """The decisions about some endpoints as if they were applied to a pool; pure.
-
-    Args:
-        seen: the namespace.
-        namespace: its name.
-        pool: of the endpoints.
-        wanted: the endpoints.
-    """
-    from tritonllm_operator import facts
+    seen: snapshots.Parts, namespace: str, pool: str, wanted: Sequence[api.LLMEndpoint]
+) -> list[tuple[str, Decision]]:
+    """The decisions about some endpoints as if they were applied to a pool; pure."""
     from tritonllm_operator import plan as plans
 
     now = datetime.datetime.now(datetime.UTC)
-    there = {item["metadata"]["name"]: item for item in seen.endpoints.get(pool, ())}
+    there = {item["metadata"]["name"]: item for item in seen.endpoints}
     for endpoint in wanted:
         there[endpoint.name] = _applied(there.get(endpoint.name), endpoint, now)
-    deployment, config_map = seen.deployments.get(pool), seen.config_maps.get(pool)
-    world = facts.World(
-        namespace=namespace,
-        name=pool,
-        now=now,
-        endpoints=list(there.values()),
-        pool=facts.pool(deployment) if deployment else None,
-        files=facts.files(config_map) if config_map else None,
-        config_maps=seen.lists_for(pool),
-    )
+    world = replace(seen.world(namespace, pool, now), endpoints=list(there.values()))
     decisions = plans.decide(world).decisions
     return [(endpoint.name, decisions[endpoint.name]) for endpoint in wanted]
 

@@ -16,7 +16,7 @@ from kubernetes.aio import client
 
 from tritonllm import api
 from tritonllm_operator import metrics, names
-from tritonllm_operator.facts import Resource
+from tritonllm_operator.objects import Resource
 
 _TIMEOUT_SECONDS = 30.0
 PAGE = 500
@@ -63,13 +63,7 @@ class Kube:
         self._connection = connection
 
     async def list(self, kind: Kind, namespace: str = "", selector: str = "") -> list[Resource]:
-        """All objects of a kind.
-
-        Args:
-            kind: which.
-            namespace: where; empty for everywhere.
-            selector: of labels.
-        """
+        """All objects of a kind with these labels, of a namespace or of all."""
         found: list[Resource] = []
         more = ""
         while True:
@@ -90,13 +84,17 @@ class Kube:
         """A Secret."""
         return await self._json("GET", _path(SECRETS, namespace, name))
 
-    async def apply(self, kind: Kind, namespace: str, name: str, body: Resource) -> Resource:
+    async def apply(
+        self, kind: Kind, namespace: str, name: str, body: Resource, subresource: str = ""
+    ) -> Resource:
         """Server-side apply of the fields that are the operator's, whoever else has written them.
 
         Returns:
             The object as it is now, with the fields of others.
         """
-        return await self._apply(_path(kind, namespace, name), body)
+        query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
+        path = _path(kind, namespace, name) + subresource
+        return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
 
     async def merge(self, kind: Kind, namespace: str, name: str, body: Resource) -> None:
         """Changes the named fields of an object, and removes those that are null."""
@@ -112,7 +110,7 @@ class Kube:
             "metadata": {"name": name, "namespace": namespace},
             "status": status,
         }
-        await self._apply(_path(ENDPOINTS, namespace, name) + "/status", body)
+        await self.apply(ENDPOINTS, namespace, name, body, "/status")
 
     async def create(self, kind: Kind, namespace: str, body: Resource) -> None:
         """Makes an object; one that is there already is left as it is."""
@@ -131,10 +129,6 @@ class Kube:
             if error.status != 404:
                 raise
 
-    async def _apply(self, path: str, body: Resource) -> Resource:
-        query = [("fieldManager", names.FIELD_MANAGER), ("force", "true")]
-        return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
-
     async def _json(
         self,
         method: str,
@@ -143,20 +137,6 @@ class Kube:
         body: Resource | None = None,
         content_type: str = "application/json",
     ) -> Any:
-        answer = await self._send(method, path, query, body, content_type)
-        try:
-            return json.loads(await answer.read())
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Failed(0, f"{method} {path}: the answer broke off: {error}") from None
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        query: list[tuple[str, str]] | None = None,
-        body: Resource | None = None,
-        content_type: str = "application/json",
-    ) -> aiohttp.ClientResponse:
         metrics.REQUESTS.labels(method).inc()
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
@@ -172,12 +152,15 @@ class Kube:
             answer = await self._connection.call_api(
                 method, url, headers, sent, _request_timeout=_TIMEOUT_SECONDS
             )
-            if answer.status < 300:
-                return answer.response
-            text = (await answer.read()).decode(errors="replace")
+            text = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Failed(0, f"the API server does not answer: {error or type(error).__name__}") from None
-        raise _failed(answer.status, f"{method} {path}", text)
+        if answer.status >= 300:
+            raise _failed(answer.status, f"{method} {path}", text.decode(errors="replace"))
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise Failed(0, f"{method} {path}: the answer broke off: {error}") from None
 
 
 def _path(kind: Kind, namespace: str, name: str = "") -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from tritonllm import api
 
 FIELD_MANAGER = "tritonllm-operator"
@@ -43,6 +40,8 @@ REVISION = f"{api.GROUP}/revision"
 GOOD = f"{api.GROUP}/good-revision"
 FAILED = f"{api.GROUP}/failed-revision"
 BECAUSE = f"{api.GROUP}/failed-because"
+MARKS = (GOOD, FAILED, BECAUSE)
+"""Those of the ConfigMap: how the last roll went."""
 
 # Written by the operator on the Job of a benchmark: whose it is, and `benchmarks.digest`.
 BENCHMARK_OF = f"{api.GROUP}/endpoint"
@@ -72,11 +71,6 @@ def revision(key: str) -> str | None:
     if not (key.startswith(before) and key.endswith(after)):
         return None
     return key[len(before) : -len(after)]
-
-
-def has_phrases(metadata: Mapping[str, Any]) -> bool:
-    """Whether an object with a pool's label is a ConfigMap with lists of phrases."""
-    return (metadata.get("labels") or {}).get(COMPONENT) == PHRASES
 
 
 def sync_job(pool: str, revision: str) -> str:

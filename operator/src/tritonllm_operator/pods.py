@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tritonllm_operator import facts, names
-from tritonllm_operator.facts import Resource, Trouble
+from tritonllm_operator import facts, names, objects
+from tritonllm_operator.facts import Trouble
+from tritonllm_operator.objects import Resource
 
 SERVER, WEIGHTS = "server", "weights"
 
@@ -17,30 +19,26 @@ _LONGEST = 500
 
 
 def read(pod: Resource) -> facts.Pod:
-    """What matters of a pod of a pool.
-
-    Args:
-        pod: as the API server has it.
-    """
+    """What matters of a pod of a pool."""
     metadata, status = pod["metadata"], pod.get("status") or {}
-    annotations = metadata.get("annotations") or {}
+    annotations = objects.annotations(pod)
     inits = status.get("initContainerStatuses") or ()
     servers = status.get("containerStatuses") or ()
     server = next((item for item in servers if item["name"] == SERVER), {})
-    conditions = {item["type"]: item for item in status.get("conditions") or ()}
+    conditions = objects.conditions(pod)
     scheduled = conditions.get("PodScheduled", {})
-    results = facts.weights(inits)
+    told = results(inits)
     return facts.Pod(
         name=metadata["name"],
         revision=annotations.get(names.REVISION, ""),
         static=names.STATIC in annotations,
         address=status.get("podIP", ""),
-        placed=facts.since(scheduled) if scheduled.get("status") == "True" else None,
+        placed=objects.since(scheduled) if scheduled.get("status") == "True" else None,
         running="running" in (server.get("state") or {}),
         started=bool(server.get("started")),
         ready=conditions.get("Ready", {}).get("status") == "True",
-        weights=results,
-        trouble=trouble(metadata["name"], conditions, [*inits, *servers], results),
+        weights=told,
+        trouble=_trouble(metadata["name"], conditions, [*inits, *servers], told),
     )
 
 
@@ -52,41 +50,45 @@ def ending(pod: Resource) -> bool:
 
 def serves(pod: Resource) -> bool:
     """Whether a pod of a pool is one that serves, and not one that only brings weights."""
-    return (pod["metadata"].get("labels") or {}).get(names.COMPONENT) == SERVER
-
-
-def controller(resource: Resource) -> str:
-    """The uid of the object that controls another one; empty where none does."""
-    owners = resource["metadata"].get("ownerReferences") or ()
-    return next((owner["uid"] for owner in owners if owner.get("controller")), "")
+    return objects.labels(pod).get(names.COMPONENT) == SERVER
 
 
 def made_by(deployment: str, replica_sets: Iterable[Resource], found: Iterable[Resource]) -> list[Resource]:
-    """Those of some pods that a Deployment has made, by the uids of their controllers. Anybody can set labels.
-
-    Args:
-        deployment: its uid.
-        replica_sets: among which its own are.
-        found: pods.
-    """
-    own = {item["metadata"]["uid"] for item in replica_sets if controller(item) == deployment}
-    return [pod for pod in found if controller(pod) in own]
+    """Those pods that the Deployment of a uid has made, by the uids of their controllers. Anybody can set labels."""
+    own = {item["metadata"]["uid"] for item in replica_sets if objects.controller(item) == deployment}
+    return [pod for pod in found if objects.controller(pod) in own]
 
 
-def trouble(
+def results(statuses: Sequence[Resource]) -> dict[str, Mapping[str, str]]:
+    """What a container `weights` told when it ended: `tritonllm.weights.report.message` says how."""
+    found: dict[str, Mapping[str, str]] = {}
+    for status in statuses:
+        if status["name"] != WEIGHTS:
+            continue
+        for where in ("lastState", "state"):
+            ended = (status.get(where) or {}).get("terminated")
+            if not ended:
+                continue
+            try:
+                told = json.loads(ended.get("message") or "")
+                found |= {name: dict(entry) for name, entry in told["endpoints"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                told = {}
+            # About the command as a whole: it holds for every endpoint that has no result of its own.
+            if isinstance(told, dict) and "reason" in told:
+                found[""] = {"reason": str(told["reason"]), "message": str(told.get("message", ""))}
+            elif ended.get("exitCode") == 0:
+                found.pop("", None)
+    return found
+
+
+def _trouble(
     pod: str,
     conditions: Mapping[str, Resource],
     containers: Iterable[Resource],
     weights: Mapping[str, Mapping[str, str]],
 ) -> Trouble | None:
-    """What keeps a pod from running.
-
-    Args:
-        pod: its name.
-        conditions: the pod's, by type.
-        containers: statuses of its containers, in the order in which they start.
-        weights: what its init container told, by endpoint.
-    """
+    """What keeps a pod from running, with the statuses of its containers in the order in which they start."""
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         return Trouble(

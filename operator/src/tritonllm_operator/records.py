@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tritonllm import api, files
-from tritonllm_operator import accept, adapters, facts, names, revisions, rolls
-from tritonllm_operator.facts import Pod, Resource, World
+from tritonllm_operator import accept, adapters, names, pools, revisions
+from tritonllm_operator.facts import Pod, World
+from tritonllm_operator.objects import Resource
+from tritonllm_operator.pools import Pool
+from tritonllm_operator.revisions import Endpoints
 
 
 def kept(world: World) -> dict[str, dict[str, api.LLMEndpoint]]:
@@ -23,9 +26,7 @@ def kept(world: World) -> dict[str, dict[str, api.LLMEndpoint]]:
     return found
 
 
-def foreign(
-    world: World, kept: Mapping[str, Mapping[str, api.LLMEndpoint]]
-) -> dict[str, dict[str, Resource]]:
+def foreign(world: World, kept: Mapping[str, Endpoints]) -> dict[str, dict[str, Resource]]:
     """The entries of each revision that this version can't read; a newer one may have written them."""
     return {
         revision: found
@@ -34,9 +35,27 @@ def foreign(
     }
 
 
-def as_reported(
-    wanted: Mapping[str, api.LLMEndpoint], pods: Sequence[Pod], revision: str
-) -> dict[str, api.LLMEndpoint]:
+def complete(
+    world: World,
+    pool: Pool,
+    wanted: Endpoints,
+    kept: Mapping[str, Endpoints],
+    foreign: Mapping[str, Mapping[str, Resource]],
+) -> dict[str, dict[str, api.LLMEndpoint]]:
+    """The endpoints of each revision that there is: as the pods hold them, where the ConfigMap does not say.
+
+    Nobody here can compare the entries that are `foreign`, so what the pods hold of them counts, too.
+    """
+    found = {revision: revisions.shared(endpoints, wanted) for revision, endpoints in kept.items()}
+    for revision, entries in foreign.items():
+        held = _held(wanted, world.pods, revision)
+        found[revision] |= {name: held[name] for name in entries.keys() & held.keys()}
+    for revision in {pool.revision, *(pod.revision for pod in world.pods)} - found.keys():
+        found[revision] = _held(wanted, world.pods, revision)
+    return found
+
+
+def _held(wanted: Endpoints, pods: Sequence[Pod], revision: str) -> dict[str, api.LLMEndpoint]:
     """What the pods of a revision boot from where its file is not there: new pods all, others what they hold."""
     held = [pod.models for pod in pods if pod.revision == revision and pod.started and pod.models is not None]
     if not held:
@@ -58,13 +77,7 @@ def restore(
     """Puts back what was accepted of endpoints whose present version is not, where the ConfigMap says something else.
 
     Anybody may have edited the ConfigMap. What was accepted is known by its hash in `status`, which the operator alone
-    writes; the text comes from the ConfigMap as it was before.
-
-    Args:
-        world: what was seen.
-        judged: its endpoints.
-        kept: by revision; corrected here.
-        foreign: entries that can't be read, by revision.
+    writes; the text comes from the ConfigMap as it was before. `kept` is corrected here.
 
     Returns:
         Revision and name of what is not as it was accepted and can't be put back: no pod is changed to it.
@@ -92,21 +105,23 @@ def restore(
 
 
 def data(
-    before: facts.Files | None,
-    wanted: Mapping[str, Mapping[str, api.LLMEndpoint]],
+    before: pools.Files | None,
+    wanted: Mapping[str, Endpoints],
     needed: Mapping[str, frozenset[str]],
-    annotations: Mapping[str, str],
+    marks: Mapping[str, str],
     unreadable: Mapping[str, Mapping[str, Resource]],
 ) -> dict[str, str] | None:
     """The ConfigMap's content, where what is there means something else."""
-    if before is not None and before.revisions.keys() == wanted.keys() and before.needed == needed:
-        marks = {names.GOOD: before.good, names.FAILED: before.failed, names.BECAUSE: before.because}
-        same = all(
+    if (
+        before is not None
+        and before.revisions.keys() == wanted.keys()
+        and (before.needed, before.marks) == (needed, marks)
+        and all(
             _means(before.revisions[revision], endpoints, unreadable[revision])
             for revision, endpoints in wanted.items()
         )
-        if same and rolls.present(marks) == annotations:
-            return None
+    ):
+        return None
     return {
         names.key(revision): revisions.text(
             endpoints.values(), needed.get(revision, ()), unreadable[revision]
@@ -115,9 +130,7 @@ def data(
     }
 
 
-def _means(
-    items: Sequence[Resource], endpoints: Mapping[str, api.LLMEndpoint], unreadable: Mapping[str, Resource]
-) -> bool:
+def _means(items: Sequence[Resource], endpoints: Endpoints, unreadable: Mapping[str, Resource]) -> bool:
     """Whether a file says this, in whatever words: those of another version of the operator may differ."""
     wanted = revisions.resources(endpoints.values())
     if len(items) != len(wanted) + len(unreadable):

@@ -16,17 +16,7 @@ _PASSING = (404, 409, 429)
 
 
 def trouble(status: int, message: str, pool: str, namespace: str) -> Trouble | None:
-    """Why a pool cannot be looked after, if a person has to do something about it.
-
-    Args:
-        status: of HTTP; 0 where there was no answer.
-        message: the API server's.
-        pool: its name.
-        namespace: its namespace.
-
-    Returns:
-        None where another try may help.
-    """
+    """Why a pool cannot be looked after, if a person has to do something about it; None where another try may help."""
     if not 400 <= status < 500 or status in _PASSING:
         return None
     denied = _FORBIDDEN.search(message)

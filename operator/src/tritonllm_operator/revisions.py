@@ -12,7 +12,8 @@ from google.protobuf import json_format
 from tritonllm import api, files
 from tritonllm.render import canonical, config
 from tritonllm_operator import adapters, memo
-from tritonllm_operator.facts import READY, Pod, Resource
+from tritonllm_operator.facts import Pod
+from tritonllm_operator.objects import Resource
 
 Endpoints = Mapping[str, api.LLMEndpoint]
 """By name."""
@@ -25,10 +26,7 @@ def text(
 ) -> str:
     """The file of a revision: the same endpoints give the same bytes.
 
-    Args:
-        endpoints: what its pods boot from.
-        needed: those without which a pod is not ready, by name.
-        unreadable: endpoints that a newer version has written, which stay as they are.
+    A pod is not ready without those that are `needed`; what a newer version has written (`unreadable`) stays as it is.
     """
     items = [*resources(endpoints), *(item for _, item in sorted(unreadable.items()))]
     found: dict[str, Any] = {"apiVersion": "v1", "kind": "List", "items": items}
@@ -71,12 +69,7 @@ def endpoints(items: Iterable[Resource]) -> dict[str, api.LLMEndpoint]:
 
 
 def unreadable(items: Iterable[Resource], read: Container[str]) -> dict[str, Resource]:
-    """The entries of a file that this version can't read, by name: a newer version may have written them.
-
-    Args:
-        items: of the file.
-        read: names of those that it can read.
-    """
+    """The entries of a file that this version has not read, by name: a newer version may have written them."""
     return {name: item for item in items if (name := files.name_of(item)) and name not in read}
 
 
@@ -106,9 +99,9 @@ def policy_hash(endpoint: api.LLMEndpoint) -> str:
 
 def holds(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
     """Whether a pod has all models of an endpoint ready in this version."""
-    states = [((pod.models or {}).get(model), wanted) for model, wanted in hashes(endpoint).items()]
     return all(
-        state is not None and state.state == READY and state.spec_hash == wanted for state, wanted in states
+        (state := pod.model(model)).ready and state.spec_hash == wanted
+        for model, wanted in hashes(endpoint).items()
     )
 
 
@@ -121,10 +114,8 @@ def model_config(endpoint: api.LLMEndpoint, name: str) -> str:
 def name(wanted: Endpoints, before: str) -> str:
     """What a revision with these engines is called.
 
-    Args:
-        wanted: its endpoints.
-        before: the revision it follows. Without it, an endpoint that was removed in place and comes back would give
-            the pods the name that they have already, and they would not be rolled.
+    Without the revision before it, an endpoint that was removed in place and comes back would give the pods the name that
+    they have already, and they would not be rolled.
     """
     engines = sorted(
         (item.name, engine_hash(item), *filter(None, [_request(item)])) for item in wanted.values()
@@ -133,12 +124,7 @@ def name(wanted: Endpoints, before: str) -> str:
 
 
 def new_engines(wanted: Endpoints, running: Endpoints) -> list[str]:
-    """Endpoints that running pods can't be changed to, because their engine is new or another, sorted.
-
-    Args:
-        wanted: what is wanted.
-        running: what the pods boot from.
-    """
+    """Endpoints that running pods can't be changed to, because their engine is new or another, sorted."""
     return sorted(
         name
         for name, endpoint in wanted.items()
@@ -154,10 +140,8 @@ def same_engine(one: api.LLMEndpoint, other: api.LLMEndpoint) -> bool:
 def requested(endpoint: api.LLMEndpoint, value: str | None, known: api.LLMEndpoint | None) -> api.LLMEndpoint:
     """The endpoint with the request of its author to resolve the revision of its weights again.
 
-    Args:
-        endpoint: as it is wanted.
-        value: of the annotation `names.RESOLVE`. Without one, the request of before holds: taking it away resolves nothing.
-        known: the version that the pods boot from.
+    Without a value of the annotation `names.RESOLVE`, the request of the version that the pods boot from holds: taking it
+    away resolves nothing.
     """
     if _weights(endpoint) is None or endpoint.commit is not None:
         return endpoint
@@ -168,13 +152,8 @@ def requested(endpoint: api.LLMEndpoint, value: str | None, known: api.LLMEndpoi
 def in_place(running: Endpoints, wanted: Endpoints) -> dict[str, api.LLMEndpoint]:
     """What pods of a revision hold once all that can be changed in place is changed.
 
-    Args:
-        running: the revision's endpoints.
-        wanted: what is wanted now.
-
-    Returns:
-        The endpoints that are still wanted, each with its old engine and weights and everything else as wanted. New
-        endpoints are for a revision of their own, and so are rules that ask a new classifier.
+    These are the endpoints that are still wanted, each with its old engine and weights and everything else as wanted. New
+    endpoints are for a revision of their own, and so are rules that ask a new classifier.
     """
     return {
         name: old if wanted[name].classifiers.keys() - running.keys() else _in_place(old, wanted[name])
@@ -191,12 +170,7 @@ def _in_place(old: api.LLMEndpoint, new: api.LLMEndpoint) -> api.LLMEndpoint:
 
 
 def with_commit(new: api.LLMEndpoint, known: api.LLMEndpoint | None) -> api.LLMEndpoint:
-    """The endpoint at the commit that is known for its weights, so that nobody has to ask the Hub again.
-
-    Args:
-        new: the endpoint.
-        known: the same, or an earlier version of it.
-    """
+    """The endpoint at the commit that the same or an earlier version knows, so that nobody has to ask the Hub again."""
     new = adapters.with_commits(new, known)
     commit = known and resolved(known)
     if resolved(new) or known is None or not commit:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
-from tritonllm import api
-from tritonllm_operator import adapters, facts, names, revisions
-from tritonllm_operator.facts import Job, Pod, Pool, Trouble, World
+from tritonllm_operator import adapters, names, pools, revisions
+from tritonllm_operator.facts import Job, Pod, Trouble, World
+from tritonllm_operator.pools import Pool
+from tritonllm_operator.revisions import Endpoints
 
 # Reasons of the condition `Loaded` that tell of new pods.
 _OF_PODS = (
@@ -27,79 +28,84 @@ class Aim:
     Attributes:
         keep: revisions whose files stay.
         target: a new revision, which needs a file.
-        move_to: what to write into the pod template.
-        annotations: of the ConfigMap.
-        start_job: as in `Plan`, like those below.
+        revision: for the Deployment's pod template, where it has to change.
+        marks: of the ConfigMap, as in `pools.Files`.
+        start_job: the revision whose weights a Job is to bring.
+        delete_jobs: revisions whose Jobs are of no use any more.
+        holding: why a roll has not begun or was taken back.
     """
 
-    keep: frozenset[str]
+    keep: frozenset[str] = frozenset()
     target: str | None = None
-    move_to: str | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    revision: str | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
     start_job: str | None = None
     delete_jobs: tuple[str, ...] = ()
     holding: Trouble | None = None
 
 
-def aim(
-    world: World,
-    pool: Pool,
-    wanted: Mapping[str, api.LLMEndpoint],
-    kept: Mapping[str, Mapping[str, api.LLMEndpoint]],
-) -> Aim:
-    """Where the pods are to go.
-
-    Args:
-        world: what was seen.
-        pool: its pool.
-        wanted: what the pool is to serve.
-        kept: the endpoints of each revision that has a file, the pods' own among them.
-    """
-    files = world.files or facts.Files({})
-    at = pool.revision
-    keep = frozenset(
-        {at, *(pod.revision for pod in world.pods)} | ({files.good} if files.good is not None else set())
+def aim(world: World, pool: Pool, wanted: Endpoints, kept: Mapping[str, Endpoints]) -> Aim:
+    """Where the pods are to go, with `wanted` to serve and the endpoints `kept` of each revision, their own among them."""
+    files = world.files or pools.Files({})
+    at, good = pool.revision, files.good
+    keep: frozenset[str] = frozenset(
+        {at, *(pod.revision for pod in world.pods)} | ({good} if good is not None else set())
     )
-    marks = {names.GOOD: files.good, names.FAILED: files.failed, names.BECAUSE: files.because}
+    stay = Aim(keep, marks=files.marks)
     new = revisions.new_engines(wanted, kept[at])
-    former = kept.get(files.good) if files.good is not None and files.good != at else None
-    if new and former is not None and not revisions.new_engines(wanted, former):
-        # The edit was taken back before its roll was over, and pods that are as wanted may still be there.
-        gone = tuple(job.revision for job in world.jobs)
-        return Aim(keep, move_to=files.good, annotations=present(marks), delete_jobs=gone)
+    former = kept.get(good) if good is not None and good != at else None
     if not new:
-        gone = tuple(job.revision for job in world.jobs if job.revision != at)
-        start, over = adapters.download(world, pool, at, wanted.values())
-        gone += over
-        if _complete(world, pool):
-            marks = {names.GOOD: at}
-            return Aim(frozenset({at}), annotations=marks, start_job=start, delete_jobs=gone)
-        # Where a new pod is ready and the others have no node, the version is good, and what is missing is room.
-        hopeless = pool.deadline_exceeded and not _lacks_room_only(world, pool)
-        if pool.observed and hopeless and files.good in kept and files.good != at:
-            marks |= {names.FAILED: at, names.BECAUSE: _why(world, at)}
-            return Aim(keep, move_to=files.good, annotations=present(marks), delete_jobs=gone)
-        return Aim(keep, annotations=present(marks), start_job=start, delete_jobs=gone)
+        stay = replace(stay, delete_jobs=_jobs_but(world, at))
+        return _finish(world, pool, wanted, stay, can_go_back=former is not None)
+    if former is not None and not revisions.new_engines(wanted, former):
+        # The edit was taken back before its roll was over, and pods that are as wanted may still be there.
+        return replace(stay, revision=good, delete_jobs=_jobs_but(world))
     target = revisions.name(wanted, at)
-    gone = tuple(job.revision for job in world.jobs if job.revision not in (at, target))
-    if target == files.failed:
+    stay = replace(stay, delete_jobs=_jobs_but(world, at, target))
+    if target == files.marks.get(names.FAILED):
         holding = Trouble(
             "RolledBack",
             f"the pods with the new version did not get ready in time, so the former version was taken back:"
-            f" {files.because}; correct the endpoint, or annotate the ConfigMap {names.config_map(world.name)} with"
-            f" `{names.FAILED}-` to try again",
+            f" {files.marks.get(names.BECAUSE)}; correct the endpoint, or annotate the ConfigMap"
+            f" {names.config_map(world.name)} with `{names.FAILED}-` to try again",
         )
-        return Aim(keep, annotations=present(marks), delete_jobs=gone, holding=holding)
-    download = _download(world, pool, target, [wanted[name] for name in new], kept.get(target, {}))
-    return Aim(
-        keep | {target},
-        target=target,
-        move_to=None if download.holding else target,
-        annotations=present(marks),
-        start_job=download.start_job,
-        delete_jobs=gone + download.delete_jobs,
-        holding=download.holding,
-    )
+        return replace(stay, holding=holding)
+    earlier = kept.get(target, {})
+    missing = [
+        name
+        for name in new
+        if revisions.wants_download(revisions.with_commit(wanted[name], earlier.get(name)))
+    ]
+    going = replace(stay, keep=keep | {target}, target=target)
+    # Where the volume can't be mounted beside the running pods, the new pods bring their weights themselves.
+    if missing and pool.downloads_ahead:
+        return _after_download(world, going, target, missing)
+    return replace(going, revision=target)
+
+
+def _jobs_but(world: World, *revisions: str) -> tuple[str, ...]:
+    return tuple(job.revision for job in world.jobs if job.revision not in revisions)
+
+
+def _finish(world: World, pool: Pool, wanted: Endpoints, stay: Aim, *, can_go_back: bool) -> Aim:
+    """The pods' template is the right one: the roll to it is complete, goes on, or is taken back."""
+    at = pool.revision
+    start, over = adapters.download(world, pool, at, wanted.values())
+    stay = replace(stay, start_job=start, delete_jobs=stay.delete_jobs + over)
+    if _complete(world, pool):
+        return replace(stay, keep=frozenset({at}), marks={names.GOOD: at})
+    # Where a new pod is ready and the others have no node, the version is good, and what is missing is room.
+    hopeless = pool.deadline_exceeded and not _lacks_room_only(world, pool)
+    if can_go_back and pool.observed and hopeless:
+        failed = {names.FAILED: at, names.BECAUSE: _why(world, at)}
+        return replace(stay, revision=stay.marks[names.GOOD], marks={**stay.marks, **failed}, start_job=None)
+    return stay
+
+
+def is_open(pool: Pool, decided: Aim) -> bool:
+    """Whether a roll is not over yet, that of the chart among them."""
+    at_good = decided.marks.get(names.GOOD) == pool.revision
+    return decided.revision is not None or not at_good or pool.updated < pool.current
 
 
 def _lacks_room_only(world: World, pool: Pool) -> bool:
@@ -141,44 +147,41 @@ def _complete(world: World, pool: Pool) -> bool:
     )
 
 
-def needed(world: World, pool: Pool, revision: str, decided: Aim, pods: Sequence[Pod]) -> frozenset[str]:
-    """Endpoints that a roll to a revision would lose, did its pods get ready without them: other pods serve them.
+def needed(
+    world: World, pool: Pool, decided: Aim, files: Mapping[str, Set[str]], pods: Sequence[Pod]
+) -> dict[str, frozenset[str]]:
+    """Endpoints that a roll to each revision would lose, did its pods get ready without them: other pods serve them.
 
     It is found out once, when the revision gets its file, and holds until the roll is complete; a roll to another image
     or other values, by Helm, is of the same revision, and seen by its pods of two templates. New endpoints are not among
-    them, nor those that nobody serves, so that they don't keep the others from being changed.
-
-    Args:
-        world: what was seen.
-        pool: its pool.
-        revision: which.
-        decided: where the pods are to go.
-        pods: all of them, those of the chart among them.
+    them, nor those that nobody serves, so that they don't keep the others from being changed. The pods are all of them,
+    those of the chart, too.
     """
     if pool.roll_is_downtime:
-        return frozenset()
-    written = world.files is not None and revision in world.files.revisions
-    known = world.files.needed.get(revision, frozenset()) if world.files is not None else frozenset()
-    if revision == decided.annotations.get(names.GOOD):
-        by_helm = revision == pool.revision and pool.updated < pool.current
-        return (known or served(pods)) if by_helm else frozenset()
-    return known if written else served(pods)
+        return {}
+    before = world.files or pools.Files({})
+    found: dict[str, frozenset[str]] = {}
+    for revision, endpoints in files.items():
+        known = before.needed.get(revision, frozenset())
+        if revision == decided.marks.get(names.GOOD):
+            by_helm = revision == pool.revision and pool.updated < pool.current
+            lost = (known or served(pods)) if by_helm else frozenset()
+        else:
+            lost = known if revision in before.revisions else served(pods)
+        if lost & endpoints:
+            found[revision] = lost & endpoints
+    return found
 
 
-def served(pods: Sequence[Pod]) -> frozenset[str]:
+def served(pods: Iterable[Pod]) -> frozenset[str]:
     """Endpoints whose engine some pod has."""
     return frozenset(
         model.removesuffix("-engine")
         for pod in pods
         if pod.started
         for model, state in (pod.models or {}).items()
-        if state.kind == "engine" and state.state == facts.READY
+        if state.kind == "engine" and state.ready
     )
-
-
-def present(marks: Mapping[str, str | None]) -> dict[str, str]:
-    """The annotations that are there."""
-    return {key: value for key, value in marks.items() if value is not None}
 
 
 def _why(world: World, revision: str) -> str:
@@ -199,44 +202,22 @@ def _why(world: World, revision: str) -> str:
     return "they said nothing of why"
 
 
-@dataclass(frozen=True)
-class _Download:
-    start_job: str | None = None
-    delete_jobs: tuple[str, ...] = ()
-    holding: Trouble | None = None
-
-
-def _download(
-    world: World,
-    pool: Pool,
-    target: str,
-    new: Sequence[api.LLMEndpoint],
-    earlier: Mapping[str, api.LLMEndpoint],
-) -> _Download:
-    """Whether the new engines' weights have to come first, and how far that is.
-
-    Where the volume can't be mounted beside the running pods, the new pods bring their weights themselves.
-    """
-    missing = [
-        endpoint.name
-        for endpoint in new
-        if revisions.wants_download(revisions.with_commit(endpoint, earlier.get(endpoint.name)))
-    ]
-    if not (missing and pool.downloads and pool.shared_weights):
-        return _Download()
-    job = next((job for job in world.jobs if job.revision == target), None)
+def _after_download(world: World, going: Aim, target: str, missing: Sequence[str]) -> Aim:
+    """A roll that begins once a Job has brought the weights of some endpoints."""
+    job = world.job(target)
+    if job is not None and job.succeeded:
+        return replace(going, revision=target)
+    if job is not None and job.succeeded is False:
+        over = (target,) if job.can_be_retried(world.now) else ()
+        failed = _failed_download(world, job, missing)
+        return replace(going, delete_jobs=going.delete_jobs + over, holding=failed)
     waiting = Trouble(
         "WeightsDownloading",
         f"the weights of {', '.join(missing)} are being downloaded before any pod is replaced",
     )
     if job is None:
-        return _Download(start_job=target, holding=waiting)
-    if job.succeeded is None:
-        return _Download(holding=job.trouble or waiting)
-    if job.succeeded:
-        return _Download()
-    over = job.finished is None or world.now - job.finished >= adapters.RETRY
-    return _Download(delete_jobs=(target,) if over else (), holding=_failed_download(world, job, missing))
+        return replace(going, start_job=target, holding=waiting)
+    return replace(going, holding=job.trouble or waiting)
 
 
 def _failed_download(world: World, job: Job, missing: Sequence[str]) -> Trouble:

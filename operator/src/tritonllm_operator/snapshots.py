@@ -3,46 +3,91 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import functools
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tritonllm_operator import kube, names, pods
-from tritonllm_operator.facts import Resource
+from tritonllm_operator import facts, kube, names, objects, pods, pools
+from tritonllm_operator.objects import Resource
+
+Groups = Mapping[str, Sequence[Resource]]
+"""Objects by pool."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What there is of one pool.
+
+    Attributes:
+        endpoints: oldest first.
+        deployment: that its pods come from.
+        config_map: that they boot from.
+        phrase_lists: ConfigMaps with lists of phrases that its endpoints may name, by name.
+        pods: that are not ending, and all of Jobs: their last word counts after they have ended.
+        jobs: with its label.
+        replica_sets: that may have made the pods.
+    """
+
+    endpoints: Sequence[Resource] = ()
+    deployment: Resource | None = None
+    config_map: Resource | None = None
+    phrase_lists: Mapping[str, Resource] = field(default_factory=dict)
+    pods: Sequence[Resource] = ()
+    jobs: Sequence[Resource] = ()
+    replica_sets: Sequence[Resource] = ()
+
+    @functools.cached_property
+    def pool(self) -> pools.Pool | None:
+        """Its Deployment, read."""
+        return pools.read(self.deployment) if self.deployment else None
+
+    def world(self, namespace: str, name: str, now: datetime.datetime) -> facts.World:
+        """What is known of it without its pods and Jobs."""
+        files = pools.files(self.config_map) if self.config_map else None
+        return facts.World(
+            namespace, name, now, self.endpoints, self.pool, files, config_maps=self.phrase_lists
+        )
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A namespace at one time. Everything is by pool.
+    """A namespace at one time.
 
     Attributes:
         began: monotonic clock; what happened before is in it.
-        endpoints: oldest first.
-        deployments: that a pool's pods come from.
-        config_maps: that the pods boot from.
-        phrase_lists: ConfigMaps with lists of phrases; those under an empty name are for all pools.
-        pods: that are not ending.
-        jobs: of the operator, that bring weights.
-        benchmarks: its Jobs that benchmark endpoints.
-        replica_sets: that may have made the pods.
+        found: the objects of each kind.
     """
 
     began: float
-    endpoints: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
-    deployments: Mapping[str, Resource] = field(default_factory=dict)
-    config_maps: Mapping[str, Resource] = field(default_factory=dict)
-    phrase_lists: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
-    pods: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
-    jobs: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
-    benchmarks: Mapping[str, Resource] = field(default_factory=dict)
-    replica_sets: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
+    found: Mapping[kube.Kind, Groups]
 
-    def lists_for(self, pool: str) -> dict[str, Resource]:
-        """The ConfigMaps with lists of phrases that a pool's endpoints may name, by name."""
-        found = (*self.phrase_lists.get("", ()), *self.phrase_lists.get(pool, ()))
-        return {item["metadata"]["name"]: item for item in found}
+    def of(self, pool: str) -> Parts:
+        """What there is of a pool."""
+        endpoints, deployments, config_maps, all_pods, jobs, replica_sets = (
+            self.found[kind].get(pool, ()) for kind in _KINDS
+        )
+        # Those without the name of a pool are for all.
+        lists = (*self.found[kube.CONFIG_MAPS].get("", ()), *config_maps)
+        return Parts(
+            endpoints,
+            _named(deployments, pool),
+            _named(config_maps, names.config_map(pool)),
+            {
+                item["metadata"]["name"]: item
+                for item in lists
+                if objects.labels(item).get(names.COMPONENT) == names.PHRASES
+            },
+            [pod for pod in all_pods if not pods.ending(pod) or not pods.serves(pod)],
+            jobs,
+            replica_sets,
+        )
+
+
+_KINDS = (kube.ENDPOINTS, *kube.OF_POOLS, kube.REPLICA_SETS)
 
 
 class Snapshots:
@@ -76,33 +121,14 @@ class Snapshots:
         # Endpoints first: a pool that is given back to its chart has a Deployment that says so before its endpoints
         # are deleted. The other way round they would seem to be gone from a pool that is still the operator's.
         endpoints = await self._api.list(kube.ENDPOINTS, namespace)
-        others = await asyncio.gather(
-            *(self._api.list(kind, namespace, names.POOL) for kind in (*kube.OF_POOLS, kube.REPLICA_SETS))
-        )
-        deployments, config_maps, all_pods, jobs, replica_sets = (_by_pool(found) for found in others)
-        return Snapshot(
-            began,
-            endpoints=_group(
-                (str(item["spec"].get("pool", "")), item) for item in sorted(endpoints, key=_age)
-            ),
-            deployments=_named(deployments, lambda pool: pool),
-            config_maps=_named(config_maps, names.config_map),
-            phrase_lists={
-                pool: [item for item in found if names.has_phrases(item["metadata"])]
-                for pool, found in config_maps.items()
-            },
-            pods={
-                pool: [pod for pod in found if not pods.ending(pod) or _brings(pod)]
-                for pool, found in all_pods.items()
-            },
-            jobs={pool: [job for job in found if _revision(job) is not None] for pool, found in jobs.items()},
-            benchmarks=_named(jobs, names.benchmark_job),
-            replica_sets=replica_sets,
-        )
-
-
-def _by_pool(found: Sequence[Resource]) -> dict[str, list[Resource]]:
-    return _group((item["metadata"]["labels"][names.POOL], item) for item in found)
+        others = await asyncio.gather(*(self._api.list(kind, namespace, names.POOL) for kind in _KINDS[1:]))
+        found: dict[kube.Kind, Groups] = {
+            kind: _group((item["metadata"]["labels"][names.POOL], item) for item in items)
+            for kind, items in zip(_KINDS[1:], others, strict=True)
+        }
+        by_age = sorted(endpoints, key=_age)
+        found[kube.ENDPOINTS] = _group((str(item["spec"].get("pool", "")), item) for item in by_age)
+        return Snapshot(began, found)
 
 
 def _group(found: Iterable[tuple[str, Resource]]) -> dict[str, list[Resource]]:
@@ -112,25 +138,11 @@ def _group(found: Iterable[tuple[str, Resource]]) -> dict[str, list[Resource]]:
     return dict(groups)
 
 
-def _named(groups: Mapping[str, Sequence[Resource]], name: Callable[[str], str]) -> dict[str, Resource]:
-    """The one object of each pool that has the right name; others may carry the label, too."""
-    return {
-        pool: item
-        for pool, found in groups.items()
-        for item in found
-        if item["metadata"]["name"] == name(pool)
-    }
+def _named(found: Sequence[Resource], name: str) -> Resource | None:
+    """The one with the right name; others may carry the label, too."""
+    return next((item for item in found if item["metadata"]["name"] == name), None)
 
 
 def _age(endpoint: Resource) -> tuple[str, str]:
     metadata = endpoint["metadata"]
     return metadata["creationTimestamp"], metadata["name"]
-
-
-def _brings(pod: Resource) -> bool:
-    """Whether a pod is of a Job, that brings weights or a result: its last word counts after it has ended."""
-    return not pods.serves(pod)
-
-
-def _revision(job: Resource) -> str | None:
-    return (job["metadata"].get("annotations") or {}).get(names.REVISION)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tritonllm_operator import facts, kube, names, plan, snapshots, status, workers
+from tritonllm_operator import facts, kube, names, objects, plan, snapshots, status, workers
 from worlds import actions, resource, stable, steps
 
 REF = {"name": "words", "key": "list.txt"}
@@ -75,7 +75,7 @@ class Lists(kube.Kube):
     def __init__(self, *config_maps: dict[str, Any]) -> None:
         self.config_maps = config_maps
 
-    async def list(self, kind: kube.Kind, namespace: str = "", selector: str = "") -> list[facts.Resource]:
+    async def list(self, kind: kube.Kind, namespace: str = "", selector: str = "") -> list[objects.Resource]:
         return list(self.config_maps) if kind == kube.CONFIG_MAPS else []
 
 
@@ -85,7 +85,7 @@ class Lists(kube.Kube):
 )
 def test_only_a_list_for_this_pool_or_for_all_can_be_named(labels: dict[str, str], usable: bool) -> None:
     found = asyncio.run(snapshots.Snapshots(Lists(config_map(**labels))).get("prod", 0))
-    assert ("words" in found.lists_for("llm")) == usable
+    assert ("words" in found.of("llm").phrase_lists) == usable
 
 
 @pytest.fixture

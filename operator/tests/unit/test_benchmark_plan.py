@@ -11,7 +11,7 @@ import pytest
 
 import worlds
 from tritonllm.bench import jobs as bench_jobs
-from tritonllm_operator import benchmarks, bodies, facts, jobs, names, plan, status
+from tritonllm_operator import benchmarks, bodies, events, facts, jobs, names, objects, plan, pools, status
 
 IMAGE = "registry.example.com/tritonllm:bench"
 ASKED = {"concurrency": [16, 64], "maxTokens": 32}
@@ -97,7 +97,7 @@ def rolling() -> facts.World:
         # One of two pods has been replaced.
         lambda world: replace(world, pool=replace(world.pool, updated=1, current=2)),
         # The roll was not completed, as an autoscaler or a broken node leaves it.
-        lambda world: replace(world, files=replace(world.files, good="other"), pool=replace(world.pool, available=0)),
+        lambda world: replace(world, files=replace(world.files, marks={names.GOOD: "other"}), pool=replace(world.pool, available=0)),
         lambda _: rolling(),
         lambda world: replace(world, endpoints=[chat(phrases=["other"])]),
         lambda world: replace(world, endpoints=[chat(engine={"type": "simulated", "args": {"misspelt": 1}})]),
@@ -174,9 +174,9 @@ def test_the_result_is_told_with_an_event_and_neither_a_failure_nor_a_success_to
         world = served(chat(), benchmark=found)
         after = status.build(world, plan.decide(world), "chat")
         assert after["conditions"] == before["conditions"]
-        (event,) = status.events(before, after)
+        (event,) = events.between(before, after)
         assert (event.reason, event.message) == (reason, after["benchmark"]["message"])
-        assert not status.events(after, after)
+        assert not events.between(after, after)
     assert told(served(chat(), benchmark=results["Benchmarked"])) == {
         "state": "Complete",
         "message": "at concurrency 64: 1900.5 output tokens/s, latency p99 1800 ms, 2 requests failed",
@@ -200,7 +200,7 @@ DEPLOYMENT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def body() -> facts.Resource:
+def body() -> objects.Resource:
     owner = replace(worlds.POOL, benchmark_image=IMAGE, benchmark_tokenizer="/tokenizer", gateway=True)
     return bodies.benchmark_job(DEPLOYMENT, owner, worlds.endpoint(chat()))
 
@@ -287,7 +287,7 @@ def test_a_pool_permits_benchmarks_by_both_annotations() -> None:
         metadata = {"uid": "x", "creationTimestamp": worlds.LONG_AGO}
         metadata["annotations"] = {keys[key]: value for key, value in annotations.items()}  # type: ignore[assignment]
         template = {"metadata": {}, "spec": {}}
-        return facts.pool({"metadata": metadata, "spec": {"template": template}}).benchmark_image
+        return pools.read({"metadata": metadata, "spec": {"template": template}}).benchmark_image
 
     assert image(benchmarks="true", image=IMAGE) == IMAGE
     assert image(image=IMAGE) == image(benchmarks="true") == ""

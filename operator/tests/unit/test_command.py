@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import worlds
 from tritonllm import files
-from tritonllm_operator import command, names, plan, revisions, snapshots
+from tritonllm_operator import command, names, revisions, snapshots
+from tritonllm_operator.decisions import Decision
 from worlds import endpoint, resource
 
 CHAT = resource()
@@ -32,18 +34,8 @@ def config_map(*items: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"name": "llm-endpoints"}, "data": {names.key(""): text}}
 
 
-def decision(wanted: dict[str, Any], there: bool = True, **more: Any) -> plan.Decision:
-    seen = snapshots.Snapshot(
-        0,
-        **(
-            {
-                "endpoints": {"llm": [CHAT]} if there else {},
-                "deployments": {"llm": deployment()},
-                "config_maps": {"llm": config_map(CHAT)} if there else {},
-            }
-            | more
-        ),
-    )
+def decision(wanted: dict[str, Any], **more: Any) -> Decision:
+    seen = replace(snapshots.Parts([CHAT], deployment(), config_map(CHAT)), **more)
     read, _ = files.resource(wanted, deep=False)
     assert read is not None
     ((name, found),) = command.decide(seen, "prod", "llm", [read])
@@ -74,12 +66,12 @@ def test_an_edit_is_told_by_what_it_would_do(wanted: dict[str, Any], action: str
 
 
 def test_a_new_endpoint_for_a_pool_that_serves_others_needs_new_pods() -> None:
-    found = decision(CHAT, endpoints={}, config_maps={"llm": config_map()})
+    found = decision(CHAT, endpoints=[], config_map=config_map())
     assert (found.action, found.message) == ("Roll", "its engine is new")
 
 
 def test_without_a_pool_it_would_be_refused() -> None:
-    assert "there is no pool llm" in decision(CHAT, deployments={}).message
+    assert "there is no pool llm" in decision(CHAT, deployment=None).message
 
 
 def test_a_list_of_phrases_is_the_clusters() -> None:
@@ -87,5 +79,5 @@ def test_a_list_of_phrases_is_the_clusters() -> None:
     rules = [{"name": "words", "action": "Mask", "banned": banned}]
     wanted = resource(guardrails={"output": rules})
     there = {"metadata": {"name": "words"}, "data": {"list.txt": "forbidden"}}
-    assert decision(wanted, phrase_lists={"llm": [there]}).action == "None"
+    assert decision(wanted, phrase_lists={"words": there}).action == "None"
     assert decision(wanted).action == "Reject"

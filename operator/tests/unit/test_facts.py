@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import worlds
-from tritonllm_operator import facts, names, pods, revisions
+from tritonllm_operator import names, objects, pods, pools, revisions
 
 CREATED, EDITED, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"
 
@@ -25,7 +25,7 @@ CREATED, EDITED, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-0
 def test_a_pool_is_as_old_as_the_last_edit_of_it(managed: Any, changed: str) -> None:
     metadata = {"uid": "1", "creationTimestamp": CREATED, "managedFields": managed}
     spec = {"template": {"metadata": {}, "spec": {}}}
-    assert facts.pool({"metadata": metadata, "spec": spec}).changed == facts.time(changed)
+    assert pools.read({"metadata": metadata, "spec": spec}).changed == objects.time(changed)
 
 
 def test_a_file_says_which_endpoints_are_needed_and_means_the_same_without_the_mark() -> None:
@@ -34,7 +34,7 @@ def test_a_file_says_which_endpoints_are_needed_and_means_the_same_without_the_m
         names.key("r1"): revisions.text([chat, code], needed={"code", "chat"}),
         names.key(""): revisions.text([chat, code]),
     }
-    found = facts.files({"metadata": {}, "data": data})
+    found = pools.files({"metadata": {}, "data": data})
     assert found.needed == {"r1": {"chat", "code"}}
     assert found.revisions["r1"] == found.revisions[""]
 
@@ -47,7 +47,7 @@ def test_a_deployment_tells_why_its_pods_cannot_be_created(status: str, told: st
         "spec": {"template": {"metadata": {}, "spec": {}}},
         "status": {"conditions": [condition]},
     }
-    assert facts.pool(deployment).not_created == told
+    assert pools.read(deployment).not_created == told
 
 
 @pytest.mark.parametrize("reason", ["ProgressDeadlineExceeded", "ReplicaSetUpdated"])
@@ -58,8 +58,8 @@ def test_it_is_known_when_kubernetes_gave_a_roll_up(reason: str) -> None:
         "spec": {"template": {"metadata": {}, "spec": {}}},
         "status": {"conditions": [condition]},
     }
-    found = facts.pool(deployment)
-    assert found.given_up == (facts.time(LATER) if found.deadline_exceeded else None)
+    found = pools.read(deployment)
+    assert found.given_up == (objects.time(LATER) if found.deadline_exceeded else None)
     assert found.deadline_exceeded is (reason == "ProgressDeadlineExceeded")
 
 
@@ -67,4 +67,4 @@ def test_it_is_known_when_kubernetes_gave_a_roll_up(reason: str) -> None:
 def test_a_pod_tells_when_a_node_took_it(status: str) -> None:
     scheduled = {"type": "PodScheduled", "status": status, "lastTransitionTime": LATER}
     found = pods.read({"metadata": {"name": "llm-1"}, "status": {"conditions": [scheduled]}})
-    assert found.placed == (facts.time(LATER) if status == "True" else None)
+    assert found.placed == (objects.time(LATER) if status == "True" else None)

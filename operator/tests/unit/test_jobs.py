@@ -11,7 +11,7 @@ import worlds
 from tritonllm_operator import bodies, facts, jobs, names
 
 DEPLOYMENT: dict[str, Any] = {
-    "metadata": {"name": "llm", "namespace": "prod"},
+    "metadata": {"name": "llm", "namespace": "prod", "uid": "uid-llm"},
     "spec": {
         "selector": {"matchLabels": {"app": "llm", names.COMPONENT: "server"}},
         "template": {
@@ -40,7 +40,7 @@ DEPLOYMENT: dict[str, Any] = {
 
 
 def test_a_download_runs_where_its_image_and_volume_are_and_needs_no_gpu() -> None:
-    job = bodies.sync_job(DEPLOYMENT, "llm", worlds.POOL, "r1")
+    job = bodies.sync_job(DEPLOYMENT, "r1")
     spec = job["spec"]["template"]["spec"]
     assert spec["nodeSelector"] == {"kubernetes.io/arch": "amd64", "topology.kubernetes.io/zone": "a"}
     assert spec["tolerations"]
@@ -49,7 +49,7 @@ def test_a_download_runs_where_its_image_and_volume_are_and_needs_no_gpu() -> No
 
 
 def test_meshes_know_its_pod_and_the_pools_service_does_not() -> None:
-    labels = bodies.sync_job(DEPLOYMENT, "llm", worlds.POOL, "r1")["spec"]["template"]["metadata"]["labels"]
+    labels = bodies.sync_job(DEPLOYMENT, "r1")["spec"]["template"]["metadata"]["labels"]
     assert labels["sidecar.istio.io/inject"] == "false"
     assert labels[names.COMPONENT] == "weights"
     assert "app" not in labels

@@ -10,11 +10,11 @@ from pathlib import Path
 import prometheus_client
 
 import tritonllm_operator
-from tritonllm_operator import metrics, status
+from tritonllm_operator import events, metrics
 
 ROOT = Path(__file__).parents[3]
 # What makes a reason, and which of its arguments that is.
-_MAKERS = {"Trouble": 0, "refused": 0, "_Finding": 1}
+_MAKERS = {"Trouble": 0, "refused": 0, "Condition": 1}
 
 
 def reasons() -> Iterator[str]:
@@ -35,7 +35,7 @@ def test_every_reason_of_a_condition_is_explained() -> None:
     explained = {
         word for row in section.strip().splitlines()[2:] for word in re.findall(r"`(\w+)`", row.split("|")[1])
     }
-    words = {*reasons(), *status.UNDER_WAY}
+    words = {*reasons(), *events.UNDER_WAY}
     assert {"RolledBack", "MemoryBudget", "ServingFormerVersion", "Unreachable"} <= words
     assert words <= explained, f"not in docs/operations.md: {words - explained}"
     assert explained <= words, f"nobody says so any more: {explained - words}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tritonllm import allow
-from tritonllm_operator import facts, names, plan, status
+from tritonllm_operator import facts, names, plan, pools, status
 from worlds import POOL, REPO, actions, resource, stable, steps, vllm, world
 
 CLOSED = replace(POOL, allow=allow.Allow())
@@ -64,11 +64,11 @@ def test_a_permission_that_is_taken_back_does_not_stop_what_runs() -> None:
 @pytest.mark.parametrize("text", [None, "", "{", '{"remoteCode": "true"}', '{"other": true}'])
 def test_permissions_that_are_absent_or_spoilt_permit_nothing(text: str | None) -> None:
     annotations = {} if text is None else {names.ALLOW: text}
-    assert facts.pool(deployment(annotations)).allow == allow.Allow()
+    assert pools.read(deployment(annotations)).allow == allow.Allow()
 
 
 def test_permissions_are_read_from_the_annotation() -> None:
-    found = facts.pool(deployment({names.ALLOW: '{"pickle":true,"repos":["org/*"]}'})).allow
+    found = pools.read(deployment({names.ALLOW: '{"pickle":true,"repos":["org/*"]}'})).allow
     assert found == allow.Allow(pickle=True, repos=["org/*"])
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 import worlds
-from tritonllm_operator import adapters, facts, names, plan, releases, revisions, status
+from tritonllm_operator import facts, names, plan, pools, releases, revisions, status
+from tritonllm_operator.decisions import Decision
+from tritonllm_operator.loads import Load
 from worlds import endpoint, held, pod, resource, stable, steps, vllm, world
 
 
@@ -47,9 +49,9 @@ def test_an_edited_policy_is_loaded_on_every_pod_and_written_for_pods_to_come() 
     found = decided(seen)
     loads = {("load", f"llm-{number}", model) for number in (1, 2) for model in ("chat", "chat-guardrail")}
     assert steps(found) == loads
-    assert found.decisions["chat"] == plan.Decision("InPlace", ("chat", "chat-guardrail"))
+    assert found.decisions["chat"] == Decision("InPlace", ("chat", "chat-guardrail"))
     assert file(found, "")["chat"]["spec"]["guardrails"] == EDITED["spec"]["guardrails"]
-    assert found.revision is None
+    assert found.aim.revision is None
 
 
 def test_an_edited_limit_touches_only_the_pipeline() -> None:
@@ -60,13 +62,13 @@ def test_an_edited_limit_touches_only_the_pipeline() -> None:
 def test_limits_are_changed_in_place() -> None:
     many = resource(phrases=["other"], limits={"maxConcurrentRequests": 1024})
     found = decided(replace(stable(CHAT), endpoints=[many]))
-    assert not found.revision
+    assert not found.aim.revision
     assert found.decisions["chat"].action == "InPlace"
 
 
 def test_the_configuration_of_a_load_is_complete() -> None:
     (step, *_) = decided(replace(stable(CHAT), endpoints=[EDITED])).steps
-    assert isinstance(step, plan.Load)
+    assert isinstance(step, Load)
     config = json.loads(step.config)
     assert {"backend", "parameters", "input", "output"} <= config.keys()
     assert config["parameters"]["spec_hash"]["string_value"] == step.spec_hash
@@ -120,12 +122,12 @@ def test_a_load_that_failed_waits_for_its_time() -> None:
 
 def test_a_changed_engine_rolls_the_pods_to_a_new_revision() -> None:
     found = decided(replace(stable(CHAT, pods=2), endpoints=[FASTER]))
-    assert found.revision
+    assert found.aim.revision
     assert found.decisions["chat"].action == "Roll"
     assert not found.decisions["chat"].disruptive
     assert not found.steps
     assert file(found, "")["chat"]["spec"]["engine"] == CHAT["spec"]["engine"]
-    assert file(found, found.revision)["chat"]["spec"]["engine"] == FASTER["spec"]["engine"]
+    assert file(found, found.aim.revision)["chat"]["spec"]["engine"] == FASTER["spec"]["engine"]
 
 
 def test_a_policy_edited_with_the_engine_is_live_on_the_old_pods_at_once() -> None:
@@ -133,14 +135,14 @@ def test_a_policy_edited_with_the_engine_is_live_on_the_old_pods_at_once() -> No
     found = decided(replace(stable(CHAT), endpoints=[both]))
     assert steps(found) == {("load", "llm-1", "chat"), ("load", "llm-1", "chat-guardrail")}
     assert file(found, "")["chat"]["spec"]["guardrails"] == both["spec"]["guardrails"]
-    assert found.revision
+    assert found.aim.revision
 
 
 def test_a_new_endpoint_comes_with_new_pods_and_the_old_ones_serve_the_others() -> None:
     found = decided(replace(stable(CHAT), endpoints=[CHAT, CODE]))
-    assert found.revision
+    assert found.aim.revision
     assert set(file(found, "")) == {"chat"}
-    assert set(file(found, found.revision)) == {"chat", "code"}
+    assert set(file(found, found.aim.revision)) == {"chat", "code"}
     assert worlds.actions(found) == {"chat": "None", "code": "Roll"}
 
 
@@ -155,7 +157,7 @@ def test_an_endpoint_that_is_gone_is_unloaded_pipeline_first() -> None:
     found = decided(seen)
     assert steps(found) == {("unload", "llm-1", "code")}
     assert set(file(found, "")) == {"chat"}
-    assert found.revision is None
+    assert found.aim.revision is None
     models = held(CHAT, CODE)
     unloading = models | {"code": facts.ModelState(facts.UNLOADING)}
     assert not decided(replace(seen, pods=[replace(seen.pods[0], models=unloading)])).steps
@@ -173,15 +175,15 @@ def test_the_models_of_others_are_left_alone() -> None:
 
 
 def test_an_endpoint_that_comes_back_after_it_was_removed_in_place_rolls_again() -> None:
-    rolled = decided(replace(stable(CHAT), endpoints=[CHAT, CODE])).revision
+    rolled = decided(replace(stable(CHAT), endpoints=[CHAT, CODE])).aim.revision
     assert rolled is not None
     seen = replace(
         stable(CHAT, revision=rolled),
         endpoints=[CHAT, CODE],
-        files=replace(worlds.files_of(**{rolled: [CHAT]}), good=rolled),
+        files=replace(worlds.files_of(**{rolled: [CHAT]}), marks={names.GOOD: rolled}),
         pods=[pod("llm-1", CHAT, revision=rolled)],
     )
-    assert decided(seen).revision not in (None, rolled)
+    assert decided(seen).aim.revision not in (None, rolled)
 
 
 REFUSED = {
@@ -212,7 +214,7 @@ FORGED = resource(phrases=["harmless"])
 @pytest.mark.parametrize("kind", UNACCEPTED)
 def test_the_config_map_of_an_endpoint_that_is_not_accepted_is_no_way_to_change_its_policy(kind: str) -> None:
     seen = replace(stable(CHAT, pods=2), endpoints=[UNACCEPTED[kind] | WITH_HASH])
-    forged = replace(seen, files=replace(worlds.files_of(first=[FORGED]), good=""))
+    forged = replace(seen, files=replace(worlds.files_of(first=[FORGED]), marks={names.GOOD: ""}))
     assert not decided(forged).steps
     # Nor where a new pod has booted from it.
     booted = replace(forged, pods=[pod("llm-1", FORGED), pod("llm-2", CHAT)])
@@ -225,16 +227,16 @@ def test_the_config_map_of_an_endpoint_that_is_not_accepted_is_no_way_to_change_
 
 def test_an_entry_of_a_refused_endpoint_that_was_spoilt_is_put_back() -> None:
     seen = replace(stable(CHAT), endpoints=[UNACCEPTED["refused"] | WITH_HASH])
-    spoilt = facts.Files({"": [newer(revisions.resource(endpoint(CHAT)))]}, good="")
+    spoilt = pools.Files({"": [newer(revisions.resource(endpoint(CHAT)))]}, marks={names.GOOD: ""})
     found = decided(replace(seen, files=spoilt, recorded=seen.files))
     assert file(found, "") == {"chat": revisions.resource(endpoint(CHAT))}
     assert not steps(found)
-    assert found.revision is None
+    assert found.aim.revision is None
 
 
 def test_what_was_recorded_is_believed_by_the_hash_in_the_status_alone() -> None:
     seen = replace(stable(CHAT), endpoints=[UNACCEPTED["refused"]])
-    forged = replace(seen, files=replace(worlds.files_of(first=[FORGED]), good=""))
+    forged = replace(seen, files=replace(worlds.files_of(first=[FORGED]), marks={names.GOOD: ""}))
     for recorded, noted in ((seen.files, {}), (forged.files, WITH_HASH)):
         found = decided(replace(forged, endpoints=[UNACCEPTED["refused"] | noted], recorded=recorded))
         assert not found.acts
@@ -304,7 +306,7 @@ def test_the_first_file_waits_until_no_endpoint_has_just_come() -> None:
     assert not decided(world(CHAT, fresh | {"metadata": fresh["metadata"] | {"name": "code"}})).acts
     found = decided(world(CHAT, CODE))
     assert set(file(found, "")) == {"chat", "code"}
-    assert found.revision is None
+    assert found.aim.revision is None
 
 
 def test_a_pool_that_nobody_gives_an_endpoint_boots_without_any() -> None:
@@ -312,7 +314,7 @@ def test_a_pool_that_nobody_gives_an_endpoint_boots_without_any() -> None:
     assert file(decided(young(world(), seconds=30)), "") == {}
 
 
-def handed_over(*endpoints: dict[str, Any], files: facts.Files | None = None) -> facts.World:
+def handed_over(*endpoints: dict[str, Any], files: pools.Files | None = None) -> facts.World:
     """A pool that its chart has served until now with `chat`, and its first pod as the operator's."""
     static = pod("llm-1", CHAT, static=True)
     fresh = facts.Pod("llm-2")
@@ -320,7 +322,7 @@ def handed_over(*endpoints: dict[str, Any], files: facts.Files | None = None) ->
 
 
 @pytest.mark.parametrize("files", [None, worlds.files_of(first=[CHAT])], ids=["first", "again"])
-def test_a_pool_just_handed_over_serves_on_until_its_endpoints_are_there(files: facts.Files | None) -> None:
+def test_a_pool_just_handed_over_serves_on_until_its_endpoints_are_there(files: pools.Files | None) -> None:
     for ago in (1, 3600):
         assert not decided(young(handed_over(files=files), seconds=ago)).acts
     fresh = resource() | {"metadata": CHAT["metadata"] | {"creationTimestamp": "2026-01-02T03:04:04Z"}}
@@ -340,7 +342,7 @@ def test_pods_of_the_chart_are_left_as_they_are_and_those_to_come_have_what_is_w
     found = decided(handed_over(FASTER, CODE))
     assert set(file(found, "")) == {"chat", "code"}
     assert file(found, "")["chat"]["spec"]["engine"] == FASTER["spec"]["engine"]
-    assert found.revision is None
+    assert found.aim.revision is None
     assert not found.steps
 
 
@@ -354,34 +356,34 @@ def test_an_endpoint_that_goes_in_the_middle_of_a_hand_over_stays_on_the_pods_of
 def test_a_lost_config_map_is_written_again_and_nothing_rolls() -> None:
     found = decided(replace(stable(CHAT), files=None))
     assert set(file(found, "")) == {"chat"}
-    assert found.revision is None
+    assert found.aim.revision is None
     assert not found.steps
 
 
 def test_with_the_config_map_lost_a_changed_engine_still_rolls() -> None:
     found = decided(replace(stable(CHAT), files=None, endpoints=[FASTER]))
-    assert found.revision
+    assert found.aim.revision
     assert file(found, "") == {}
     assert not found.steps
 
 
 def test_a_spoilt_key_of_the_config_map_is_written_again() -> None:
     spoilt = {"metadata": {"annotations": {names.GOOD: ""}}, "data": {names.key(""): "nonsense"}}
-    found = decided(replace(stable(CHAT), files=facts.files(spoilt)))
+    found = decided(replace(stable(CHAT), files=pools.files(spoilt)))
     assert set(file(found, "")) == {"chat"}
-    assert found.revision is None
+    assert found.aim.revision is None
 
 
 def test_a_finished_roll_is_the_good_one_and_only_its_file_stays() -> None:
     seen = replace(
         stable(FASTER, revision="r1"),
-        files=replace(worlds.files_of(first=[CHAT], r1=[FASTER]), good=""),
+        files=replace(worlds.files_of(first=[CHAT], r1=[FASTER]), marks={names.GOOD: ""}),
         pods=[pod("llm-1", FASTER, revision="r1")],
     )
     found = decided(seen)
     assert found.data is not None
     assert set(found.data) == {names.key("r1")}
-    assert found.annotations == {names.GOOD: "r1"}
+    assert found.aim.marks == {names.GOOD: "r1"}
 
 
 def rolling(**pool: Any) -> facts.World:
@@ -392,7 +394,7 @@ def rolling(**pool: Any) -> facts.World:
     return world(
         FASTER,
         pool=replace(worlds.POOL, **(numbers | pool)),
-        files=replace(worlds.files_of(first=[CHAT], r1=[FASTER]), good=""),
+        files=replace(worlds.files_of(first=[CHAT], r1=[FASTER]), marks={names.GOOD: ""}),
         pods=[pod("llm-1", CHAT), broken],
     )
 
@@ -403,9 +405,9 @@ def test_a_roll_in_time_is_left_alone_and_both_files_stay() -> None:
 
 def test_a_roll_that_misses_its_deadline_goes_back_and_says_why() -> None:
     found = decided(rolling(deadline_exceeded=True))
-    assert found.revision == ""
-    assert found.annotations[names.FAILED] == "r1"
-    assert found.annotations[names.BECAUSE] == "it always ends"
+    assert found.aim.revision == ""
+    assert found.aim.marks[names.FAILED] == "r1"
+    assert found.aim.marks[names.BECAUSE] == "it always ends"
     # What Kubernetes says of the former template does not count.
     assert not decided(rolling(deadline_exceeded=True, observed=False)).acts
 
@@ -422,7 +424,7 @@ def test_a_roll_with_a_new_pod_that_is_ready_is_not_taken_back_for_those_without
     conditions = status.build(seen, decided(seen), "chat")["conditions"]
     assert {item["type"]: item["message"] for item in conditions}["Loaded"] == NO_NODE.message
     broken = replace(unplaced, trouble=facts.Trouble("ContainerFailed", "it always ends"))
-    assert decided(replace(seen, pods=[seen.pods[0], new, broken])).revision == ""
+    assert decided(replace(seen, pods=[seen.pods[0], new, broken])).aim.revision == ""
 
 
 def test_a_pod_that_gets_its_node_after_the_deadline_may_start() -> None:
@@ -436,14 +438,14 @@ def test_a_pod_that_gets_its_node_after_the_deadline_may_start() -> None:
     broken = replace(late, trouble=facts.Trouble("ContainerFailed", "it always ends"))
     in_time = replace(late, placed=earlier - datetime.timedelta(seconds=60))
     for each in (broken, in_time):
-        assert decided(replace(seen, pods=[pod("llm-1", CHAT), new, each])).revision == ""
+        assert decided(replace(seen, pods=[pod("llm-1", CHAT), new, each])).aim.revision == ""
 
 
 def test_more_pods_than_the_cluster_takes_do_not_keep_a_roll_open() -> None:
     new = pod("llm-2", FASTER, revision="r1")
     unplaced = replace(pod("llm-3", revision="r1", started=False, ready=False), trouble=NO_NODE)
     numbers: dict[str, Any] = {"replicas": 2, "updated": 2, "available": 1, "current": 2}
-    assert decided(replace(rolling(**numbers), pods=[new, unplaced])).annotations == {names.GOOD: "r1"}
+    assert decided(replace(rolling(**numbers), pods=[new, unplaced])).aim.marks == {names.GOOD: "r1"}
     starting = replace(unplaced, trouble=None)
     assert not decided(replace(rolling(**numbers), pods=[new, starting])).acts
     assert not decided(replace(rolling(**numbers), pods=[unplaced, replace(unplaced, name="llm-4")])).acts
@@ -471,31 +473,34 @@ def test_a_roll_goes_back_with_the_reason_that_was_seen_before_a_container_was_s
     told = [{**each, "status": {"conditions": [failed]}} for each in seen.endpoints]
     quiet = [replace(each, trouble=None) for each in seen.pods]
     assert (
-        decided(replace(seen, endpoints=told, pods=quiet)).annotations[names.BECAUSE]
+        decided(replace(seen, endpoints=told, pods=quiet)).aim.marks[names.BECAUSE]
         == "chat-engine: no memory"
     )
-    assert decided(replace(seen, pods=quiet)).annotations[names.BECAUSE] == "they said nothing of why"
+    assert decided(replace(seen, pods=quiet)).aim.marks[names.BECAUSE] == "they said nothing of why"
 
 
 def test_a_version_that_was_taken_back_is_not_tried_again_until_it_changes() -> None:
     target = revisions.name({"chat": endpoint(FASTER)}, "")
-    files = replace(worlds.files_of(first=[CHAT]), good="", failed=target, because="it always ends")
+    files = replace(
+        worlds.files_of(first=[CHAT]),
+        marks={names.GOOD: "", names.FAILED: target, names.BECAUSE: "it always ends"},
+    )
     back = replace(stable(CHAT), endpoints=[FASTER], files=files)
     found = decided(back)
     assert not found.acts
-    assert found.holding
-    assert found.holding.reason == "RolledBack"
-    assert "it always ends" in found.holding.message
+    assert found.aim.holding
+    assert found.aim.holding.reason == "RolledBack"
+    assert "it always ends" in found.aim.holding.message
     slower = resource(engine={"type": "simulated", "args": {"inter_token_seconds": 0.25}})
-    assert decided(replace(back, endpoints=[slower])).revision
+    assert decided(replace(back, endpoints=[slower])).aim.revision
     # Whoever takes the edit back and makes it again wants it tried.
-    assert names.FAILED not in decided(replace(back, endpoints=[CHAT])).annotations
+    assert names.FAILED not in decided(replace(back, endpoints=[CHAT])).aim.marks
 
 
 def needed(found: plan.Plan) -> dict[str, frozenset[str]]:
     """What the files that are written call needed."""
     assert found.data is not None
-    return dict(facts.files({"metadata": {}, "data": found.data}).needed)
+    return dict(pools.files({"metadata": {}, "data": found.data}).needed)
 
 
 def test_new_pods_need_what_the_old_ones_serve_and_nothing_that_is_new_or_broken() -> None:
@@ -505,13 +510,15 @@ def test_new_pods_need_what_the_old_ones_serve_and_nothing_that_is_new_or_broken
     for models, served in ((held(CHAT, CODE), {"chat", "code"}), (broken, {"chat"})):
         pods = [replace(each, models=models) for each in seen.pods]
         found = decided(replace(seen, endpoints=[FASTER, CODE, other], pods=pods))
-        assert found.revision
-        assert needed(found) == {found.revision: served}
+        assert found.aim.revision
+        assert needed(found) == {found.aim.revision: served}
 
 
 def test_what_new_pods_need_stays_so_until_the_roll_is_complete() -> None:
     pair = {"replicas": 2, "updated": 2, "available": 2, "current": 3}
-    files = replace(worlds.files_of(first=[CHAT], r1=[FASTER]), good="", needed={"r1": frozenset({"chat"})})
+    files = replace(
+        worlds.files_of(first=[CHAT], r1=[FASTER]), marks={names.GOOD: ""}, needed={"r1": frozenset({"chat"})}
+    )
     seen = replace(rolling(**pair), files=files)
     assert not decided(seen).acts
     # Nobody serves it any more, which is no reason to do without.
@@ -525,7 +532,7 @@ def test_what_new_pods_need_stays_so_until_the_roll_is_complete() -> None:
 def test_an_endpoint_that_is_deleted_during_a_roll_is_needed_no_more() -> None:
     files = replace(
         worlds.files_of(first=[CHAT, CODE], r1=[FASTER, CODE]),
-        good="",
+        marks={names.GOOD: ""},
         needed={"r1": frozenset({"chat", "code"})},
     )
     seen = replace(rolling(replicas=2, current=3), files=files)
@@ -537,7 +544,7 @@ def test_where_the_only_pod_goes_first_the_new_one_serves_what_it_can() -> None:
     assert found.decisions["chat"].disruptive
     assert needed(found) == {}
     found = decided(replace(stable(CHAT, CODE, max_surge="1"), endpoints=[FASTER, CODE]))
-    assert needed(found) == {found.revision: {"chat", "code"}}
+    assert needed(found) == {found.aim.revision: {"chat", "code"}}
 
 
 def test_pods_of_a_pool_that_is_handed_over_need_what_those_of_its_chart_serve() -> None:
@@ -561,40 +568,40 @@ TARGET = revisions.name({"chat": endpoint(OTHER)}, "")
 
 def test_new_weights_are_there_before_any_pod_is_replaced() -> None:
     found = downloading(None)
-    assert (found.start_job, found.revision) == (TARGET, None)
+    assert (found.aim.start_job, found.aim.revision) == (TARGET, None)
     assert set(file(found, TARGET)) == {"chat"}
-    assert found.holding
-    assert found.holding.reason == "WeightsDownloading"
-    assert downloading(facts.Job(TARGET, None)).start_job is None
-    assert downloading(facts.Job(TARGET, None)).revision is None
+    assert found.aim.holding
+    assert found.aim.holding.reason == "WeightsDownloading"
+    assert downloading(facts.Job(TARGET, None)).aim.start_job is None
+    assert downloading(facts.Job(TARGET, None)).aim.revision is None
 
 
 def test_with_the_weights_there_the_pods_roll_at_the_reported_commit() -> None:
     found = downloading(facts.Job(TARGET, True, worlds.NOW, {"chat": {"commit": worlds.COMMIT}}))
-    assert found.revision == TARGET
+    assert found.aim.revision == TARGET
 
 
 def test_weights_that_can_not_be_had_hold_the_roll_and_are_tried_again_later() -> None:
     told = {"chat": {"reason": "GatedRepo", "message": "ask for access"}}
     found = downloading(facts.Job(TARGET, False, worlds.NOW, told))
-    assert found.revision is None
-    assert found.holding == facts.Trouble("GatedRepo", "ask for access")
-    assert not found.delete_jobs
-    again = downloading(facts.Job(TARGET, False, worlds.NOW - adapters.RETRY, told))
-    assert again.delete_jobs == (TARGET,)
+    assert found.aim.revision is None
+    assert found.aim.holding == facts.Trouble("GatedRepo", "ask for access")
+    assert not found.aim.delete_jobs
+    again = downloading(facts.Job(TARGET, False, worlds.NOW - facts.RETRY, told))
+    assert again.aim.delete_jobs == (TARGET,)
 
 
 def test_where_no_other_pod_can_mount_the_volume_the_pods_download_themselves() -> None:
     found = downloading(None, shared_weights=False)
-    assert (found.start_job, found.revision) == (None, TARGET)
+    assert (found.aim.start_job, found.aim.revision) == (None, TARGET)
 
 
 def test_the_same_weights_with_another_argument_need_no_download() -> None:
     seen = replace(stable(LLAMA, **SHARED), endpoints=[vllm(max_model_len=4096)])
     found = decided(seen)
-    assert found.start_job is None
-    assert found.revision
-    assert file(found, found.revision)["chat"]["resolved"] == {"commit": worlds.COMMIT}
+    assert found.aim.start_job is None
+    assert found.aim.revision
+    assert file(found, found.aim.revision)["chat"]["resolved"] == {"commit": worlds.COMMIT}
 
 
 def test_the_commit_that_a_pod_reports_is_written_for_all_to_come() -> None:
@@ -602,7 +609,7 @@ def test_the_commit_that_a_pod_reports_is_written_for_all_to_come() -> None:
     reported = replace(seen.pods[0], weights={"chat": {"commit": worlds.COMMIT}})
     found = decided(replace(seen, pods=[reported]))
     assert file(found, "")["chat"]["resolved"] == {"commit": worlds.COMMIT}
-    assert found.revision is None
+    assert found.aim.revision is None
     assert not found.steps
 
 
@@ -619,20 +626,20 @@ def test_a_revision_is_resolved_again_on_request_before_any_pod_is_replaced() ->
     found = decided(asking("2026-11-28"))
     assert worlds.actions(found) == {"chat": "Roll"}
     assert found.decisions["chat"].message == "spec.model.revision is resolved again"
-    assert found.start_job
-    assert found.revision is None
-    wanted = file(found, found.start_job)["chat"]["resolved"]
+    assert found.aim.start_job
+    assert found.aim.revision is None
+    wanted = file(found, found.aim.start_job)["chat"]["resolved"]
     assert wanted.keys() == {"request"}
     # The pods that serve stay at their commit, whatever becomes of the request.
     assert file(found, "")["chat"]["resolved"] == {"commit": worlds.COMMIT}
 
     told = {"chat": {"commit": "f" * 40}}
-    target = found.start_job
-    files = facts.Files({"": [LLAMA], target: [vllm() | {"resolved": wanted}]}, good="")
+    target = found.aim.start_job
+    files = pools.Files({"": [LLAMA], target: [vllm() | {"resolved": wanted}]}, marks={names.GOOD: ""})
     after = decided(
         replace(asking("2026-11-28"), files=files, jobs=[facts.Job(target, True, worlds.NOW, told)])
     )
-    assert after.revision == target
+    assert after.aim.revision == target
     assert file(after, target)["chat"]["resolved"] == wanted | {"commit": "f" * 40}
     assert file(after, "")["chat"]["resolved"] == {"commit": worlds.COMMIT}
 
@@ -640,12 +647,12 @@ def test_a_revision_is_resolved_again_on_request_before_any_pod_is_replaced() ->
 @pytest.mark.parametrize("value", ["2026-11-28", None, ""])
 def test_a_request_is_followed_once_and_taking_it_away_resolves_nothing(value: str | None) -> None:
     request = decided(asking("2026-11-28"))
-    assert request.start_job
-    resolved = file(request, request.start_job)["chat"]["resolved"] | {"commit": worlds.COMMIT}
+    assert request.aim.start_job
+    resolved = file(request, request.aim.start_job)["chat"]["resolved"] | {"commit": worlds.COMMIT}
     found = decided(asking(value, vllm() | {"resolved": resolved}))
     assert not found.acts
     assert worlds.actions(found) == {"chat": "None"}
-    assert decided(asking("another", vllm() | {"resolved": resolved})).start_job
+    assert decided(asking("another", vllm() | {"resolved": resolved})).aim.start_job
 
 
 def test_what_has_no_revision_to_resolve_is_not_touched_by_a_request() -> None:
@@ -656,7 +663,7 @@ def test_what_has_no_revision_to_resolve_is_not_touched_by_a_request() -> None:
 
 def test_a_job_that_nobody_waits_for_is_deleted() -> None:
     found = decided(replace(stable(CHAT), jobs=[facts.Job("other", None)]))
-    assert found.delete_jobs == ("other",)
+    assert found.aim.delete_jobs == ("other",)
 
 
 def test_jobs_and_pods_of_a_former_revision_keep_its_file() -> None:
@@ -672,13 +679,13 @@ def newer(data: Mapping[str, Any]) -> dict[str, Any]:
 def written_by_a_newer_operator(seen: facts.World, *entries: dict[str, Any]) -> facts.World:
     found = worlds.files_of(first=entries)
     items = [newer(item) if item["metadata"]["name"] == "chat" else item for item in found.revisions[""]]
-    return replace(seen, files=facts.Files({"": items}, good=""))
+    return replace(seen, files=pools.Files({"": items}, marks={names.GOOD: ""}))
 
 
 def test_an_entry_that_cannot_be_read_is_judged_by_the_pods() -> None:
     found = decided(written_by_a_newer_operator(stable(CHAT, CODE), CHAT, CODE))
     assert worlds.actions(found) == {"chat": "None", "code": "None"}
-    assert found.revision is None
+    assert found.aim.revision is None
     assert not steps(found)
 
 
@@ -694,7 +701,7 @@ def test_an_endpoint_that_only_a_newer_operator_can_read_is_left_as_it_is(
     seen = written_by_a_newer_operator(stable(CHAT, CODE), CHAT, CODE)
     found = decided(replace(seen, endpoints=[newer(CHAT), *others]))
     assert found.decisions["chat"].action == "Reject"
-    assert found.revision is None
+    assert found.aim.revision is None
     assert {model for _, _, model in steps(found)} <= {"code", "code-guardrail"}
     if found.data is not None:
         assert file(found, "")["chat"]["spec"]["shiny"] == 1
@@ -707,10 +714,10 @@ def test_new_pods_boot_with_an_endpoint_that_only_a_newer_operator_can_read() ->
     seen = written_by_a_newer_operator(stable(CHAT, CODE, pods=2), CHAT, CODE)
     faster = resource("code", engine=FASTER["spec"]["engine"])
     found = decided(replace(seen, endpoints=[newer(CHAT), faster]))
-    assert found.revision
-    assert file(found, found.revision)["chat"]["spec"]["shiny"] == 1
+    assert found.aim.revision
+    assert file(found, found.aim.revision)["chat"]["spec"]["shiny"] == 1
     assert found.data is not None
-    document = json.loads(found.data[names.key(found.revision)])
+    document = json.loads(found.data[names.key(found.aim.revision)])
     assert document["metadata"]["annotations"] == {"tritonllm.io/needed": "chat,code"}
 
 

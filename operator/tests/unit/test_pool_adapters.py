@@ -9,7 +9,7 @@ from typing import Any
 
 import worlds
 from tritonllm import api
-from tritonllm_operator import adapters, facts, names, plan, status
+from tritonllm_operator import facts, names, plan, status
 
 SQL = {"name": "sql", "repo": "acme/sql"}
 LEGAL = {"name": "legal", "path": "legal"}
@@ -41,28 +41,33 @@ def test_an_edit_of_adapters_changes_the_pipeline_in_place_and_starts_their_down
     decided = plan.decide(edited(chat(), chat(SQL)))
     assert worlds.actions(decided) == {"chat": "InPlace"}
     assert worlds.steps(decided) == {("load", "llm-1", "chat")}
-    assert decided.start_job == ""
+    assert decided.aim.start_job == ""
     assert decided.acts
-    assert decided.revision is None
+    assert decided.aim.revision is None
     # The Job reads the file that is written before it is started.
     assert decided.data is not None
     assert "acme/sql" in decided.data[names.key("")]
     assert names.sync_job("llm", "") == "llm-sync-first"
 
 
+def test_an_adapter_at_a_commit_is_downloaded_like_any_other() -> None:
+    pinned = SQL | {"revision": "c" * 40}
+    assert plan.decide(edited(chat(), chat(pinned))).aim.start_job == ""
+
+
 def test_what_needs_no_download_starts_none() -> None:
-    assert plan.decide(edited(chat(), chat(LEGAL))).start_job is None
+    assert plan.decide(edited(chat(), chat(LEGAL))).aim.start_job is None
     alone = edited(chat(), chat(SQL))
     assert alone.pool is not None
     unshared = replace(alone, pool=replace(alone.pool, shared_weights=False))
-    assert plan.decide(unshared).start_job is None
+    assert plan.decide(unshared).aim.start_job is None
 
 
 def test_a_download_that_goes_on_is_waited_for_and_its_result_is_written_down() -> None:
     going = plan.decide(edited(chat(SQL), chat(SQL), jobs=[job(finished=None)]))
-    assert (going.start_job, going.delete_jobs) == (None, ())
+    assert (going.aim.start_job, going.aim.delete_jobs) == (None, ())
     done = plan.decide(edited(chat(SQL), chat(SQL), jobs=[job(chat_sql=TOLD)]))
-    assert (done.start_job, done.delete_jobs) == (None, ())
+    assert (done.aim.start_job, done.aim.delete_jobs) == (None, ())
     assert done.wanted["chat"].resolved == api.Resolved(commit=worlds.COMMIT, adapters={"sql": "a" * 40})
     assert done.data is not None
     assert "a" * 40 in done.data[names.key("")]
@@ -73,16 +78,16 @@ def test_the_job_of_an_earlier_edit_makes_room_for_the_next_one() -> None:
     decided = plan.decide(
         edited(chat(SQL, commits={"sql": "a" * 40}), chat(newer), jobs=[job(chat_sql=TOLD)])
     )
-    assert decided.delete_jobs == ("",)
+    assert decided.aim.delete_jobs == ("",)
     assert decided.wanted["chat"].resolved == api.Resolved(commit=worlds.COMMIT)
 
 
 def test_a_download_that_failed_is_tried_again_after_a_while() -> None:
     failed = {"reason": "GatedRepo", "message": "ask", "source": "acme/sql@main"}
     recent = plan.decide(edited(chat(SQL), chat(SQL), jobs=[job(chat_sql=failed)]))
-    assert (recent.start_job, recent.delete_jobs) == (None, ())
-    later = plan.decide(edited(chat(SQL), chat(SQL), jobs=[job(finished=adapters.RETRY, chat_sql=failed)]))
-    assert later.delete_jobs == ("",)
+    assert (recent.aim.start_job, recent.aim.delete_jobs) == (None, ())
+    later = plan.decide(edited(chat(SQL), chat(SQL), jobs=[job(finished=facts.RETRY, chat_sql=failed)]))
+    assert later.aim.delete_jobs == ("",)
 
 
 def test_while_the_engine_is_to_be_replaced_its_pods_keep_their_adapters() -> None:

@@ -1,4 +1,4 @@
-"""What an operator learns from the `/readyz` of a pod that starts."""
+"""What an operator learns of a pod that starts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,21 @@ def asked(port: int) -> Mapping[str, str]:
 
 
 def test_the_stages_are_those_that_the_pod_answers() -> None:
-    said = ["chat-engine is being loaded (for 12 s); compiling the model", "chat waits (for 12 s)"]
-    questions = {"/readyz": lambda: (False, said)}
+    questions = {"/loading": lambda: (True, ['{"chat-engine": "compiling the model"}'])}
     port = health_port.Port("127.0.0.1", 0, questions, lambda error: pytest.fail(repr(error)))
     try:
         assert asked(port.number) == {"chat-engine": "compiling the model"}
     finally:
         port.close()
     assert asked(port.number) == {}
+
+
+@pytest.mark.parametrize("said", ["chat-engine is being loaded (for 12 s)", "[]", "1", ""])
+def test_a_pod_that_says_something_else_has_no_stages(said: str) -> None:
+    port = health_port.Port(
+        "127.0.0.1", 0, {"/loading": lambda: (True, [said])}, lambda error: pytest.fail(repr(error))
+    )
+    try:
+        assert asked(port.number) == {}
+    finally:
+        port.close()

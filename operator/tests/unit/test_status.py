@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import worlds
-from tritonllm_operator import facts, plan, revisions, status
+from tritonllm_operator import events, facts, names, plan, pools, revisions, status
 from worlds import endpoint, held, pod, resource, stable, vllm, world
 
 CHAT, EDITED = resource(), resource(phrases=["other"])
@@ -123,7 +123,7 @@ def test_a_misspelt_argument_comes_with_the_nearest_one() -> None:
     [(None, "PoolNotFound"), (replace(worlds.POOL, managed=False), "PoolNotManaged")],
 )
 def test_without_a_pool_nothing_is_true_and_every_condition_says_why(
-    pool: facts.Pool | None, reason: str
+    pool: pools.Pool | None, reason: str
 ) -> None:
     found = told(world(CHAT, pool=pool))
     assert conditions(found)["Accepted"] == ("False", reason)
@@ -186,7 +186,7 @@ def test_an_endpoint_whose_new_pods_wait_for_another_one_says_for_which_and_why(
     seen = stable(CHAT, code, pods=2, revision="r1")
     failed = {"chat-engine": facts.ModelState("UNAVAILABLE", reason="no room")}
     fresh = pod("llm-3", revision="r1", started=False, ready=False, models=failed)
-    files = replace(worlds.files_of(first=[CHAT, code], r1=[CHAT, code]), good="")
+    files = replace(worlds.files_of(first=[CHAT, code], r1=[CHAT, code]), marks={names.GOOD: ""})
     marked = replace(files, needed={"r1": frozenset({"chat"})})
     found = told(replace(seen, pods=[*seen.pods, fresh], files=marked), "code")
     assert conditions(found)["Ready"] == ("True", "Serving")
@@ -264,26 +264,26 @@ def test_a_roll_that_waits_for_weights_says_so() -> None:
     assert found["plan"]["action"] == "Roll"
 
 
-def events(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(event.type, event.reason) for event in status.events(before, after)]
+def news(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(event.type, event.reason) for event in events.between(before, after)]
 
 
 def test_events_tell_of_what_changes_and_of_nothing_else() -> None:
     served = told(stable(CHAT))
-    assert events({}, served) == [("Normal", "Accepted"), ("Normal", "Loaded"), ("Normal", "Ready")]
-    assert events(served, told(stable(with_status(CHAT, served)))) == []
+    assert news({}, served) == [("Normal", "Accepted"), ("Normal", "Loaded"), ("Normal", "Ready")]
+    assert news(served, told(stable(with_status(CHAT, served)))) == []
     editing = told(replace(stable(CHAT), endpoints=[with_status(EDITED, served)]))
-    assert events(served, editing) == [("Normal", "InPlace")]
-    assert events(editing, told(stable(with_status(EDITED, editing)))) == [("Normal", "Loaded")]
+    assert news(served, editing) == [("Normal", "InPlace")]
+    assert news(editing, told(stable(with_status(EDITED, editing)))) == [("Normal", "Loaded")]
     bad = resource(limits={"maxQueuedRequests": -1})
     refused = told(replace(stable(CHAT), endpoints=[with_status(bad, served)]))
-    assert events(served, refused) == [("Warning", "InvalidSpec")]
+    assert news(served, refused) == [("Warning", "InvalidSpec")]
 
 
 def test_one_cause_is_one_event() -> None:
     served = told(stable(CHAT))
     broken = told(starting(facts.Trouble("ImagePull", "no such image")))
-    assert events(served, broken) == [("Warning", "ImagePull")]
+    assert news(served, broken) == [("Warning", "ImagePull")]
 
 
 def test_a_status_is_what_the_api_server_takes() -> None:

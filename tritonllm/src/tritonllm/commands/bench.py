@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from tritonllm.bench import ratios
 from tritonllm.commands import bench_job, benchmarking
 from tritonllm.commands.benchmarking import (
     Concurrency,
@@ -128,7 +129,10 @@ def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A file, which is served in its turns, or a URL.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one.")],
     rounds: Annotated[
-        int, typer.Option(min=1, max=31, metavar="N", help="Rounds, in each of which both are measured once.")
+        int,
+        typer.Option(
+            min=1, max=ratios.MAX_ROUNDS, metavar="N", help="Rounds, in each of which both are measured once."
+        ),
     ] = 4,
     answers: Annotated[
         int, typer.Option(min=0, metavar="N", help="Prompts whose answers at temperature 0 are compared.")

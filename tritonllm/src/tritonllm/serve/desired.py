@@ -58,8 +58,7 @@ class EndpointFiles:
     def unreadable(self) -> dict[str, str]:
         """Endpoints of which no version could be read, by name, with what is wrong."""
         self._read()
-        served = {endpoint.name for endpoint in self._found.endpoints}
-        return {name: reason for name, reason in self._found.unreadable.items() if name not in served}
+        return self._unreadable
 
     def gating(self) -> frozenset[str]:
         """Names of the endpoints that gate readiness; see `files.NEEDED`."""
@@ -81,6 +80,7 @@ class EndpointFiles:
         self._found = found
         self._gating = files.needed(self._paths)
         served = {endpoint.name for endpoint in found.endpoints}
+        self._unreadable = {name: reason for name, reason in found.unreadable.items() if name not in served}
         for name, reason in found.unreadable.items():
-            how = "is served in its last valid version" if name in served else "is not served"
+            how = "is not served" if name in self._unreadable else "is served in its last valid version"
             self._problem(f"{name} {how}: {reason}")

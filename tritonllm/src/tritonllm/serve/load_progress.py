@@ -7,7 +7,7 @@ progress less precise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tritonllm.serve import log_tail
 
@@ -33,25 +33,6 @@ _STAGES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"Graph capturing finished", "warming up"),
     )
 )
-
-_NAMES = frozenset(name for _, name in _STAGES)
-# A sentence of `/readyz` about a model that is being loaded: `ModelStatus.sentence` with the `summary` of its log.
-_LOADING = re.compile(
-    r"(?P<model>\S+) [^;:]* \(for \d+ s\)(?:; (?P<stage>(?P<name>[^;,]+)(?:, \d+ %)?))?(?:;|$)"
-)
-
-
-def read(sentences: Iterable[str]) -> dict[str, str]:
-    """The stage of each model that is being loaded, from the answer of `/readyz`; without text of the log.
-
-    Args:
-        sentences: such as `chat-engine is being loaded (for 12 s); loading weights, 40 %`.
-
-    Returns:
-        Such as `loading weights, 40 %` by model, for those whose log tells a stage.
-    """
-    found = filter(None, map(_LOADING.match, sentences))
-    return {each["model"]: each["stage"] for each in found if each["name"] in _NAMES}
 
 
 def stage(lines: Sequence[str]) -> str:

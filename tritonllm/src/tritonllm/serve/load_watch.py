@@ -14,7 +14,7 @@ _WORKER_GRACE_SECONDS = 60.0
 
 
 class LoadWatch:
-    """Turns the log into progress: for `/readyz` at any time, for the reporter every few seconds."""
+    """Turns the log into progress: for `/readyz` and `/loading` at any time, for the reporter every few seconds."""
 
     def __init__(self, states: ModelStates, log: log_tail.LogTail, reporter: Reporter) -> None:
         """Starts with nothing reported.
@@ -33,6 +33,15 @@ class LoadWatch:
     def progress(self, status: ModelStatus) -> str:
         """What the log says about a model that is being loaded, as a suffix of a sentence; empty for others."""
         return load_progress.summary(self._log.since(status.log_position)) if status.phase in BUSY else ""
+
+    def stages(self) -> dict[str, str]:
+        """The stage of each model that is being loaded, without text of the log, for those whose log tells one."""
+        logs = {
+            model: self._log.since(status.log_position)
+            for model, status in self._states.statuses().items()
+            if status.phase in BUSY
+        }
+        return {model: stage for model, lines in logs.items() if (stage := load_progress.stage(lines))}
 
     def report(self, now: float) -> None:
         """Reports each model that has been loading for a while.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import sys
@@ -137,6 +138,10 @@ class _Supervisor:
         questions = {
             "/readyz": lambda: self._stopping(False) or ready(),
             "/livez": lambda: self._stopping(True) or live(),
+            "/loading": lambda: (
+                True,
+                [json.dumps(current.loading.stages() if (current := self._current) else {})],
+            ),
         }
         port = health_port.Port(self._options.host, self._options.health_port, questions, self._no_probes)
         try:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tritonllm.serve import load_progress
-from tritonllm.serve.model_states import ModelStatus, Phase
 
 # As vLLM 0.25.1 and 0.32.0 log them, in this order.
 _START = (
@@ -75,20 +74,6 @@ def test_an_error_and_the_newest_line_are_shown_once(lines: list[str], summary: 
 def test_an_error_is_shown_beside_the_stage() -> None:
     lines = [_START[3][0], "ERROR 11-28 [x.py:1] NCCL watchdog: RuntimeError: no answer", "more"]
     assert load_progress.summary(lines) == "; loading weights, 40 %; last error: RuntimeError: no answer"
-
-
-def test_the_stage_is_read_from_the_sentence_that_readyz_answers() -> None:
-    started = ModelStatus(Phase.LOADING, since=0.0)
-    lines = [[_START[3][0]], [_START[3][0], "RuntimeError: no answer"], ["a secret; warming up"], []]
-    sentences = [
-        f"{model} {started.sentence(12.0)}{load_progress.summary(log)}"
-        for model, log in zip("abcd", lines, strict=True)
-    ]
-    failed = ModelStatus(Phase.FAILED, since=0.0, reason="x (for 3 s); warming up").sentence(12.0)
-    assert load_progress.read([*sentences, f"e {failed}", "ready: f", ""]) == {
-        "a": "loading weights, 40 %",
-        "b": "loading weights, 40 %",
-    }
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,15 @@ def test_progress_is_reported_every_few_seconds_with_the_newest_line(loading: Lo
     ]
 
 
+def test_the_stage_of_a_load_is_told_without_text_of_the_log(loading: Loading) -> None:
+    assert loading.watch.stages() == {}
+    loading.log.append("INFO Capturing CUDA graphs (PIECEWISE): 40%")
+    loading.log.append("RuntimeError: no answer")
+    assert loading.watch.stages() == {"chat-engine": "capturing CUDA graphs, 40 %"}
+    loading.states.set("chat-engine", Phase.LOADED)
+    assert loading.watch.stages() == {}
+
+
 def test_errors_from_before_the_load_are_not_its_own(loading: Loading) -> None:
     assert loading.watch.progress(loading.states.statuses()["chat-engine"]) == ""
 
