@@ -230,7 +230,7 @@ def _api_keys(template: Resource) -> str | None:
 
 
 def _resources(metadata: Resource) -> Mapping[str, Any]:
-    """CPU and memory: those of the chart, where they are set and nobody has spoilt them since."""
+    """CPU and memory of the Job: those that the chart has set, or the default where they are missing or not JSON."""
     try:
         return json.loads(metadata.get("annotations", {})[RESOURCES])
     except (KeyError, ValueError):
