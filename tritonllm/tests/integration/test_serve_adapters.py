@@ -59,7 +59,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(weights: Path) -> Iterator[server.Served]:
-    with server.running([text(weights, "sql", "huge")], weights=weights, gateway={}, seconds=200) as running:
+    with server.running([text(weights, "sql", "huge")], weights=weights, gateway={}, seconds=270) as running:
         yield running
 
 

@@ -58,7 +58,7 @@ def works_again(served: server.Served) -> bool:
 
 
 def test_whoever_is_killed_neither_processes_nor_shared_memory_stay(tmp_path: Path) -> None:
-    with server.running([endpoint(models.tiny_llama(tmp_path / "weights"))], seconds=180) as served:
+    with server.running([endpoint(models.tiny_llama(tmp_path / "weights"))], seconds=270) as served:
         assert answers(served)
         (name,) = server.owned(served.pid)
         engine = served.stub("chat-engine")

@@ -50,7 +50,7 @@ def endpoint(
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Served]:
     weights = models.tiny_llama(tmp_path_factory.mktemp("weights") / "model")
-    with server.running([endpoint(weights)], seconds=180, gateway={}) as running:
+    with server.running([endpoint(weights)], seconds=270, gateway={}) as running:
         yield running
 
 
