@@ -79,8 +79,10 @@ def probe(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for left in directory.glob("*.probe-*"):
-            if time.time() - left.stat().st_mtime > _PROBE_SECONDS:
-                left.unlink(missing_ok=True)
+            # Those of others who probe at the same time go while we look.
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _PROBE_SECONDS:
+                    left.unlink()
         replace(trial, b"?")
         trial.rename(moved)
         moved.unlink()

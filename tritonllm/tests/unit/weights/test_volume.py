@@ -73,6 +73,14 @@ def test_a_probe_leaves_nothing_and_sweeps_what_a_killed_one_left(tmp_path: Path
     assert list(tmp_path.iterdir()) == [young]
 
 
+def test_a_probe_does_not_mind_another_one_that_ends_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "glob", lambda directory, pattern: iter([directory / ".probe-gone"]))
+    volume.probe(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_probe_says_what_is_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(failures.NotWritable, match="file/cache can't be written: Not a directory"):
