@@ -42,7 +42,7 @@ class Judged:
 def judge(world: World, running: revisions.Endpoints) -> list[Judged]:
     """Looks at every endpoint of a pool.
 
-    Where all can't fit, those that run already come first, then the older ones: nobody is pushed out by a newcomer.
+    Where all can't fit, those that run already come first, then the older ones: none is displaced by a newer one.
     """
     valid = [_valid(resource, world, running) for resource in world.endpoints]
     taken: dict[str, api.LLMEndpoint] = {}

@@ -76,7 +76,7 @@ def revision(deployment: Resource, revision: str) -> Resource:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        # With its uid it can't come into being again by this, should somebody have deleted it.
+        # With its uid it can't come into being again by this, if it was deleted meanwhile.
         "metadata": {key: deployment["metadata"][key] for key in ("name", "namespace", "uid")},
         "spec": {"template": {"metadata": {"annotations": annotations}}},
     }

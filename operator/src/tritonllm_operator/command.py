@@ -70,7 +70,7 @@ def line(name: str, decision: Decision) -> str:
     what = {
         "None": "nothing to do",
         "InPlace": f"changed in place, no pod is replaced: {', '.join(decision.models)}",
-        "Roll": "pods are replaced" + (", and nobody serves meanwhile" if decision.disruptive else ""),
+        "Roll": "pods are replaced" + (", and no pod serves meanwhile" if decision.disruptive else ""),
         "Reject": "refused",
     }[decision.action]
     return f"{name}: {what}" + (f" ({decision.message})" if decision.message else "")

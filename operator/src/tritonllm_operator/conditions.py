@@ -174,7 +174,7 @@ def _no(trouble: Trouble) -> Condition:
 
 
 def _serves(pod: Pod, endpoint: api.LLMEndpoint) -> bool:
-    """Whether a pod answers for an endpoint in any version; while a model is loaded anew, its old version does."""
+    """Whether a pod answers for an endpoint in any version; while a model is reloaded, its old version does."""
     answering = (facts.READY, facts.LOADING)
     return pod.ready and all(pod.model(model).state in answering for model in revisions.hashes(endpoint))
 

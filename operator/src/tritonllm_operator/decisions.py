@@ -19,7 +19,7 @@ class Decision:
         action: None, InPlace, Roll or Reject.
         models: that are loaded or unloaded.
         message: why, where it needs a word.
-        disruptive: nobody serves the pool for a while.
+        disruptive: no pod of the pool serves for a while.
     """
 
     action: str = "None"

@@ -77,7 +77,7 @@ class _Lock(leaselock.LeaseLock):
             return False, ApiException(status=0, reason=f"the API server does not answer: {error!r}")
         if self.held and (holder := getattr(record, "holder_identity", self.identity)) != self.identity:
             # This process stood still for too long. The client would try to get the Lease back, and act meanwhile.
-            raise Lost(f"the Lease {namespace}/{name} is held by {holder or 'nobody'}")
+            raise Lost(f"the Lease {namespace}/{name} is held by {holder or 'no process'}")
         return found, record
 
     async def create(self, name: str, namespace: str, election_record: Any) -> bool:

@@ -36,7 +36,7 @@ class Event:
 
 
 def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
-    """What happened between two statuses that somebody would want to be told."""
+    """What happened between two statuses that is worth an Event."""
     found: list[Event] = []
     shown = after.get("plan", {})
     news = any(before.get(part) != after.get(part) for part in ("plan", "observedGeneration"))

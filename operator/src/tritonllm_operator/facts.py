@@ -100,7 +100,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Job:
-    """The download of a revision's weights ahead of its pods; `succeeded` is None while it runs, `weights` as in `Pod`."""
+    """The download of a revision's weights ahead of its pods; `succeeded`: None while it runs; `weights`: as in `Pod`."""
 
     revision: str
     succeeded: bool | None

@@ -25,7 +25,7 @@ def of_pool(
 ) -> tuple[list[Job], Benchmark | None]:
     """The Jobs that the operator has made for a pool: those that bring weights, and that of a benchmark.
 
-    They are told by owner and label; the admission policy lets nobody else set that of the operator.
+    They are told by owner and label; the admission policy lets only the operator set its own.
     """
     downloads: list[Job] = []
     measuring: Benchmark | None = None

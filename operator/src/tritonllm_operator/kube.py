@@ -87,7 +87,7 @@ class Kube:
     async def apply(
         self, kind: Kind, namespace: str, name: str, body: Resource, subresource: str = ""
     ) -> Resource:
-        """Server-side apply of the fields that are the operator's, whoever else has written them.
+        """Server-side apply of the fields that are the operator's, no matter who has written them before.
 
         Returns:
             The object as it is now, with the fields of others.
@@ -140,7 +140,7 @@ class Kube:
         metrics.REQUESTS.labels(method).inc()
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
-            # The token may have been renewed, so it is put in anew each time.
+            # The token may have been renewed, so it is set each time.
             _, url, headers, sent, _ = await self._connection.param_serialize(
                 method,
                 path,

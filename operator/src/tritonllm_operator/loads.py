@@ -49,7 +49,7 @@ def steps(
                 if (pod.revision, endpoint.name) not in doubtful
                 for step in _loads(world, pod, endpoint)
             ),
-            *_leftovers(pod, served),
+            *_unloads(pod, served),
         )
     )
 
@@ -68,7 +68,7 @@ def _loads(world: World, pod: Pod, endpoint: api.LLMEndpoint) -> Iterator[Load]:
             yield Load(pod.name, model, revisions.model_config(endpoint, model), wanted)
 
 
-def _leftovers(pod: Pod, served: Container[str]) -> Iterator[Unload]:
+def _unloads(pod: Pod, served: Container[str]) -> Iterator[Unload]:
     """Models of endpoints that are gone: the pipeline first, and what it needs once it is away."""
     for model, state in (pod.models or {}).items():
         if not (state.kind and state.ready):

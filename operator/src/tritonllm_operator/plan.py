@@ -19,7 +19,7 @@ from tritonllm_operator.revisions import Endpoints
 
 # Pods get their first endpoints once none is younger: those of one `helm install` then start together.
 QUIET = datetime.timedelta(seconds=2)
-# A pool that nobody gave an endpoint within this time starts without any, unless pods of its chart still serve.
+# A pool that got no endpoint within this time starts without any, unless pods of its chart still serve.
 EMPTY = datetime.timedelta(seconds=20)
 
 

@@ -149,7 +149,7 @@ def read(deployment: Resource) -> Pool:
 
 
 def _allow(text: str) -> allow.Allow:
-    """The permissions of a pool. Those of an older chart, or that somebody has spoilt, permit nothing."""
+    """The permissions of a pool. Those of an older chart, or that can't be read, permit nothing."""
     try:
         return allow.parse(text)
     except allow.Invalid:
@@ -164,7 +164,7 @@ def _changed(metadata: Resource) -> datetime.datetime:
 
 
 def files(config_map: Resource) -> Files:
-    """Reads the ConfigMap. A key that somebody has spoilt counts as absent, and is written anew."""
+    """Reads the ConfigMap. A key that can't be read counts as absent, and is written again."""
     found: dict[str, Sequence[Resource]] = {}
     needed: dict[str, frozenset[str]] = {}
     for key, text in (config_map.get("data") or {}).items():

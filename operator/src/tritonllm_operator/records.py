@@ -44,7 +44,7 @@ def complete(
 ) -> dict[str, dict[str, api.LLMEndpoint]]:
     """The endpoints of each revision that there is: as the pods hold them, where the ConfigMap does not say.
 
-    Nobody here can compare the entries that are `foreign`, so what the pods hold of them counts, too.
+    The entries that are `foreign` can't be compared here, so what the pods hold of them counts, too.
     """
     found = {revision: revisions.shared(endpoints, wanted) for revision, endpoints in kept.items()}
     for revision, entries in foreign.items():

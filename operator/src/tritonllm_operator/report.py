@@ -25,7 +25,7 @@ async def tell(api: kube.Kube, world: World, decided: plan.Plan) -> bool:
         conditions = {item["type"]: item["status"] == "True" for item in found["conditions"]}
         ready[conditions["Ready"]] += 1
         settled &= conditions["Loaded"] or not conditions["Accepted"]
-        # An engine loads an adapter when its files come, and tells nobody.
+        # An engine loads an adapter when its files come, without an event.
         settled &= all(each["state"] in adapters.FINAL for each in found.get("adapters", ()))
         if not status.same(judged.resource.get("status") or {}, found):
             changed.append((judged.resource, found))
@@ -42,6 +42,6 @@ async def _write(api: kube.Kube, resource: Resource, found: status.Status, now: 
         for told in events.between(resource.get("status") or {}, found):
             await api.create(kube.EVENTS, namespace, bodies.event(resource, told, now))
     except kube.Failed as error:
-        # An endpoint deleted meanwhile, or a namespace that ends: there is nobody left to tell.
+        # An endpoint deleted meanwhile, or a namespace that ends: no status is left to write.
         if error.status != 404 and not error.ending:
             raise

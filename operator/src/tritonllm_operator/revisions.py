@@ -170,7 +170,7 @@ def _in_place(old: api.LLMEndpoint, new: api.LLMEndpoint) -> api.LLMEndpoint:
 
 
 def with_commit(new: api.LLMEndpoint, known: api.LLMEndpoint | None) -> api.LLMEndpoint:
-    """The endpoint at the commit that the same or an earlier version knows, so that nobody has to ask the Hub again."""
+    """The endpoint at the commit that the same or an earlier version knows, so that the Hub is not asked again."""
     new = adapters.with_commits(new, known)
     commit = known and resolved(known)
     if resolved(new) or known is None or not commit:
@@ -193,5 +193,5 @@ def _request(endpoint: api.LLMEndpoint) -> str | None:
 
 
 def wants_download(endpoint: api.LLMEndpoint) -> bool:
-    """Whether the endpoint's weights come from the Hub and nobody has reported yet that they are there."""
+    """Whether the endpoint's weights come from the Hub and no pod or Job has reported yet that they are there."""
     return _weights(endpoint) is not None and resolved(endpoint) is None

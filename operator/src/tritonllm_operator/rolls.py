@@ -154,7 +154,7 @@ def needed(
 
     It is found out once, when the revision gets its file, and holds until the roll is complete; a roll to another image
     or other values, by Helm, is of the same revision, and seen by its pods of two templates. New endpoints are not among
-    them, nor those that nobody serves, so that they don't keep the others from being changed. The pods are all of them,
+    them, nor those that no pod serves, so that they don't keep the others from being changed. The pods are all of them,
     those of the chart, too.
     """
     if pool.roll_is_downtime:

@@ -37,7 +37,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
     """Reads the environment.
 
     Raises:
-        Mistake: a number is none, or the Lease is not named by its namespace and name.
+        Mistake: a value is not a number, or the Lease is not named by its namespace and name.
     """
     default = Settings()
     names = environment.get("TRITONLLM_WATCH_NAMESPACES", "")

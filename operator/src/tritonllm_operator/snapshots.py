@@ -96,7 +96,7 @@ class Snapshots:
     def __init__(self, api: kube.Kube) -> None:
         self._api = api
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        # Nobody needs it after the passes that use it.
+        # It is not needed after the passes that use it.
         self._latest: weakref.WeakValueDictionary[str, Snapshot] = weakref.WeakValueDictionary()
 
     async def get(self, namespace: str, since: float) -> Snapshot:

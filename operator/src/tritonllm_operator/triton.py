@@ -62,18 +62,18 @@ class Triton:
     async def __aexit__(self, *exception: object) -> None:
         await self._client.close()
 
-    async def models(self, patience: float = _QUICK) -> dict[str, ModelState]:
+    async def models(self, seconds: float = _QUICK) -> dict[str, ModelState]:
         """What the pod holds: every model that was ever loaded.
 
         Args:
-            patience: seconds for the first answer. gRPC counts them, so it is the pod's time alone, however busy this
+            seconds: timeout of the first answer. gRPC counts them, so it is the pod's time alone, however busy this
                 process is.
 
         Raises:
             Refused: it does not say.
         """
         index = await self._ask(
-            self._client.get_model_repository_index(self._headers, client_timeout=patience)
+            self._client.get_model_repository_index(self._headers, client_timeout=seconds)
         )
         rows = {row.name: row for row in index.models if row.state}
         found = await asyncio.gather(*(self._state(row.name, row.state, row.reason) for row in rows.values()))

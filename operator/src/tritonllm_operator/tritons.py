@@ -16,7 +16,7 @@ from tritonllm_operator.loads import Load, Unload
 LOG = logging.getLogger(__name__)
 
 # How long a pod may take to answer before the others go on without it; less for one that was silent just now.
-_PATIENCE, _LITTLE_PATIENCE, _JUST_NOW = 2.0, 0.2, 15.0
+_TIMEOUT, _SHORT_TIMEOUT, _JUST_NOW = 2.0, 0.2, 15.0
 # Changes that take longer go on while the pool is looked at again: a pod that hangs delays only itself.
 _STEPS_SECONDS = 2.0
 _FIRST_RETRY, _LAST_RETRY = 2.0, 60.0
@@ -26,7 +26,7 @@ class Tritons:
     """What is remembered between two looks.
 
     Attributes:
-        secret: of the pool; empty where it has to be read anew.
+        secret: of the pool; empty where it has to be read again.
         attempts: loads that failed, as in `facts.World`.
         busy: loads and unloads under way, by pod and model.
     """
@@ -51,12 +51,12 @@ class Tritons:
         if not pod.started:
             pod = replace(pod, stages=await progress.stages(pod.address))
         now = time.monotonic()
-        patience = _LITTLE_PATIENCE if now - self._silent.get(pod.name, -_JUST_NOW) < _JUST_NOW else _PATIENCE
+        timeout = _SHORT_TIMEOUT if now - self._silent.get(pod.name, -_JUST_NOW) < _JUST_NOW else _TIMEOUT
         try:
             async with triton.Triton(pod.name, pod.address, self.secret) as asked:
-                models = await asked.models(patience)
+                models = await asked.models(timeout)
         except triton.Refused as error:
-            if patience == _PATIENCE:
+            if timeout == _TIMEOUT:
                 self._silent[pod.name] = now
             # One that still boots need not answer yet.
             return replace(pod, silent=error.trouble) if self._denied(error) or pod.started else pod
@@ -96,7 +96,7 @@ class Tritons:
         self._changed()
 
     def _denied(self, error: triton.Refused) -> bool:
-        """Whether the secret was refused; it is then read anew."""
+        """Whether the secret was refused; it is then read again."""
         denied = error.trouble.reason == "ModelControlDenied"
         if denied:
             self.secret = ""

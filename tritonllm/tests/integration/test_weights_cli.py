@@ -259,6 +259,6 @@ def test_serve_downloads_first_and_its_engine_gets_a_directory_and_no_token(
         )
         with tritonllm(*cleaning, hub=hub) as gc:
             output, errors = gc.communicate(timeout=120)
-        assert f"{published}: kept: somebody uses it at this moment" in output, errors
+        assert f"{published}: kept: a process uses it" in output, errors
         process.terminate()
         assert process.wait(120) == 0

@@ -11,14 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-SOURCES = ROOT / "tritonllm" / "src" / "tritonllm"
-
-# Packages whose wording is not checked yet.
-UNCHECKED = ("guardrails", "weights")
-
-MODULES = [
-    path for path in sorted(SOURCES.rglob("*.py")) if path.relative_to(SOURCES).parts[0] not in UNCHECKED
-] + sorted((ROOT / "tools").glob("*.py"))
+SOURCES = [ROOT / "tritonllm" / "src", ROOT / "operator" / "src", ROOT / "tools"]
+MODULES = [path for root in SOURCES for path in sorted(root.rglob("*.py"))]
 TEXTS = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),

@@ -72,7 +72,7 @@ def _listed(directory: Path, path: Path) -> selection.RemoteFile | None:
         path=str(path.relative_to(directory)),
         size=0 if status is None else status.st_size,
         git_sha1=digest if len(digest) == 40 else "",
-        # Not None: what nobody knows a digest of is not hashed twice.
+        # Not None: a file without a known digest is not hashed twice.
         sha256=None if len(digest) == 40 else digest if len(digest) == 64 else "",
     )
 
@@ -93,7 +93,7 @@ def _problems(snapshot: layout.Snapshot, *, full: bool) -> Iterator[str]:
 
 
 def _foreign(directory: Path, declared: marker.Marker) -> Iterator[str]:
-    """Files that an engine would load although nobody has ever checked them."""
+    """Files that an engine would load although they have never been checked."""
     if declared.patterns != declared.wanted.digest():
         # Another version chose the files, by patterns that are not known here.
         return

@@ -55,7 +55,7 @@ class Fetcher:
 
         Raises:
             Failure: see `failures`.
-            Cancelled: somebody asked to stop; what is here stays.
+            Cancelled: a stop was requested; what is here stays.
         """
         whole, part = self._files / file.path, self._parts / file.path
         with volume.writing(file.path):
@@ -67,49 +67,49 @@ class Fetcher:
         # What an earlier run left does not count as a try.
         for _ in range(_TRIES + left):
             with volume.writing(file.path), part.open("ab", buffering=0) as output:
-                growing = _Growing(file, part, output, self._count)
+                part_file = _PartFile(file, part, output, self._count)
                 # To read what is there took its time.
                 self._retries.progress()
-                if growing.size < file.size:
-                    self._retries.run(lambda g=growing: self._receive(g))
+                if part_file.size < file.size:
+                    self._retries.run(lambda g=part_file: self._receive(g))
                 os.fsync(output.fileno())
-                if growing.right:
+                if part_file.right:
                     part.replace(whole)
-                    return growing.sha256
+                    return part_file.sha256
                 # What is not complete may be right: the Hub offered another file to go on with.
-                if growing.size >= file.size:
-                    growing.drop()
+                if part_file.size >= file.size:
+                    part_file.drop()
         raise failures.Corrupt(
             f"{file.path} of {self._repo} came twice with bytes that are not those of commit {self._commit};"
             " a proxy or mirror changes them: use another address, or try again later"
         )
 
-    def _receive(self, growing: _Growing) -> None:
+    def _receive(self, part_file: _PartFile) -> None:
         """Fetches what is missing, or nothing where the Hub has another file under this name."""
-        file = growing.file
-        with self._hub.content(self._repo, self._commit, file.path, growing.size) as content:
+        file = part_file.file
+        with self._hub.content(self._repo, self._commit, file.path, part_file.size) as content:
             if content.size is not None and content.size != file.size:
                 return
-            if content.start != growing.size:
-                growing.restart()
-            if content.start != growing.size:
+            if content.start != part_file.size:
+                part_file.restart()
+            if content.start != part_file.size:
                 raise failures.HubUnreachable(
                     f"another part of {file.path} came than was asked for; check the proxy or mirror",
                     retry=True,
                 )
             for chunk in content.chunks:
                 self._retries.check()
-                if growing.add(chunk):
+                if part_file.add(chunk):
                     self._retries.progress()
-                if growing.size > file.size:
+                if part_file.size > file.size:
                     return
-        if growing.size < file.size:
+        if part_file.size < file.size:
             raise failures.HubUnreachable(
-                f"the connection ended after {growing.size} of {file.size} bytes of {file.path}", retry=True
+                f"the connection ended after {part_file.size} of {file.size} bytes of {file.path}", retry=True
             )
 
 
-class _Growing:
+class _PartFile:
     """A file that is not whole yet, and the digests of what it holds.
 
     Args:
@@ -146,7 +146,7 @@ class _Growing:
         return longer
 
     def restart(self) -> None:
-        """Begins anew, for a server that does not continue."""
+        """Starts over, for a server that does not continue."""
         self._output.truncate(0)
         self._count(-self.size)
         self._digests = integrity.Digests(self.file)
@@ -159,7 +159,7 @@ class _Growing:
 
     @property
     def right(self) -> bool:
-        """Whether it is what the commit has, and nobody else has written to it."""
+        """Whether it is what the commit has, and no other process has written to it."""
         written = os.fstat(self._output.fileno()).st_size
         return self.size == self.file.size == written and self._digests.right
 

@@ -61,12 +61,12 @@ def collect(
     *,
     dry_run: bool = False,
 ) -> Collected:
-    """Removes what no endpoint needs and nobody has used for a while.
+    """Removes what no endpoint needs and that has not been used for a while.
 
     Args:
         cache: to clean.
         needed: by endpoints.
-        grace: how long what nobody needs is kept after its last use.
+        grace: how long unneeded weights are kept after its last use.
         now: with a time zone.
         dry_run: only say what would go.
     """
@@ -120,7 +120,7 @@ def _locked(snapshot: layout.Snapshot) -> Iterator[bool]:
 def _move(cache: layout.Cache, place: inventory.Place, why: retention.Why) -> None:
     snapshot, path = place.snapshot, place.path
     if why is retention.Why.UNNEEDED:
-        # First, or after a crash here the revision would lead to a commit that is gone until somebody refreshes it.
+        # First, or after a crash here the revision would lead to a commit that is gone until the next refresh.
         for revision in inventory.revisions(snapshot):
             cache.ref(snapshot.repo, revision).unlink(missing_ok=True)
     if place.staged:

@@ -61,7 +61,7 @@ class Hub:
         token: None to ask without one.
 
     Raises:
-        HubUnreachable: the address is none.
+        HubUnreachable: the address is not a URL.
     """
 
     def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
@@ -137,7 +137,8 @@ class Hub:
         # Compressed, a range would be one of the compressed bytes.
         headers = self._headers | {"Accept-Encoding": "identity"}
         if start or end is not None:
-            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+            last = "" if end is None else end - 1
+            headers["Range"] = f"bytes={start}-{last}"
         with (
             self._failing(repo, commit),
             _session().stream("GET", url, headers=headers, timeout=_TIMEOUT) as response,
@@ -268,7 +269,7 @@ def _name(endpoint: str) -> str:
         if parts.scheme in ("http", "https") and parts.hostname:
             return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     raise failures.HubUnreachable(
-        "the address of the hub is none; correct --endpoint-url or HF_ENDPOINT (https://host)"
+        "the address of the hub is not a URL; correct --endpoint-url or HF_ENDPOINT (https://host)"
     )
 
 

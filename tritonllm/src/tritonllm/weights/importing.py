@@ -39,7 +39,7 @@ def import_directory(
     """Publishes the files of a directory, or marks it where it is if that is their place already.
 
     Only files that a download would choose are taken, and links are followed, so that a snapshot of
-    huggingface_hub's cache is as good as a plain directory. Nobody can tell that the commit is the right one; the
+    huggingface_hub's cache is as good as a plain directory. It can't be checked that the commit is the right one; the
     digests that huggingface_hub's cache has for its files are compared.
 
     Args:
@@ -49,7 +49,7 @@ def import_directory(
         show: told of every state.
 
     Raises:
-        ValueError: the directory or the commit is none.
+        ValueError: the directory does not exist, or the commit is invalid.
         Failure: see `failures`. Nothing is published then that was not before.
     """
     commit = source.commit
@@ -138,7 +138,7 @@ def _take(
                 output.flush()
             os.fsync((output or content).fileno())
     if size != file.size:
-        raise failures.Corrupt(f"{path} changed while it was read; import it when nobody writes to it")
+        raise failures.Corrupt(f"{path} changed while it was read; import it while no process writes to it")
     if (file.sha256 or file.git_sha1) and not digests.right:
         raise failures.Corrupt(
             f"{path} has other bytes than its name in the cache of blobs says; fetch it again"

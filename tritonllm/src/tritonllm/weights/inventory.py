@@ -28,7 +28,7 @@ class Place:
         size: bytes on the volume.
         files: how many, the marker left out.
         used: last; where that was never noted, changed last.
-        busy: somebody serves from it, or downloads this commit.
+        busy: a process serves from it, or downloads this commit.
         progress: of the download that goes on here.
     """
 
@@ -59,7 +59,7 @@ class Entry:
         size: bytes on the volume.
         files: how many.
         used: last.
-        in_use: somebody serves from it, or downloads it, as far as this file system tells.
+        in_use: a process serves from it, or downloads it, as far as this file system tells.
         progress: of the download that goes on.
     """
 
@@ -110,7 +110,7 @@ def examine(
         snapshot: whose.
         now: with a time zone.
         staged: look at the staging directory instead of the published one.
-        locked: whether somebody else downloads this commit; None to find out.
+        locked: whether another process downloads this commit; None to find out.
     """
     measured = _measure(snapshot, staged=staged)
     if measured is None:

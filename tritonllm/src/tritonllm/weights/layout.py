@@ -71,7 +71,7 @@ class Snapshot:
 
     @property
     def lock(self) -> Path:
-        """Held by whoever downloads or deletes."""
+        """Held while a process downloads or deletes."""
         return self.home / ".locks" / self.commit
 
 
@@ -87,7 +87,7 @@ class Cache:
 
     @property
     def trash(self) -> Path:
-        """Directories that nobody may use any more."""
+        """Directories that must not be used any more."""
         return self.root / ".trash"
 
     def home(self, repo: str) -> Path:
@@ -144,7 +144,7 @@ def _repo(home: Path) -> str:
 
 
 def _entries(directory: Path) -> list[os.DirEntry[str]]:
-    """What is in a directory; nothing where there is none, or somebody has just removed it."""
+    """What is in a directory; nothing where there is none, or it has just been removed."""
     try:
         with os.scandir(directory) as entries:
             return sorted(entries, key=lambda entry: entry.name)

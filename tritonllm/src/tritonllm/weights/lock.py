@@ -19,7 +19,7 @@ def exclusive(path: Path, wait: Callable[[], bool]) -> Iterator[bool]:
 
     Args:
         path: of the lock's file, which is made and stays.
-        wait: called whenever somebody else holds it; returns whether to try again, after a while.
+        wait: called whenever another process holds it; returns whether to try again, after a while.
 
     Yields:
         Whether it is held. It is not when `wait` gave up, or the file system has no locks.
@@ -42,7 +42,7 @@ def in_use(directory: Path) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
-            # Whoever else has it only looks whether it is used, and lets go at once.
+            # Another holder only checks whether it is used, and releases it at once.
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
     finally:
@@ -50,7 +50,7 @@ def in_use(directory: Path) -> Iterator[None]:
 
 
 def is_used(directory: Path) -> bool:
-    """Whether somebody serves from a published directory, as far as this file system tells."""
+    """Whether a process serves from a published directory, as far as this file system tells."""
     try:
         descriptor = os.open(directory, os.O_RDONLY)
     except FileNotFoundError:

@@ -147,7 +147,7 @@ def touch(directory: Path) -> None:
     try:
         os.utime(directory / layout.MARKER)
     except OSError:
-        # A volume that is mounted read-only has nobody who would clean it up either.
+        # A volume that is mounted read-only is not cleaned up either.
         return
 
 

@@ -1,4 +1,4 @@
-"""How far a download is: for the file that others read, and for whoever watches it here."""
+"""How far a download is: for the file that other processes read, and for the terminal."""
 
 from __future__ import annotations
 

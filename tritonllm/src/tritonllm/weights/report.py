@@ -62,7 +62,7 @@ class Result:
 
 
 def internal(error: BaseException) -> Problem:
-    """A bug of ours. Its own words are left to the log: nobody knows what they hold."""
+    """A bug of ours. Its own words are left to the log, as they can contain anything."""
     return Problem("InternalError", f"unexpected {type(error).__name__}; the log has a traceback", 1)
 
 

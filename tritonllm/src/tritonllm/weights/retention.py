@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class Why(enum.StrEnum):
     """Why a directory stays or goes, as people read it."""
 
-    BUSY = "somebody uses it at this moment"
+    BUSY = "a process uses it"
     NEEDED = "an endpoint needs it"
     RECENT = "it was used within the grace period"
     UNNEEDED = "no endpoint needs it"
-    ABANDONED = "nobody will go on with this download"
+    ABANDONED = "the download was abandoned"
 
     @property
     def goes(self) -> bool:
@@ -36,7 +36,7 @@ class Needs:
 
     Attributes:
         commits: directories of repositories, with the commit.
-        homes: directories of repositories of which nobody knows the commit: all are needed.
+        homes: directories of repositories whose commit is not known: all are needed.
         directories: that are served by their path.
     """
 
@@ -79,7 +79,7 @@ def decide(place: inventory.Place, needed: Needs, grace: datetime.timedelta, now
     Args:
         place: the directory.
         needed: by endpoints.
-        grace: how long what nobody needs is kept after its last use.
+        grace: how long unneeded weights are kept after its last use.
         now: with a time zone.
     """
     # What is complete is not downloaded any more.

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Cancelled(Exception):
-    """Somebody asked to stop."""
+    """A stop was requested."""
 
 
 class Retries:
@@ -61,7 +61,7 @@ class Retries:
 
         Raises:
             Failure: one that is final, or that came after the maximum wait.
-            Cancelled: somebody asked to stop.
+            Cancelled: a stop was requested.
         """
         attempt = 0
         while True:

@@ -177,5 +177,5 @@ def _indexes(index: str, weights: Sequence[RemoteFile]) -> bool:
 
 
 def _matches(path: str, patterns: Iterable[str]) -> bool:
-    # `*` of fnmatch crosses slashes, and folders hold conversions of the weights that nobody here reads.
+    # `*` of fnmatch crosses slashes, and folders hold conversions of the weights that no engine here reads.
     return any(path.count("/") == p.count("/") and fnmatch.fnmatchcase(path, p) for p in patterns)

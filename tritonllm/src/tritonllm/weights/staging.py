@@ -75,7 +75,7 @@ def prepare(place: layout.Snapshot, wanted: Collection[str], *, adopt: bool) -> 
             place.files.rmdir()
             place.directory.rename(place.files)
             if marker.of(place, place.files) is not None:
-                # Somebody has published it between our look at it and the rename.
+                # Another process has published it between our check and the rename.
                 place.files.rename(place.directory)
                 place.files.mkdir()
     for root in (place.files, place.parts):
@@ -94,7 +94,7 @@ def publish(place: layout.Snapshot, declared: marker.Marker, *, extend: bool) ->
     """
     files = [path for path in place.files.rglob("*") if path.is_file()]
     volume.sync_tree(place.files)
-    # In the directory before it gets its name, so that nobody ever meets one without.
+    # In the directory before it gets its name, so that no reader ever sees one without.
     marker.write(place.files, declared)
     if extend:
         for path in files:
@@ -110,7 +110,7 @@ def publish(place: layout.Snapshot, declared: marker.Marker, *, extend: bool) ->
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            # Somebody was faster. What is there stays where it is whole, else it makes room.
+            # Another process was faster. What is there stays where it is whole, else it makes room.
             if marker.of(place, place.directory) is None:
                 volume.discard(place.directory, layout.Cache(place.home.parent).trash)
                 place.files.rename(place.directory)
@@ -124,7 +124,7 @@ def size(place: layout.Snapshot) -> int:
 
 
 def _size(place: layout.Snapshot) -> int:
-    # What somebody removes at this moment has no size.
+    # What is being removed has no size.
     with contextlib.suppress(OSError):
         return size(place)
     return 0

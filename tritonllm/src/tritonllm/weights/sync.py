@@ -1,7 +1,7 @@
 """One repository from the Hub into the cache: found complete, or downloaded, verified and published.
 
 Correct without any lock: every download has a staging directory of its own, a directory is published by one rename,
-and whoever comes second finds the valid directory and drops what it has.
+and the process that comes second finds the valid directory and drops what it has.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WORKERS = 4
 _LOCK_POLL_SECONDS = 0.2
 # A holder of a lock writes progress every second. One that has not for so long is gone, or as good as gone.
 _HOLDER_SILENT_SECONDS = 60.0
-# The second one adds what somebody who was faster did not want.
+# The second one adds what a faster process did not want.
 _DOWNLOADS = 2
 # What the same commit will meet again.
 _HOPELESS = (failures.Corrupt, failures.NoSafetensors, failures.RevisionNotFound)
@@ -52,7 +52,7 @@ class Source:
         repo: `organisation/name`.
         revision: branch, tag or commit.
         wanted: what may be loaded.
-        commit: what the revision was resolved to before, by somebody else; None to look for oneself.
+        commit: what the revision was resolved to elsewhere; None to resolve it here.
         refresh: resolve the revision again, whatever is known of it here; without effect with a commit.
     """
 
@@ -169,7 +169,7 @@ class _Download:
         return published
 
     def _complete(self, snapshot: layout.Snapshot) -> Published:
-        """Downloads until what is wanted is there; more than once where somebody published less at the same time."""
+        """Downloads until what is wanted is there; more than once if another process published less at the same time."""
         source = dataclasses.replace(self._source, commit=snapshot.commit)
         found = find(self._cache, source)
         for _ in range(_DOWNLOADS):

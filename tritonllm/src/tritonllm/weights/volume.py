@@ -19,7 +19,7 @@ _PROBE_SECONDS = 3600
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Writes a small file: whoever reads it sees all of the old content or all of the new."""
+    """Writes a small file: a reader sees all of the old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -64,7 +64,7 @@ def room(directory: Path, needed: int, what: str) -> None:
     if needed > free:
         raise failures.DiskFull(
             f"{what} needs {sizes.readable(needed)} more and {directory} has {sizes.readable(free)} free;"
-            " enlarge the volume, or remove weights that nobody needs: `tritonllm weights gc`"
+            " enlarge the volume, or remove unneeded weights: `tritonllm weights gc`"
         )
 
 
@@ -114,7 +114,7 @@ def writing(what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise failures.DiskFull(
-                f"the volume is full, while writing {what}; enlarge it, or remove weights that nobody needs:"
+                f"the volume is full, while writing {what}; enlarge it, or remove unneeded weights:"
                 " `tritonllm weights gc`. What is downloaded stays and is not fetched again"
             ) from error
         raise failures.NotWritable(_refusal(what, error)) from error
