@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,7 @@ def test_an_endpoint_that_gets_another_engine_is_measured_and_its_status_has_the
 
 
 def _endpoint(release: Release, **args: Any) -> dict[str, Any]:
-    spec = copy.deepcopy(traffic.SPEC)
-    spec["engine"]["args"] |= args
+    spec = traffic.with_engine(**args)
     spec["benchmark"] = {"concurrency": [2], "requests": _REQUESTS, "inputTokens": 16, "maxTokens": 8}
     return operator.endpoint("chat", release.name, spec)
 

@@ -15,7 +15,7 @@ import copy
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,13 @@ SPEC: dict[str, Any] = {
     "limits": {"requestTimeoutSeconds": 30},
 }
 """An endpoint that answers as `load` expects."""
+
+
+def with_engine(spec: Mapping[str, Any] = SPEC, /, **args: Any) -> dict[str, Any]:
+    """A copy of a spec, with further arguments of its engine."""
+    copied = copy.deepcopy(dict(spec))
+    copied["engine"]["args"] |= args
+    return copied
 
 
 def with_phrases(*phrases: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -22,12 +21,6 @@ def pool(operating: operator.Operator, release: Release, kubernetes: Kubernetes)
     operator.until(kubernetes, "chat", "Loaded")
     with pods.running(kubernetes, "neighbour", release.image, ["sleep", "infinity"]):
         yield release
-
-
-def with_engine(**args: Any) -> dict[str, Any]:
-    spec = copy.deepcopy(traffic.SPEC)
-    spec["engine"]["args"] |= args
-    return spec
 
 
 def with_list() -> dict[str, Any]:
@@ -103,17 +96,17 @@ def test_an_engine_is_changed_with_new_pods_and_a_mistake_not_at_all(
     # With it, new pods have something to serve, whatever becomes of `chat`.
     kubernetes.apply(operator.endpoint("other", pool.name, traffic.SPEC))
     with traffic.steady(kubernetes, pool.image, "chat", service=pool.name) as load, load.window() as window:
-        kubernetes.apply(operator.endpoint("chat", pool.name, with_engine(inter_token_seconds=0.008)))
+        kubernetes.apply(operator.endpoint("chat", pool.name, traffic.with_engine(inter_token_seconds=0.008)))
         operator.until(kubernetes, "chat", "Loaded", seconds=240)
         commands.until(lambda: not first & uids(kubernetes, pool), 90, "the pods of before are gone")
         second = uids(kubernetes, pool)
 
-        kubernetes.apply(operator.endpoint("chat", pool.name, with_engine(inter_tokn_seconds=0.008)))
+        kubernetes.apply(operator.endpoint("chat", pool.name, traffic.with_engine(inter_tokn_seconds=0.008)))
         refused = operator.until(kubernetes, "chat", "Accepted", "False", seconds=10)
         assert "did you mean `inter_token_seconds`" in refused["message"]
         assert operator.conditions(kubernetes, "chat")["Ready"]["status"] == "True"
 
-        broken = with_engine(inter_token_seconds=0.008, fail_to_load="no such weights")
+        broken = traffic.with_engine(inter_token_seconds=0.008, fail_to_load="no such weights")
         kubernetes.apply(operator.endpoint("chat", pool.name, broken))
         operator.until(kubernetes, "chat", "Loaded", "False", reason="LoadFailed", seconds=60)
         failed = operator.until(kubernetes, "chat", "Loaded", "False", reason="RolledBack", seconds=240)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from typing import Any
 
 import pytest
 
@@ -13,6 +11,7 @@ from harness.helm import Release
 from harness.kubernetes import Kubernetes, condition, name
 
 _DEADLINE_SECONDS = 90
+_OTHER_ENGINE = {"inter_token_seconds": 0.008}
 
 
 @pytest.mark.usefixtures("operating")
@@ -47,7 +46,7 @@ def test_a_roll_with_a_pod_that_no_node_takes_waits_and_goes_on_without_a_failed
 
     with traffic.steady(kubernetes, release.image, "chat", service=release.name) as load:
         with load.window() as window:
-            kubernetes.apply(_with_engine(release, traffic.SPEC))
+            kubernetes.apply(operator.endpoint("chat", release.name, traffic.with_engine(**_OTHER_ENGINE)))
             commands.until(placed, 60, "the first new pod has a node")
             with kubernetes.cordoned():
                 waits()
@@ -56,7 +55,8 @@ def test_a_roll_with_a_pod_that_no_node_takes_waits_and_goes_on_without_a_failed
                 commands.until(deadline_exceeded, 60, "Kubernetes has given up the roll")
                 set_deadline(_DEADLINE_SECONDS)
                 # Of this version of the endpoint, the operator tells what it has seen since.
-                kubernetes.apply(_with_engine(release, traffic.with_phrases("zulu")))
+                edited = traffic.with_engine(traffic.with_phrases("zulu"), **_OTHER_ENGINE)
+                kubernetes.apply(operator.endpoint("chat", release.name, edited))
                 waits()
             operator.until(kubernetes, "chat", "Loaded", seconds=180)
             commands.until(
@@ -66,9 +66,3 @@ def test_a_roll_with_a_pod_that_no_node_takes_waits_and_goes_on_without_a_failed
             )
         assert len(kubernetes.ready(release.selector)) == 3
     window.check()
-
-
-def _with_engine(release: Release, spec: dict[str, Any]) -> dict[str, Any]:
-    changed = copy.deepcopy(spec)
-    changed["engine"]["args"] |= {"inter_token_seconds": 0.008}
-    return operator.endpoint("chat", release.name, changed)
