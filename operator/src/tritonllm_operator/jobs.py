@@ -52,7 +52,7 @@ def read(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -
     return Job(
         revision=resource["metadata"]["annotations"][names.REVISION],
         succeeded=None if end is None else end["type"] == "Complete",
-        finished=objects.time(end["lastTransitionTime"]) if end else None,
+        finished=objects.since(end) if end else None,
         weights=results,
         trouble=_ended(end, resource) if end else _waits(resource, made, now),
     )
@@ -61,7 +61,7 @@ def read(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -
 def benchmark(resource: Resource, made: Sequence[Resource], now: datetime.datetime) -> Benchmark:
     """What matters of a Job that benchmarks an endpoint, with its pods."""
     name, end = resource["metadata"]["name"], _end(resource)
-    finished = objects.time(end["lastTransitionTime"]) if end else None
+    finished = objects.since(end) if end else None
     points, failure, said = None, "", ""
     try:
         state = bench_jobs.state(resource, made, ())

@@ -31,8 +31,7 @@ class Pool:
         current: pods in all.
         max_surge: pods beyond the wanted number during a roll.
         observed: whether Kubernetes has seen the newest template.
-        deadline_exceeded: whether the roll to it made no progress for too long.
-        given_up: when Kubernetes found that; None where it has not.
+        given_up: when Kubernetes found that the roll to it made no progress for too long; None where it has not.
         not_created: why Kubernetes cannot create pods; empty where it can.
         gateway: whether its Service speaks OpenAI's API.
         allow: what its endpoints can use.
@@ -57,7 +56,6 @@ class Pool:
     current: int = 0
     max_surge: str = "0"
     observed: bool = True
-    deadline_exceeded: bool = False
     given_up: datetime.datetime | None = None
     not_created: str = ""
     gateway: bool = False
@@ -69,6 +67,11 @@ class Pool:
     def rolled_out(self) -> bool:
         """Whether every pod is of the newest template and ready."""
         return self.observed and self.updated == self.current == self.available == self.replicas > 0
+
+    @property
+    def deadline_exceeded(self) -> bool:
+        """Whether the roll to the newest template made no progress for too long."""
+        return self.given_up is not None
 
     @property
     def downloads_ahead(self) -> bool:
@@ -132,7 +135,6 @@ def read(deployment: Resource) -> Pool:
         current=status.get("replicas", 0),
         max_surge=str(rolling.get("maxSurge", 0)),
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
-        deadline_exceeded=exceeded,
         given_up=objects.since(progressing) if exceeded else None,
         not_created=failure.get("message", "") if failure.get("status") == "True" else "",
         gateway=any(

@@ -404,12 +404,12 @@ def test_a_roll_in_time_is_left_alone_and_both_files_stay() -> None:
 
 
 def test_a_roll_that_misses_its_deadline_goes_back_and_says_why() -> None:
-    found = decided(rolling(deadline_exceeded=True))
+    found = decided(rolling(given_up=worlds.NOW))
     assert found.aim.revision == ""
     assert found.aim.marks[names.FAILED] == "r1"
     assert found.aim.marks[names.BECAUSE] == "it always ends"
     # What Kubernetes says of the former template does not count.
-    assert not decided(rolling(deadline_exceeded=True, observed=False)).acts
+    assert not decided(rolling(given_up=worlds.NOW, observed=False)).acts
 
 
 NO_NODE = facts.Trouble("Unschedulable", "no node takes pod llm-3")
@@ -419,7 +419,7 @@ def test_a_roll_with_a_new_pod_that_is_ready_is_not_taken_back_for_those_without
     new = pod("llm-2", FASTER, revision="r1")
     unplaced = replace(pod("llm-3", revision="r1", started=False, ready=False), trouble=NO_NODE)
     numbers: dict[str, Any] = {"replicas": 3, "updated": 2, "available": 2, "current": 3}
-    seen = replace(rolling(deadline_exceeded=True, **numbers), pods=[pod("llm-1", CHAT), new, unplaced])
+    seen = replace(rolling(given_up=worlds.NOW, **numbers), pods=[pod("llm-1", CHAT), new, unplaced])
     assert not decided(seen).acts
     conditions = status.build(seen, decided(seen), "chat")["conditions"]
     assert {item["type"]: item["message"] for item in conditions}["Loaded"] == NO_NODE.message
@@ -432,7 +432,7 @@ def test_a_pod_that_gets_its_node_after_the_deadline_may_start() -> None:
     late = pod("llm-3", revision="r1", started=False, ready=False, placed=worlds.NOW)
     earlier = worlds.NOW - datetime.timedelta(seconds=1)
     numbers: dict[str, Any] = {"replicas": 3, "updated": 2, "available": 2, "current": 3}
-    seen = rolling(deadline_exceeded=True, given_up=earlier, **numbers)
+    seen = rolling(given_up=earlier, **numbers)
     seen = replace(seen, pods=[pod("llm-1", CHAT), new, late])
     assert not decided(seen).acts
     broken = replace(late, trouble=facts.Trouble("ContainerFailed", "it always ends"))
@@ -463,7 +463,7 @@ def test_pods_of_another_image_need_what_the_former_ones_serve_until_they_are_al
 
 
 def test_a_roll_goes_back_with_the_reason_that_was_seen_before_a_container_was_started_again() -> None:
-    seen = rolling(deadline_exceeded=True)
+    seen = rolling(given_up=worlds.NOW)
     failed = {
         "type": "Loaded",
         "status": "False",
