@@ -66,7 +66,7 @@ def test_pods_with_the_labels_of_a_pool_are_neither_asked_nor_believed_and_its_e
 
 
 def _author(kubernetes: Kubernetes) -> str:
-    """Somebody who may change all workloads of the namespace; the name to act by."""
+    """Creates a user who may change all workloads of the namespace; returns the name to impersonate."""
     subject = {"kind": "ServiceAccount", "name": "author", "namespace": kubernetes.namespace}
     kubernetes.apply(
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "author"}},

@@ -61,7 +61,7 @@ class Plan:
 
 
 def decide(world: World) -> Plan:
-    """The plan for a pool: nothing but refusals, where there is none or it is not the operator's."""
+    """Decides what to do about a pool. Where there is no pool, or the operator does not manage it, endpoints are only refused."""
     pool = world.pool
     if pool is None or not pool.managed:
         judged = accept.judge(world, {})

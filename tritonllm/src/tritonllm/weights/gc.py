@@ -66,7 +66,7 @@ def collect(
     Args:
         cache: to clean.
         needed: by endpoints.
-        grace: how long unneeded weights are kept after its last use.
+        grace: how long unneeded weights are kept after their last use.
         now: with a time zone.
         dry_run: only say what would go.
     """

@@ -79,7 +79,7 @@ def decide(place: inventory.Place, needed: Needs, grace: datetime.timedelta, now
     Args:
         place: the directory.
         needed: by endpoints.
-        grace: how long unneeded weights are kept after its last use.
+        grace: how long unneeded weights are kept after their last use.
         now: with a time zone.
     """
     # What is complete is not downloaded any more.
