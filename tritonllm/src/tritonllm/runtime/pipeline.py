@@ -64,6 +64,7 @@ class TritonPythonModel:
         self.policy = screening.EndpointPolicy.load(parameters["policy"], self.settings.prompt_characters)
         # A garbage collection of all that was loaded would take longer than the rules do in a step.
         gc.freeze()
+        gc.enable()
         self.meter = metrics.Meter(
             parameters["endpoint"], metric_names.PIPELINE, _series(self.policy, _names(parameters))
         )
