@@ -43,7 +43,7 @@ DESCRIBE = "adapters"
 
 # How long a thread that computes can keep the dispatcher from running.
 _SWITCH_SECONDS = 0.001
-# They look for new pipelines several times a second.
+# They look for a pipeline that announces itself at once, unless they are starting.
 _GATEWAY_SECONDS = 1.0
 # Each is read from the disk and copied to every worker of the engine, one after another. Then the endpoint is served
 # with those that are loaded, and the others follow.
