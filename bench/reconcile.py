@@ -9,6 +9,7 @@ much of the machine as the operator: with `--real`, edits go to pods that `trito
 from __future__ import annotations
 
 import argparse
+import compileall
 import concurrent.futures
 import contextlib
 import datetime
@@ -25,6 +26,8 @@ import httpx
 import psutil
 import tritonclient.grpc as triton
 
+import tritonllm
+import tritonllm_operator
 from tritonllm.serve import api_lock
 from tritonllm_operator import revisions
 
@@ -207,6 +210,9 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=50)
     parser.add_argument("--real", action="store_true", help="edits of pods that `tritonllm serve` runs, too")
     chosen = parser.parse_args()
+    # As images have it. Each process that a load starts would otherwise compile what it imports.
+    for package in (tritonllm, tritonllm_operator):
+        compileall.compile_dir(package.__path__[0], quiet=1)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {datetime.date.today()}\n")
     if chosen.endpoints:
         head = [

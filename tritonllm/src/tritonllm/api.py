@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic_core import PydanticCustomError
 
 from tritonllm import engines, schema
-from tritonllm.rules import Rule
-from tritonllm.sampling import SamplingParameters, Text
+from tritonllm.pipeline_spec import Guardrails, Limits, Prompt, Sampling
+from tritonllm.rules import Rule as Rule
 
 GROUP = "tritonllm.io"
 API_VERSION = f"{GROUP}/v1alpha1"
@@ -30,9 +29,6 @@ ASSUMED_CONTEXT = 131_072
 
 # Adapters are tenants of one model: more of them than this are more endpoints.
 MAX_ADAPTERS = 64
-
-# Each takes one of the 8 threads that Triton has for a pipeline while it is asked.
-MAX_CLASSIFIERS = 4
 
 Name = schema.Name
 Revision = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9A-Za-z_./-]{1,128}$")]
@@ -54,15 +50,6 @@ def image_directory(image: str) -> str:
         image: its reference, with a digest.
     """
     return posixpath.join(IMAGES, image.rpartition(":")[2])
-
-
-def _require_unique_names(kind: Literal["rule", "adapter"], named: Sequence[Rule | Adapter]) -> None:
-    names = [each.name for each in named]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise PydanticCustomError(
-            f"duplicate_{kind}", f"duplicate {kind} names: {{names}}", {"names": ", ".join(twice)}
-        )
 
 
 def _repo(value: str | None) -> str | None:
@@ -202,125 +189,6 @@ class Engine(schema.Model):
         return self
 
 
-class Prompt(schema.Model):
-    """How `text_input` becomes the model's prompt."""
-
-    format: Literal["Raw", "Chat"] = pydantic.Field(
-        default="Raw",
-        description="Raw: `text_input` as it is. Chat: `text_input` as the user's message in the model's chat template.",
-    )
-    system: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=16384)] | None = (
-        pydantic.Field(
-            default=None,
-            description="System message of conversations that have none. Requires `format: Chat`.",
-        )
-    )
-
-    @pydantic.model_validator(mode="after")
-    def _system_needs_chat(self) -> Self:
-        if self.system is not None and self.format != "Chat":
-            raise PydanticCustomError("system_needs_chat", "`system` requires `format: Chat`")
-        return self
-
-
-class SamplingDefaults(SamplingParameters):
-    """Sampling parameters of requests that do not set them; names and meanings are those of vLLM's `SamplingParams`.
-
-    The engine's defaults apply to those that are not set here. `stop` is a list, because a field of Kubernetes has one
-    type; in a request it can also be a string.
-    """
-
-    stop: list[Text] | None = pydantic.Field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default=None, max_length=64, description="Stop sequences: strings that end the answer."
-    )
-
-
-class Sampling(schema.Model):
-    """Defaults and limits of the sampling parameters."""
-
-    defaults: SamplingDefaults = pydantic.Field(
-        default_factory=SamplingDefaults, description="Sampling parameters of requests that do not set them."
-    )
-    max_tokens_limit: int = pydantic.Field(
-        default=4096,
-        ge=1,
-        le=1_000_000,
-        description="Maximum `max_tokens` of a request; a higher one is refused.",
-    )
-
-    @pydantic.model_validator(mode="after")
-    def _defaults_keep_the_limit(self) -> Self:
-        if (self.defaults.max_tokens or 0) > self.max_tokens_limit:
-            raise PydanticCustomError(
-                "over_limit",
-                "`defaults.max_tokens` ({given}) must not exceed `maxTokensLimit` ({limit})",
-                {"given": self.defaults.max_tokens, "limit": self.max_tokens_limit},
-            )
-        return self
-
-
-Rules = Annotated[list[Rule], pydantic.Field(max_length=32)]
-
-
-class Guardrails(schema.Model):
-    """The guardrail policy of the endpoint."""
-
-    failure_policy: Literal["Closed", "Open"] = pydantic.Field(
-        default="Closed",
-        description="What happens if the guardrail itself fails. Closed: the request fails. Open: the text passes unchecked.",
-    )
-    refusal: Literal["Error", "Message"] = pydantic.Field(
-        default="Error",
-        description="How OpenAI's API answers a prompt that a rule blocks. Error: with status 400 and the code `content_filter`. Message: with status 200, a text in `refusal` and the finish reason `content_filter`.",
-    )
-    input: Rules = pydantic.Field(default_factory=list, description="Rules for prompts.")
-    output: Rules = pydantic.Field(default_factory=list, description="Rules for answers.")
-
-    @pydantic.field_validator("input", "output")
-    @classmethod
-    def _unique_names(cls, rules: list[Rule]) -> list[Rule]:
-        _require_unique_names("rule", rules)
-        return rules
-
-    @pydantic.model_validator(mode="after")
-    def _few_classifiers(self) -> Self:
-        asked = sorted({rule.classifier.model for rule in (*self.input, *self.output) if rule.classifier})
-        if len(asked) > MAX_CLASSIFIERS:
-            raise PydanticCustomError(
-                "many_classifiers",
-                "the rules ask {count} classifiers ({names}); the maximum is {maximum}",
-                {"count": len(asked), "names": ", ".join(asked), "maximum": MAX_CLASSIFIERS},
-            )
-        return self
-
-
-class Limits(schema.Model):
-    """Limits of the endpoint in each pod."""
-
-    max_concurrent_requests: int = pydantic.Field(
-        default=256, ge=1, le=1024, description="Maximum number of requests processed at once."
-    )
-    max_queued_requests: int = pydantic.Field(
-        default=512,
-        ge=0,
-        le=65536,
-        description="Maximum number of requests in the queue; further ones are refused.",
-    )
-    request_timeout_seconds: float = pydantic.Field(
-        default=300,
-        gt=0,
-        le=86400,
-        description="Maximum time of a request, from its arrival to the last token; then its `finish_reason` is `timeout`.",
-    )
-    pipeline_instances: int = pydantic.Field(
-        default=1,
-        ge=1,
-        le=16,
-        description="Number of processes of the pipeline (Triton's `instance_group` count). Several keep streams smooth "
-        "at thousands of tokens per second, and need a processor core each. The limits are divided among them.",
-    )
-
-
 class Benchmark(schema.Model):
     """A benchmark that the operator runs after a roll, once for each version of the engine.
 
@@ -385,7 +253,7 @@ class Spec(schema.Model):
     @pydantic.field_validator("adapters")
     @classmethod
     def _unique_adapters(cls, adapters: list[Adapter]) -> list[Adapter]:
-        _require_unique_names("adapter", adapters)
+        schema.require_unique_names("adapter", [adapter.name for adapter in adapters])
         return adapters
 
     @pydantic.model_validator(mode="after")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$")]
 
@@ -23,3 +25,20 @@ class Model(pydantic.BaseModel):
         ignore it.
         """
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+def require_unique_names(kind: Literal["rule", "adapter"], names: Sequence[str]) -> None:
+    """Checks that no name is given twice.
+
+    Args:
+        kind: what has the names.
+        names: of all.
+
+    Raises:
+        PydanticCustomError: some are, and which.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PydanticCustomError(
+            f"duplicate_{kind}", f"duplicate {kind} names: {{names}}", {"names": ", ".join(twice)}
+        )

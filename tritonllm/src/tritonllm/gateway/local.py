@@ -1,13 +1,14 @@
 """The endpoints of this pod: their pipelines are asked over private streams.
 
 Every pipeline process listens on a socket in the directory of the run. The gateway connects to all of them and learns
-from each which endpoint it serves. A request goes to the least busy process of the endpoint's newest version. A process
+from each which endpoint it serves; a new process announces itself. A request goes to the least busy process of the endpoint's newest version. A process
 that is to be unloaded says so; it gets no more requests, and completes those that it has.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -19,11 +20,12 @@ from typing import Any, Literal
 from tritonllm import errors
 from tritonllm.gateway import calls, upstream
 from tritonllm.gateway.pipeline_process import PipelineProcess
-from tritonllm.ipc import channel, listener, names
+from tritonllm.ipc import announcements, channel, listener, names
 
 log = logging.getLogger(__name__)
 
-_SCAN_SECONDS = 0.1
+# Only what could not be connected to when it was announced is found later.
+_SCAN_SECONDS = 1.0
 
 
 class LocalUpstream:
@@ -44,18 +46,23 @@ class LocalUpstream:
         self._latest: dict[str, str] = {}
         self._late: set[asyncio.Task[None]] = set()
         self._scanning = asyncio.Lock()
+        self._announced = asyncio.Event()
+        self._announcements: announcements.Announcements
         self._loop: asyncio.AbstractEventLoop
         self._following: asyncio.Task[None]
 
     async def start(self) -> None:
         """See `upstream.Upstream`."""
         self._loop = asyncio.get_running_loop()
+        # Before the first scan, so that nothing is missed.
+        self._announcements = announcements.Announcements(self._loop, self._directory, self._announced.set)
         await self._scan()
         self._following = self._loop.create_task(self._follow())
 
     async def close(self) -> None:
         """See `upstream.Upstream`."""
         self._following.cancel()
+        self._announcements.close()
         for process in list(self._processes.values()):
             process.close()
 
@@ -116,7 +123,10 @@ class LocalUpstream:
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(_SCAN_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SCAN_SECONDS):
+                    await self._announced.wait()
+            self._announced.clear()
             try:
                 await self._scan()
             except Exception:

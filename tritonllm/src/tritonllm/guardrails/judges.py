@@ -16,8 +16,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from tritonllm import api
 from tritonllm.guardrails import stream, windows
+from tritonllm.rules import Rule
 
 
 class UnknownLabel(ValueError):
@@ -42,15 +42,15 @@ class Judge:
     window: int
     hold: bool
     timeout_seconds: float
-    rules: tuple[api.Rule, ...]
+    rules: tuple[Rule, ...]
 
-    def matching(self, scores: Mapping[str, float]) -> list[api.Rule]:
+    def matching(self, scores: Mapping[str, float]) -> list[Rule]:
         """The rules that match, by the score of each label.
 
         Raises:
             UnknownLabel: a rule looks for a label without a score. It would never match, in silence.
         """
-        found: list[api.Rule] = []
+        found: list[Rule] = []
         for rule in self.rules:
             assert rule.classifier is not None
             unknown = [label for label in rule.classifier.labels if label not in scores]
@@ -64,9 +64,9 @@ class Judge:
         return found
 
 
-def compile(rules: Iterable[api.Rule], direction: str) -> tuple[Judge, ...]:
+def compile(rules: Iterable[Rule], direction: str) -> tuple[Judge, ...]:
     """The judges of one direction; rules that differ in labels and threshold only share one."""
-    shared: dict[tuple[str, int, bool, float], list[api.Rule]] = {}
+    shared: dict[tuple[str, int, bool, float], list[Rule]] = {}
     for rule in rules:
         if (asks := rule.classifier) is not None:
             key = (asks.model, asks.window, asks.mode == "Hold", asks.timeout_seconds)
@@ -88,7 +88,7 @@ class Question:
         self._progress = progress
         self._window = window
 
-    def answer(self, scores: Mapping[str, float]) -> list[api.Rule]:
+    def answer(self, scores: Mapping[str, float]) -> list[Rule]:
         """Takes the score of each label; returns the rules that match.
 
         Raises:
@@ -174,7 +174,7 @@ class JudgedText:
             limits.append(self._cut)
         return max(self._taken, min([*limits, self._taken + len(self._text)]))
 
-    def _found(self, judge: Judge, window: windows.Window, rules: Sequence[api.Rule]) -> None:
+    def _found(self, judge: Judge, window: windows.Window, rules: Sequence[Rule]) -> None:
         if self.blocked:
             return
         for rule in rules:
@@ -200,7 +200,7 @@ class _Progress:
         self._text = text
         self._windows = windows.Windows(judge.window)
         # Windows without a verdict, and those whose verdict came before that of an earlier one.
-        self.open: dict[windows.Window, list[api.Rule] | None] = {}
+        self.open: dict[windows.Window, list[Rule] | None] = {}
         self._finished = False
 
     def feed(self, text: str, *, last: bool) -> list[Question]:
@@ -211,7 +211,7 @@ class _Progress:
         self.open.update(dict.fromkeys(found))
         return [Question(self.judge, window.text, self, window) for window in found]
 
-    def judged(self, window: windows.Window, rules: list[api.Rule]) -> None:
+    def judged(self, window: windows.Window, rules: list[Rule]) -> None:
         self.open[window] = rules
         while self.open:
             first = next(iter(self.open))

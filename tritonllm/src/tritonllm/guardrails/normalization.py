@@ -8,10 +8,10 @@ confusable_homoglyphs), the decompositions those of `unicodedata`.
 from __future__ import annotations
 
 import functools
+import importlib.resources
+import json
 import re
 import unicodedata
-
-from confusable_homoglyphs import confusables
 
 # How a character can stand for a letter: by being it, or written for it. What is no letter stands for itself
 # with none of these. A word needs at least one letter that is itself.
@@ -105,7 +105,10 @@ _ACCENTS = (
 )
 
 
-_CONFUSABLE: dict[str, list[dict[str, str]]] = confusables.confusables_data
+# The package's own functions, which nothing here needs, would import an HTTP client for its updates.
+_CONFUSABLE: dict[str, list[dict[str, str]]] = json.loads(
+    (importlib.resources.files("confusable_homoglyphs") / "confusables.json").read_bytes()
+)
 
 
 @functools.cache

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
-from tritonllm import api
-from tritonllm.guardrails import boundaries, checked, common_words, patterns, phrases, spans, stream, trie
-from tritonllm.rules import kinds
+from tritonllm.guardrails import boundaries, checked, patterns, phrases, spans, stream, trie
+from tritonllm.rules import Rule, kinds
 
 
 class PolicyError(ValueError):
@@ -39,7 +38,7 @@ class Policy:
         matchers: what finds their matches.
     """
 
-    def __init__(self, rules: Sequence[api.Rule], matchers: Sequence[spans.Matcher]) -> None:
+    def __init__(self, rules: Sequence[Rule], matchers: Sequence[spans.Matcher]) -> None:
         self.rules = rules
         self.matchers = matchers
 
@@ -81,7 +80,7 @@ class Policy:
         return Result("".join(released), judged.blocked, judged.verdicts)
 
 
-def compile(rules: Sequence[api.Rule]) -> Policy:
+def compile(rules: Sequence[Rule]) -> Policy:
     """Makes rules ready to run.
 
     Args:
@@ -119,7 +118,7 @@ def compile(rules: Sequence[api.Rule]) -> Policy:
     return Policy(masks, matchers)
 
 
-def _wanted(rule: api.Rule, search: kinds.Phrases) -> list[str]:
+def _wanted(rule: Rule, search: kinds.Phrases) -> list[str]:
     allowed = {trie.normalize(phrase) for phrase in search.allowed}
     wanted: list[str] = []
     for phrase in search.phrases:
@@ -131,7 +130,7 @@ def _wanted(rule: api.Rule, search: kinds.Phrases) -> list[str]:
     return wanted
 
 
-def warnings(rules: Sequence[api.Rule]) -> list[str]:
+def warnings(rules: Sequence[Rule]) -> list[str]:
     """What is valid and probably not meant: phrases that match more than their author expects, and patterns that delay streams.
 
     Args:
@@ -147,11 +146,14 @@ def warnings(rules: Sequence[api.Rule]) -> list[str]:
 
 def _warnings(search: kinds.Search) -> Iterable[str]:
     if isinstance(search, kinds.Phrases) and search.of_the_author:
+        # Common words of all languages, which only authors need to know.
+        from tritonllm.guardrails import common_words
+
         return common_words.warnings(search)
     return patterns.warnings(search.regex) if isinstance(search, kinds.Expression) else ()
 
 
-def _with_placeholder(rule: api.Rule, placeholder: str) -> api.Rule:
+def _with_placeholder(rule: Rule, placeholder: str) -> Rule:
     """The rule for one type of data: verdicts have its name, masks the placeholder of the type."""
     return rule if rule.has_own_replacement else rule.model_copy(update={"replacement": placeholder})
 

@@ -12,8 +12,8 @@ import string
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tritonllm import api
 from tritonllm.guardrails import context, plain_text, shown, spans
+from tritonllm.rules import Rule
 
 if TYPE_CHECKING:
     from tritonllm.guardrails.policy import Policy
@@ -59,7 +59,7 @@ class Stream:
     def __init__(self, policy: Policy) -> None:
         self.blocked = False
         self.verdicts: list[Verdict] = []
-        self._rules: Sequence[api.Rule] = policy.rules
+        self._rules: Sequence[Rule] = policy.rules
         self._matchers: Sequence[spans.Matcher] = policy.matchers
         # Offsets count from the beginning of the text; `_text` is the part that is still needed.
         self._text = ""

@@ -10,10 +10,11 @@ import importlib.resources
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tritonllm import api
 from tritonllm.render import canonical
 
 if TYPE_CHECKING:
+    from tritonllm import api
+
     # Triton's schema takes 0.2 s to import, and validating a file does not need it.
     from tritonllm.render import config
 

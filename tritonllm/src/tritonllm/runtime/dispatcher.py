@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from concurrent import futures
 
-from tritonllm import api, errors
+from tritonllm import errors, pipeline_spec
 from tritonllm.guardrails import judges
 from tritonllm.runtime import (
     admission,
@@ -63,7 +63,7 @@ class Dispatcher:
     def __init__(
         self,
         events: threads.EventLoop,
-        limits: api.Limits,
+        limits: pipeline_spec.Limits,
         policy: screening.EndpointPolicy | None,
         compose: Compose,
         count: Callable[[int, int], None],
@@ -374,7 +374,7 @@ def _cancelled(batch: list[request_context.RequestContext]) -> list[bool]:
     return [context.sender.is_cancelled() for context in batch]
 
 
-def _share(limit: int, limits: api.Limits) -> int:
+def _share(limit: int, limits: pipeline_spec.Limits) -> int:
     """The part of a limit of the endpoint that is this process's; Triton gives requests to all of them alike."""
     return math.ceil(limit / limits.pipeline_instances)
 

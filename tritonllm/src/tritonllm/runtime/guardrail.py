@@ -25,6 +25,7 @@ class TritonPythonModel:
         )
         # A garbage collection of all that was loaded would take longer than the rules do in a step.
         gc.freeze()
+        gc.enable()
         # Classifiers are asked in an event loop.
         self.events = threads.EventLoop("judges") if self.policy.classifiers else None
         if self.events is not None:

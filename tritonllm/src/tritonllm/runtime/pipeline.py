@@ -43,7 +43,7 @@ DESCRIBE = "adapters"
 
 # How long a thread that computes can keep the dispatcher from running.
 _SWITCH_SECONDS = 0.001
-# They look for new pipelines several times a second.
+# They look for a pipeline that announces itself at once, unless they are starting.
 _GATEWAY_SECONDS = 1.0
 # Each is read from the disk and copied to every worker of the engine, one after another. Then the endpoint is served
 # with those that are loaded, and the others follow.
@@ -64,6 +64,7 @@ class TritonPythonModel:
         self.policy = screening.EndpointPolicy.load(parameters["policy"], self.settings.prompt_characters)
         # A garbage collection of all that was loaded would take longer than the rules do in a step.
         gc.freeze()
+        gc.enable()
         self.meter = metrics.Meter(
             parameters["endpoint"], metric_names.PIPELINE, _series(self.policy, _names(parameters))
         )

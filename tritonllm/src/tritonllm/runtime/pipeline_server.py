@@ -18,7 +18,7 @@ from concurrent import futures
 from typing import Any
 
 from tritonllm import errors
-from tritonllm.ipc import channel, listener, names
+from tritonllm.ipc import announcements, channel, listener, names
 from tritonllm.runtime import dispatcher, judging, request_context, requests, screening, threads
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,15 @@ class PipelineServer(listener.Listener):
         self.closing = False
         self._left: asyncio.Future[None] | None = None
         self._joined = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begins to listen, and tells the gateways.
+
+        Raises:
+            OSError: the socket can't be made.
+        """
+        await super().start()
+        announcements.announce(self.path.parent)
 
     async def wait_for_gateways(self, number: int, seconds: float) -> None:
         """Waits until the gateway's processes have connected, so that requests go to this version once it is loaded.

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tritonllm import api, errors, guardrails
+from tritonllm import errors, guardrails, pipeline_spec
 from tritonllm.guardrails import judges
 from tritonllm.render import canonical
 from tritonllm.runtime import conversations, requests
@@ -31,7 +31,7 @@ class EndpointPolicy:
         longest: maximum length of a text to check, in characters.
     """
 
-    rules: api.Guardrails
+    rules: pipeline_spec.Guardrails
     input: guardrails.Policy | None
     output: guardrails.Policy | None
     judges: Mapping[str, tuple[judges.Judge, ...]]
@@ -45,7 +45,7 @@ class EndpointPolicy:
             packed: the parameter.
             prompt_characters: how long a text can be that fits into the endpoint's context.
         """
-        rules = api.Guardrails.model_validate(canonical.unpack(packed))
+        rules = pipeline_spec.Guardrails.model_validate(canonical.unpack(packed))
         return cls(
             rules,
             guardrails.compile(rules.input) if rules.input else None,

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from tritonllm import api, errors, sampling
+from tritonllm import errors, pipeline_spec, sampling
 from tritonllm.runtime import requests, screening
 
 
@@ -14,9 +14,9 @@ from tritonllm.runtime import requests, screening
 class Settings:
     """What the pipeline needs from its endpoint, besides the policy."""
 
-    prompt: api.Prompt
-    sampling: api.Sampling
-    limits: api.Limits
+    prompt: pipeline_spec.Prompt
+    sampling: pipeline_spec.Sampling
+    limits: pipeline_spec.Limits
     capacity: int
     prompt_characters: int
 
@@ -25,9 +25,9 @@ class Settings:
         """Reads the config parameter `settings`."""
         values: dict[str, Any] = json.loads(text)
         return cls(
-            prompt=api.Prompt.model_validate(values["prompt"]),
-            sampling=api.Sampling.model_validate(values["sampling"]),
-            limits=api.Limits.model_validate(values["limits"]),
+            prompt=pipeline_spec.Prompt.model_validate(values["prompt"]),
+            sampling=pipeline_spec.Sampling.model_validate(values["sampling"]),
+            limits=pipeline_spec.Limits.model_validate(values["limits"]),
             capacity=values["capacity"],
             prompt_characters=values["prompt_characters"],
         )

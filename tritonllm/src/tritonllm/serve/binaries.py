@@ -58,6 +58,8 @@ class Binary:
         # A cached bytecode file would change the model directory, which makes Triton reload the model.
         # workaround: W8
         made["PYTHONDONTWRITEBYTECODE"] = "1"
+        # To look for some, every process of a model would read the metadata of all installed packages.
+        made.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
         return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import virtual_time
 from tritonllm import errors
 from tritonllm.gateway import calls, local, upstream
-from tritonllm.ipc import channel
+from tritonllm.ipc import announcements, channel
 from tritonllm.runtime import pipeline_server, requests
 from unit.runtime import pipelines
 
@@ -201,6 +202,35 @@ def test_a_pipeline_waits_for_the_gateways_that_it_knows_of_but_not_for_long(pod
     assert pod.loop.time() == before
     pod.run(pod.servers[0].wait_for_gateways(2, 1.0))
     assert pod.loop.time() - before == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_pipeline_that_begins_to_listen_is_found_at_once_and_so_its_load_does_not_wait(pod: Pod) -> None:
+    before = pod.loop.time()
+    _, server = pod.another(spec_hash="v2", created=2.0)
+    pod.run(server.wait_for_gateways(1, 1.0))
+    assert pod.loop.time() == before
+
+
+def test_a_pipeline_that_a_gateway_could_not_connect_to_is_found_later(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcements, "announce", lambda directory: None)
+    _, server = pod.another(spec_hash="v2", created=2.0)
+    pod.run(server.wait_for_gateways(1, 2.0))
+    assert len(server.connections) == 1
+
+
+def test_the_socket_of_a_gateway_that_was_killed_is_removed_and_the_others_hear_of_the_pipeline(
+    pod: Pod, tmp_path: Path
+) -> None:
+    left = tmp_path / "killed.gateway"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as killed:
+        killed.bind(str(left))
+    before = pod.loop.time()
+    _, server = pod.another(spec_hash="v2", created=2.0)
+    pod.run(server.wait_for_gateways(1, 1.0))
+    assert pod.loop.time() == before
+    assert not left.exists()
 
 
 def test_if_the_new_version_fails_the_old_one_is_asked_again(pod: Pod) -> None:
