@@ -6,13 +6,14 @@ that they don't know.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from kubernetes.aio import client
+from kubernetes.aio import client, config
 
 from tritonllm import api
 from tritonllm_operator import metrics, names
@@ -155,6 +156,10 @@ class Kube:
             text = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Failed(0, f"the API server does not answer: {error or type(error).__name__}") from None
+        if answer.status == 401:
+            # The token has expired: the next try has the one that the kubeconfig, its plugin or the pod has by then.
+            with contextlib.suppress(config.ConfigException, OSError):
+                await config.load_config(client_configuration=self._connection.configuration)
         if answer.status >= 300:
             raise _failed(answer.status, f"{method} {path}", text.decode(errors="replace"))
         try:
