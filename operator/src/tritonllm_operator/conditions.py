@@ -42,7 +42,8 @@ def of(
         ready = _former(world, serving) if serving else away
         return {"Accepted": accepted, "WeightsReady": away, "Loaded": away, "Ready": ready}
     rolled = decided.decisions[judged.name].action == "Roll"
-    holding = decided.aim.holding if rolled else None
+    # Before there are files, all endpoints wait.
+    holding = decided.aim.holding if rolled or not decided.aim.keep else None
     view = _View(world, world.pool, endpoint, rolled, holding)
     trouble = world.refused or next(view.causes(), None)
     serving = [pod for pod in world.pods if _serves(pod, endpoint)]
@@ -68,7 +69,7 @@ class _View:
 
     Attributes:
         rolled: whether it is one of those that a roll is for.
-        holding: why that roll has not begun or was taken back.
+        holding: why that roll has not begun or was taken back, or the first pods wait.
     """
 
     world: World

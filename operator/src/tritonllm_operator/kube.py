@@ -73,9 +73,8 @@ class Kube:
                 "GET", _path(kind, namespace), [(key, value) for key, value in query.items() if value]
             )
             for item in page["items"]:
-                # Much text; but a Deployment's say when it was changed.
-                if kind != DEPLOYMENTS:
-                    item["metadata"].pop("managedFields", None)
+                # Much text, which nobody reads.
+                item["metadata"].pop("managedFields", None)
                 found.append(item)
             more = page["metadata"].get("continue", "")
             if not more:

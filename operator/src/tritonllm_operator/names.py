@@ -29,6 +29,8 @@ ALLOW = f"{api.GROUP}/allow"
 GPUS = f"{api.GROUP}/gpus"
 WEIGHTS = f"{api.GROUP}/weights"
 IMAGES = f"{api.GROUP}/images"
+BRINGS = f"{api.GROUP}/brings"
+"""Names of the endpoints that come with it."""
 BENCHMARKS = f"{api.GROUP}/benchmarks"
 BENCHMARK_TOKENIZER = f"{api.GROUP}/benchmark-tokenizer"
 

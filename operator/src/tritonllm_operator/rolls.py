@@ -32,7 +32,7 @@ class Aim:
         marks: of the ConfigMap, as in `pools.Files`.
         start_job: the revision whose weights a Job is to bring.
         delete_jobs: revisions whose Jobs are of no use any more.
-        holding: why a roll has not begun or was taken back.
+        holding: why a roll has not begun or was taken back, or the first pods wait.
     """
 
     keep: frozenset[str] = frozenset()
