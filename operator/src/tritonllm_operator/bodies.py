@@ -134,11 +134,7 @@ def benchmark_job(deployment: Resource, seen: Pool, endpoint: api.LLMEndpoint) -
     assert asked is not None
     pool = deployment["metadata"]["name"]
     arguments = [
-        *(
-            "bench",
-            "sweep",
-            f"http://{pool}:{names.SERVICE_GATEWAY_PORT if seen.gateway else names.SERVICE_TRITON_PORT}",
-        ),
+        *("bench", "sweep", f"http://{pool}:{seen.service_port}"),
         f"--api={'chat' if seen.gateway else 'triton'}",
         f"--model={endpoint.name}",
         f"--concurrency={','.join(map(str, asked.concurrency))}",

@@ -66,6 +66,11 @@ class Pool:
     benchmark_tokenizer: str = ""
 
     @property
+    def service_port(self) -> int:
+        """The port of its Service: of the gateway, or of Triton's HTTP."""
+        return 8080 if self.gateway else 8000
+
+    @property
     def rolled_out(self) -> bool:
         """Whether every pod is of the newest template and ready."""
         return self.observed and self.updated == self.current == self.available == self.replicas > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tritonllm_operator import adapters, benchmarks, conditions, names, plan, revisions
+from tritonllm_operator import adapters, benchmarks, conditions, plan, revisions
 from tritonllm_operator.decisions import Decision
 from tritonllm_operator.facts import World
 
@@ -33,12 +33,8 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
     if endpoint is not None and world.pool is not None:
         wanted = world.pool.replicas
         status["pods"] = {"desired": wanted, "loaded": len(loaded), "summary": f"{len(loaded)}/{wanted}"}
-        service = f"http://{world.name}.{world.namespace}"
-        status["url"] = (
-            f"{service}:{names.SERVICE_GATEWAY_PORT}/v1"
-            if world.pool.gateway
-            else f"{service}:{names.SERVICE_TRITON_PORT}/v2/models/{name}"
-        )
+        path = "v1" if world.pool.gateway else f"v2/models/{name}"
+        status["url"] = f"http://{world.name}.{world.namespace}:{world.pool.service_port}/{path}"
         if endpoint.commit is not None:
             status["model"] = {"commit": endpoint.commit}
         if endpoint.spec.adapters:
