@@ -10,9 +10,6 @@ from tritonllm_operator import accept, facts, plan, revisions, rolls
 from tritonllm_operator.facts import Pod, Trouble, World
 from tritonllm_operator.pools import Pool
 
-# With this reason, `tritonllm weights sync` of a pod leaves out an endpoint.
-_UNREADABLE = "InvalidSpec"
-
 
 @dataclass(frozen=True)
 class Condition:
@@ -89,7 +86,7 @@ class _View:
         for pod in self.world.pods:
             yield from filter(None, (pod.trouble, pod.silent))
             told = pod.weights.get(self.endpoint.name, {})
-            if told.get("reason") == _UNREADABLE:
+            if told.get("reason") == facts.UNREADABLE:
                 yield Trouble(
                     "PoolTooOld",
                     f"pod {pod.name} can't read it: {told.get('message', '')}; its image is of another version than the"
