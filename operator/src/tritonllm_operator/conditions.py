@@ -138,9 +138,9 @@ class _View:
         if self.holding is not None and self.holding.reason != "RolledBack":
             return _no(self.world.refused or self.holding)
         for pod in self.world.pods:
-            told = pod.weights.get(self.endpoint.name) or pod.weights.get("") or {}
-            if "reason" in told:
-                return Condition(False, told["reason"], told.get("message", ""))
+            mine = self.endpoint.name
+            if failed := facts.problem(pod.weights, mine if pod.weights.get(mine) else ""):
+                return _no(failed)
         if not self.pool.downloads and serving:
             return Condition(True, "OnVolume", "the pool downloads nothing; its volume has them")
         if trouble is not None and not any(pod.started for pod in self.world.pods):

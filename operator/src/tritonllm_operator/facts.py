@@ -65,6 +65,12 @@ class Trouble:
     message: str
 
 
+def problem(reports: Reports, *names: str) -> Trouble | None:
+    """Why the first of these failed that did."""
+    told = (reports.get(name, {}) for name in names)
+    return next((Trouble(each["reason"], each.get("message", "")) for each in told if "reason" in each), None)
+
+
 @dataclass(frozen=True)
 class Pod:
     """A pod of the pool that serves, or is to.

@@ -69,13 +69,12 @@ class Kube:
         more = ""
         while True:
             query = {"labelSelector": selector, "limit": str(PAGE), "continue": more}
-            page = await self._json(
-                "GET", _path(kind, namespace), [(key, value) for key, value in query.items() if value]
-            )
+            given = [pair for pair in query.items() if pair[1]]
+            page = await self._json("GET", _path(kind, namespace), given)
             for item in page["items"]:
                 # Much text, which nobody reads.
                 item["metadata"].pop("managedFields", None)
-                found.append(item)
+            found += page["items"]
             more = page["metadata"].get("continue", "")
             if not more:
                 return found

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import sys
-from typing import NoReturn
 
 import kopf
 import prometheus_client
@@ -16,7 +15,7 @@ from tritonllm import addresses
 from tritonllm_operator import election, handlers, health, kube, settings, workers
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Runs until a signal ends it."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
@@ -34,12 +33,9 @@ def main() -> NoReturn:
         # A signal, while another operator led.
         pass
     except config.ConfigException as error:
-        print(f"tritonllm-operator: there is no cluster to talk to: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"tritonllm-operator: there is no cluster to talk to: {error}")
     except election.Lost as error:
-        print(f"tritonllm-operator: {error}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+        sys.exit(f"tritonllm-operator: {error}")
 
 
 async def run(chosen: settings.Settings) -> None:

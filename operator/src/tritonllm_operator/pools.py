@@ -76,11 +76,6 @@ class Pool:
         return self.observed and self.updated == self.current == self.available == self.replicas > 0
 
     @property
-    def deadline_exceeded(self) -> bool:
-        """Whether the roll to the newest template made no progress for too long."""
-        return self.given_up is not None
-
-    @property
     def downloads_ahead(self) -> bool:
         """Whether a Job can bring weights onto the volume that running pods have mounted."""
         return self.downloads and self.shared_weights

@@ -51,9 +51,8 @@ def test_it_is_known_when_kubernetes_gave_a_roll_up(reason: str) -> None:
         "spec": {"template": {"metadata": {}, "spec": {}}},
         "status": {"conditions": [condition]},
     }
-    found = pools.read(deployment)
-    assert found.given_up == (objects.time(LATER) if found.deadline_exceeded else None)
-    assert found.deadline_exceeded is (reason == "ProgressDeadlineExceeded")
+    given_up = reason == "ProgressDeadlineExceeded"
+    assert pools.read(deployment).given_up == (objects.time(LATER) if given_up else None)
 
 
 @pytest.mark.parametrize("status", ["True", "False"])
