@@ -149,9 +149,14 @@ def _too_early(world: World, pool: Pool, *, handed_over: bool) -> bool:
         return False
     if not world.endpoints:
         return handed_over or world.now - pool.changed < EMPTY
-    youngest = max(objects.time(item["metadata"]["creationTimestamp"]) for item in world.endpoints)
-    wait = QUIET if not pool.brings else EMPTY if _missing(world, pool) else datetime.timedelta()
-    return (world.files is None or handed_over) and world.now - youngest < wait
+    if not (world.files is None or handed_over):
+        return False
+    created = {item["metadata"]["name"]: item["metadata"]["creationTimestamp"] for item in world.endpoints}
+    if not pool.brings:
+        return world.now - max(map(objects.time, created.values())) < QUIET
+    # Others may come at any time, and don't make what is announced be waited for longer.
+    arrived = [objects.time(created[name]) for name in pool.brings & created.keys()]
+    return len(arrived) < len(pool.brings) and world.now - max(arrived, default=pool.changed) < EMPTY
 
 
 def _missing(world: World, pool: Pool) -> Trouble | None:

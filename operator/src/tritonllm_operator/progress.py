@@ -16,6 +16,8 @@ UNREADABLE = "unreadable"
 # The answer is the newest that the pod has; one that takes longer is left out of the status.
 _SECONDS = 1.0
 _LONGEST_BYTES = 1 << 16
+# Of one answer: a condition has room for 32 KiB of text.
+_LONGEST_TEXT = 2000
 
 
 async def said(address: str, question: str, port: int = PORT) -> Mapping[str, str]:
@@ -35,4 +37,5 @@ async def said(address: str, question: str, port: int = PORT) -> Mapping[str, st
             found = json.loads(await answer.content.read(_LONGEST_BYTES))
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
         return {}
-    return {name: str(answer) for name, answer in found.items()} if isinstance(found, dict) else {}
+    given = found.items() if isinstance(found, dict) else ()
+    return {name: str(text)[:_LONGEST_TEXT] for name, text in given}

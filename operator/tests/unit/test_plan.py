@@ -331,7 +331,13 @@ def test_the_first_file_waits_for_what_the_chart_brings_and_for_nothing_else(han
 
 
 def test_what_the_chart_brings_and_never_comes_keeps_the_others_waiting_for_20_seconds() -> None:
-    assert set(file(decided(announced(CHAT, ago=20)), "")) == {"chat"}
+    waited = announced(CHAT, ago=20)
+    assert set(file(decided(waited), "")) == {"chat"}
+    # Another one that has just come doesn't make them wait for longer.
+    other = resource("other")
+    other["metadata"] |= {"creationTimestamp": worlds.NOW.isoformat()}
+    seen = replace(waited, endpoints=[*waited.endpoints, other])
+    assert set(file(decided(seen), "")) == {"chat", "other"}
     # A file that is there is changed at once.
     seen = announced(CHAT, files=worlds.files_of(first=[CODE]))
     assert not decided(seen).waits
