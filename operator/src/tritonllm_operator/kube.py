@@ -72,7 +72,7 @@ class Kube:
             given = [pair for pair in query.items() if pair[1]]
             page = await self._json("GET", _path(kind, namespace), given)
             for item in page["items"]:
-                # Much text, which nobody reads.
+                # Long, and not used here.
                 item["metadata"].pop("managedFields", None)
             found += page["items"]
             more = page["metadata"].get("continue", "")
