@@ -229,9 +229,17 @@ def test_the_operator_finds_what_it_must_know_in_the_annotations() -> None:
     assert role["rules"][0]["resourceNames"] == [annotations["tritonllm.io/api-secret"]]
 
 
+def test_the_operator_is_told_which_endpoints_come_with_the_pool() -> None:
+    documents = chart.render(OPERATED | TWO)
+    brought = [each["metadata"]["name"] for each in documents if each["kind"] == "LLMEndpoint"]
+    told = chart.one(documents, "Deployment")["metadata"]["annotations"]["tritonllm.io/brings"]
+    assert told.split(" ") == brought == ["chat", "code"]
+
+
 def test_a_pool_without_the_operator_says_so() -> None:
     annotations = deployment({})["metadata"]["annotations"]
     assert annotations["tritonllm.io/operator"] == "false"
+    assert "tritonllm.io/brings" not in annotations
     assert annotations["tritonllm.io/api-secret"] == "llm-api"
 
 

@@ -236,6 +236,7 @@ class Pool(Namespace):
                     names.ALLOW: annotations.get("allow", allow.EVERYTHING.model_dump_json(by_alias=True)),
                     names.GPUS: annotations.get("gpus", "0"),
                     names.WEIGHTS: weights,
+                    names.BRINGS: annotations.get("brings", ""),
                 },
             },
             "spec": {

@@ -6,15 +6,12 @@ a roll; the engine of each pod waits for them, and loads them when they are ther
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tritonllm import api
-from tritonllm_operator.facts import Pod, World
+from tritonllm_operator.facts import Pod, Reports, World
 from tritonllm_operator.pools import Pool
-
-Reports = Mapping[str, Mapping[str, str]]
-"""What a download told, by endpoint, and by `endpoint:adapter`; see `facts.Pod.weights`."""
 
 FINAL = ("Ready", "Refused")
 """The states that do not change by themselves."""

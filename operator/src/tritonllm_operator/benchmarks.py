@@ -6,14 +6,13 @@ never again because of a policy. What is known of it is in the endpoint's status
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tritonllm import api
 from tritonllm.render import canonical
-from tritonllm_operator import accept, names, revisions
+from tritonllm_operator import accept, names, objects, revisions
 from tritonllm_operator.facts import Benchmark, World
 
 PENDING, RUNNING, COMPLETE, FAILED = "Pending", "Running", "Complete", "Failed"
@@ -112,7 +111,12 @@ def described(
         return {"hash": wanted_hash} | _of_job(job, endpoint, names.benchmark_job(world.name))
     if _lost(world, item, endpoint):
         message = f"Job {names.benchmark_job(world.name)} was deleted before its result was read"
-        return {"hash": wanted_hash, "state": FAILED, "message": message, "completionTime": _text(world.now)}
+        return {
+            "hash": wanted_hash,
+            "state": FAILED,
+            "message": message,
+            "completionTime": objects.text(world.now),
+        }
     last = {key: before[key] for key in ("hash", "completionTime", "points")} if "points" in before else {}
     return last | {"state": PENDING, "message": _waits(world, decided, endpoint, job)}
 
@@ -149,7 +153,7 @@ def _lost(world: World, item: accept.Judged, endpoint: api.LLMEndpoint) -> bool:
 def _of_job(job: Benchmark, endpoint: api.LLMEndpoint, name: str) -> dict[str, Any]:
     if job.finished is None:
         return {"state": RUNNING, "message": job.failure or job.said}
-    found: dict[str, Any] = {"completionTime": _text(job.finished)}
+    found: dict[str, Any] = {"completionTime": objects.text(job.finished)}
     if failure := _failure(job, endpoint, name):
         return found | {"state": FAILED, "message": failure}
     points = [dict(point) for point in job.points or ()]
@@ -191,7 +195,3 @@ def _waits(world: World, decided: Step, endpoint: api.LLMEndpoint, job: Benchmar
     if job is not None and job.endpoint != endpoint.name:
         return f"it begins after the benchmark of {job.endpoint}"
     return "it begins once every pod of the pool serves this version and no roll is open"
-
-
-def _text(time: datetime.datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -56,15 +56,11 @@ def strays(written: Resource, wanted: Resource) -> Resource | None:
     Returns:
         None where there is nothing.
     """
-    data = {key: None for key in written.get("data") or {} if names.revision(key) is not None}
-    annotations = {key: None for key in objects.annotations(written) if key in names.MARKS}
-    for key in wanted["data"]:
-        data.pop(key, None)
-    for key in wanted["metadata"]["annotations"]:
-        annotations.pop(key, None)
-    if not data and not annotations:
-        return None
-    return {"data": data, "metadata": {"annotations": annotations}}
+    revisions = {key for key in written.get("data") or {} if names.revision(key) is not None}
+    data = dict.fromkeys(revisions - wanted["data"].keys())
+    marks = {key for key in objects.annotations(written) if key in names.MARKS}
+    annotations = dict.fromkeys(marks - wanted["metadata"]["annotations"].keys())
+    return {"data": data, "metadata": {"annotations": annotations}} if data or annotations else None
 
 
 def revision(deployment: Resource, revision: str) -> Resource:
@@ -134,11 +130,7 @@ def benchmark_job(deployment: Resource, seen: Pool, endpoint: api.LLMEndpoint) -
     assert asked is not None
     pool = deployment["metadata"]["name"]
     arguments = [
-        *(
-            "bench",
-            "sweep",
-            f"http://{pool}:{names.SERVICE_GATEWAY_PORT if seen.gateway else names.SERVICE_TRITON_PORT}",
-        ),
+        *("bench", "sweep", f"http://{pool}:{seen.service_port}"),
         f"--api={'chat' if seen.gateway else 'triton'}",
         f"--model={endpoint.name}",
         f"--concurrency={','.join(map(str, asked.concurrency))}",
@@ -164,7 +156,7 @@ def benchmark_job(deployment: Resource, seen: Pool, endpoint: api.LLMEndpoint) -
 def event(resource: Resource, told: events.Event, now: datetime.datetime) -> Resource:
     """An Event about an endpoint. The same one at the same second has the same name, and is there once."""
     metadata = resource["metadata"]
-    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    time = objects.text(now)
     told_of = f"{metadata['uid']} {told.reason} {told.message} {time}"
     digest = hashlib.sha256(told_of.encode()).hexdigest()[:16]
     return {

@@ -116,9 +116,9 @@ def decide(
 
 
 def _applied(before: Resource | None, endpoint: api.LLMEndpoint, now: datetime.datetime) -> Resource:
-    from tritonllm_operator import revisions
+    from tritonllm_operator import objects, revisions
 
-    metadata = {"name": endpoint.name, "creationTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    metadata = {"name": endpoint.name, "creationTimestamp": objects.text(now)}
     # A rehearsal's annotation would only add that nothing is done.
     kept = {key: value for key, value in (before or {}).get("metadata", {}).items() if key != "annotations"}
     return {**revisions.resource(endpoint), "metadata": metadata | kept}

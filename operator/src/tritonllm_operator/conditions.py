@@ -10,9 +10,6 @@ from tritonllm_operator import accept, facts, plan, revisions, rolls
 from tritonllm_operator.facts import Pod, Trouble, World
 from tritonllm_operator.pools import Pool
 
-# With this reason, `tritonllm weights sync` of a pod leaves out an endpoint.
-_UNREADABLE = "InvalidSpec"
-
 
 @dataclass(frozen=True)
 class Condition:
@@ -42,7 +39,8 @@ def of(
         ready = _former(world, serving) if serving else away
         return {"Accepted": accepted, "WeightsReady": away, "Loaded": away, "Ready": ready}
     rolled = decided.decisions[judged.name].action == "Roll"
-    holding = decided.aim.holding if rolled else None
+    # Before there are files, all endpoints wait.
+    holding = decided.aim.holding if rolled or not decided.aim.keep else None
     view = _View(world, world.pool, endpoint, rolled, holding)
     trouble = world.refused or next(view.causes(), None)
     serving = [pod for pod in world.pods if _serves(pod, endpoint)]
@@ -68,7 +66,7 @@ class _View:
 
     Attributes:
         rolled: whether it is one of those that a roll is for.
-        holding: why that roll has not begun or was taken back.
+        holding: why that roll has not begun or was taken back, or the first pods wait.
     """
 
     world: World
@@ -88,7 +86,7 @@ class _View:
         for pod in self.world.pods:
             yield from filter(None, (pod.trouble, pod.silent))
             told = pod.weights.get(self.endpoint.name, {})
-            if told.get("reason") == _UNREADABLE:
+            if told.get("reason") == facts.UNREADABLE:
                 yield Trouble(
                     "PoolTooOld",
                     f"pod {pod.name} can't read it: {told.get('message', '')}; its image is of another version than the"
@@ -140,9 +138,9 @@ class _View:
         if self.holding is not None and self.holding.reason != "RolledBack":
             return _no(self.world.refused or self.holding)
         for pod in self.world.pods:
-            told = pod.weights.get(self.endpoint.name) or pod.weights.get("") or {}
-            if "reason" in told:
-                return Condition(False, told["reason"], told.get("message", ""))
+            mine = self.endpoint.name
+            if failed := facts.problem(pod.weights, mine if pod.weights.get(mine) else ""):
+                return _no(failed)
         if not self.pool.downloads and serving:
             return Condition(True, "OnVolume", "the pool downloads nothing; its volume has them")
         if trouble is not None and not any(pod.started for pod in self.world.pods):

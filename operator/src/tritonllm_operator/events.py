@@ -15,6 +15,7 @@ UNDER_WAY = (
     "Starting",
     "NoPods",
     "NotAccepted",
+    "EndpointsMissing",
     "Downloading",
     "WeightsDownloading",
 )

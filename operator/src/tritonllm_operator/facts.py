@@ -12,6 +12,13 @@ from tritonllm_operator.pools import Files, Pool
 
 READY, UNLOADING, LOADING = "READY", "UNLOADING", "LOADING"
 
+UNREADABLE = "InvalidSpec"
+"""The reason with which a pod says that it has left out an endpoint, because it can't read it."""
+
+Reports = Mapping[str, Mapping[str, str]]
+"""What a pod or a download told of the weights, by endpoint, and by `endpoint:adapter`: `{"commit": …}`,
+`{"reason": …, "message": …}` or nothing."""
+
 # A download that failed is tried again: who has the token or the access may have got it meanwhile.
 RETRY = datetime.timedelta(minutes=5)
 
@@ -58,6 +65,12 @@ class Trouble:
     message: str
 
 
+def problem(reports: Reports, *names: str) -> Trouble | None:
+    """Why the first of these failed that did."""
+    told = (reports.get(name, {}) for name in names)
+    return next((Trouble(each["reason"], each.get("message", "")) for each in told if "reason" in each), None)
+
+
 @dataclass(frozen=True)
 class Pod:
     """A pod of the pool that serves, or is to.
@@ -71,8 +84,7 @@ class Pod:
         running: whether its server runs.
         started: whether all it boots with is loaded (the startup probe has passed).
         ready: whether the Service sends requests to it.
-        weights: the weights' results by endpoint, as the init container told them: `{"commit": …}`,
-            `{"reason": …, "message": …}` or nothing.
+        weights: what its init container told, and which endpoints it could not read.
         trouble: what keeps it from running, as Kubernetes says it.
         models: what its Triton holds; None where it was not asked or did not answer.
         silent: why Triton did not answer.
@@ -87,7 +99,7 @@ class Pod:
     running: bool = False
     started: bool = False
     ready: bool = False
-    weights: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    weights: Reports = field(default_factory=dict)
     trouble: Trouble | None = None
     models: Mapping[str, ModelState] | None = None
     silent: Trouble | None = None
@@ -105,7 +117,7 @@ class Job:
     revision: str
     succeeded: bool | None
     finished: datetime.datetime | None = None
-    weights: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    weights: Reports = field(default_factory=dict)
     trouble: Trouble | None = None
 
     def can_be_retried(self, now: datetime.datetime) -> bool:

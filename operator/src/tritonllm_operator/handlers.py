@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import kopf
+from kubernetes.aio import client, config
 
 from tritonllm_operator import kube, names
 
@@ -37,9 +38,22 @@ async def stop(memo: Any, **_: Any) -> None:
 
 
 @kopf.on.login(registry=registry)
-def login(**arguments: Any) -> kopf.ConnectionInfo | None:
-    """As whom to watch: a pod's ServiceAccount, or the kubeconfig's user."""
-    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+async def login(memo: Any, **_: Any) -> kopf.ConnectionInfo:
+    """As whom to watch: as the one who asks. kopf calls this again when its token is no longer accepted."""
+    known: client.Configuration = memo.login
+    await config.load_config(client_configuration=known)
+    # "Bearer …" or "Basic …"; without either, a client certificate says who it is.
+    scheme, token = known.api_key.get("BearerToken", " ").split(" ", 1)
+    return kopf.ConnectionInfo(
+        server=known.host,
+        ca_path=known.ssl_ca_cert,
+        insecure=not known.verify_ssl,
+        certificate_path=known.cert_file,
+        private_key_path=known.key_file,
+        proxy_url=known.proxy,
+        scheme=scheme or None,
+        token=token or None,
+    )
 
 
 # Asynchronous, as kopf calls other handlers in threads, and workers are not for those.

@@ -6,13 +6,14 @@ that they don't know.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from kubernetes.aio import client
+from kubernetes.aio import client, config
 
 from tritonllm import api
 from tritonllm_operator import metrics, names
@@ -68,14 +69,12 @@ class Kube:
         more = ""
         while True:
             query = {"labelSelector": selector, "limit": str(PAGE), "continue": more}
-            page = await self._json(
-                "GET", _path(kind, namespace), [(key, value) for key, value in query.items() if value]
-            )
+            given = [pair for pair in query.items() if pair[1]]
+            page = await self._json("GET", _path(kind, namespace), given)
             for item in page["items"]:
-                # Much text; but a Deployment's say when it was changed.
-                if kind != DEPLOYMENTS:
-                    item["metadata"].pop("managedFields", None)
-                found.append(item)
+                # Long, and not used here.
+                item["metadata"].pop("managedFields", None)
+            found += page["items"]
             more = page["metadata"].get("continue", "")
             if not more:
                 return found
@@ -155,6 +154,10 @@ class Kube:
             text = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Failed(0, f"the API server does not answer: {error or type(error).__name__}") from None
+        if answer.status == 401:
+            # The token has expired: the next try has the one that the kubeconfig, its plugin or the pod has by then.
+            with contextlib.suppress(config.ConfigException, OSError):
+                await config.load_config(client_configuration=self._connection.configuration)
         if answer.status >= 300:
             raise _failed(answer.status, f"{method} {path}", text.decode(errors="replace"))
         try:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import sys
-from typing import NoReturn
 
 import kopf
 import prometheus_client
@@ -16,7 +15,7 @@ from tritonllm import addresses
 from tritonllm_operator import election, handlers, health, kube, settings, workers
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Runs until a signal ends it."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
@@ -34,12 +33,9 @@ def main() -> NoReturn:
         # A signal, while another operator led.
         pass
     except config.ConfigException as error:
-        print(f"tritonllm-operator: there is no cluster to talk to: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"tritonllm-operator: there is no cluster to talk to: {error}")
     except election.Lost as error:
-        print(f"tritonllm-operator: {error}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+        sys.exit(f"tritonllm-operator: {error}")
 
 
 async def run(chosen: settings.Settings) -> None:
@@ -56,18 +52,22 @@ async def run(chosen: settings.Settings) -> None:
     assert running is not None
     # Until kopf has handlers of its own. The first process of a container has none by default.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
-    await config.load_config()
+    # Of all: the election's and the pools' requests, and kopf's watches.
+    login = client.Configuration()
+    await config.load_config(client_configuration=login)
     prometheus_client.start_http_server(chosen.metrics_port, addr=addresses.available(addresses.ANY))
-    async with client.ApiClient() as connection:
+    async with client.ApiClient(login) as connection:
         pools = workers.Workers(kube.Kube(connection), chosen.resync_seconds)
         async with health.answering(chosen.health_port, pools.seconds_waiting):
             if chosen.lease is not None:
-                await election.leading(connection, chosen.lease, chosen.identity, lambda: _act(chosen, pools))
+                await election.leading(
+                    connection, chosen.lease, chosen.identity, lambda: _act(chosen, pools, login)
+                )
             else:
-                await _act(chosen, pools)
+                await _act(chosen, pools, login)
 
 
-async def _act(chosen: settings.Settings, pools: workers.Workers) -> None:
+async def _act(chosen: settings.Settings, pools: workers.Workers, login: client.Configuration) -> None:
     clusterwide = not chosen.namespaces
     # Should one of the two tasks fail, the other is of no use: the pod is then restarted.
     async with asyncio.TaskGroup() as group:
@@ -77,7 +77,7 @@ async def _act(chosen: settings.Settings, pools: workers.Workers) -> None:
             namespaces=chosen.namespaces,
             clusterwide=clusterwide,
             standalone=True,
-            memo=kopf.Memo(workers=pools, clusterwide=clusterwide),
+            memo=kopf.Memo(workers=pools, login=login, clusterwide=clusterwide),
         )
         await pools.stop()
 

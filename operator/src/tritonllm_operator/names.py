@@ -10,9 +10,6 @@ POOL = f"{api.GROUP}/pool"
 """Label of everything that belongs to a pool; its value is the pool's name."""
 # Of the container that serves.
 GATEWAY_PORT = "openai"
-# Of the pool's Service: the gateway, and Triton's HTTP.
-SERVICE_GATEWAY_PORT = 8080
-SERVICE_TRITON_PORT = 8000
 COMPONENT = "app.kubernetes.io/component"
 PHRASES = "phrases"
 """Component of a ConfigMap with lists of phrases, whose owner so lets endpoints name it."""
@@ -29,6 +26,8 @@ ALLOW = f"{api.GROUP}/allow"
 GPUS = f"{api.GROUP}/gpus"
 WEIGHTS = f"{api.GROUP}/weights"
 IMAGES = f"{api.GROUP}/images"
+BRINGS = f"{api.GROUP}/brings"
+"""Names of the endpoints that come with it."""
 BENCHMARKS = f"{api.GROUP}/benchmarks"
 BENCHMARK_TOKENIZER = f"{api.GROUP}/benchmark-tokenizer"
 

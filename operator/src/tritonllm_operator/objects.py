@@ -35,5 +35,10 @@ def since(condition: Resource) -> datetime.datetime | None:
 
 
 def time(text: str) -> datetime.datetime:
-    """A time as the API server writes it."""
+    """Reads a time as the API server writes it."""
     return datetime.datetime.fromisoformat(text)
+
+
+def text(time: datetime.datetime) -> str:
+    """Writes a time, of UTC, as the API server does."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from tritonllm import api
 from tritonllm_operator import accept, benchmarks, loads, objects, records, revisions, rolls
 from tritonllm_operator.decisions import Decision, decision
-from tritonllm_operator.facts import World
+from tritonllm_operator.facts import Trouble, World
 from tritonllm_operator.pools import Pool
 from tritonllm_operator.revisions import Endpoints
 
-# Pods get their first endpoints once none is younger: those of one `helm install` then start together.
+# Pods get their first endpoints together. What a chart does not announce is all there once nothing is younger.
 QUIET = datetime.timedelta(seconds=2)
-# A pool that got no endpoint within this time starts without any, unless pods of its chart still serve.
+# Without what is announced, or without any endpoint, they start after this, unless pods of the chart still serve.
 EMPTY = datetime.timedelta(seconds=20)
 
 
@@ -86,7 +86,9 @@ def decide(world: World) -> Plan:
     unreadable = {name: item for name, item in foreign.get(pool.revision, {}).items() if name in refused}
     too_early = bool(former or not written) and _too_early(world, pool, handed_over=bool(former))
     if too_early or rolls.served(former) & (refused - unreadable.keys()):
-        return Plan(judged, {item.name: decision(item, pool) for item in judged}, wanted, waits=too_early)
+        decisions = {item.name: decision(item, pool) for item in judged}
+        waiting = rolls.Aim(holding=_missing(world, pool) if too_early else None)
+        return Plan(judged, decisions, wanted, waiting, waits=too_early)
 
     # Which revision the pods shall be of, and what each boots from.
     aim = rolls.aim(world, pool, wanted, kept)
@@ -147,5 +149,21 @@ def _too_early(world: World, pool: Pool, *, handed_over: bool) -> bool:
         return False
     if not world.endpoints:
         return handed_over or world.now - pool.changed < EMPTY
-    youngest = max(objects.time(item["metadata"]["creationTimestamp"]) for item in world.endpoints)
-    return (world.files is None or handed_over) and world.now - youngest < QUIET
+    if not (world.files is None or handed_over):
+        return False
+    created = {item["metadata"]["name"]: item["metadata"]["creationTimestamp"] for item in world.endpoints}
+    if not pool.brings:
+        return world.now - max(map(objects.time, created.values())) < QUIET
+    # Others may come at any time, and don't make what is announced be waited for longer.
+    arrived = [objects.time(created[name]) for name in pool.brings & created.keys()]
+    return len(arrived) < len(pool.brings) and world.now - max(arrived, default=pool.changed) < EMPTY
+
+
+def _missing(world: World, pool: Pool) -> Trouble | None:
+    """That endpoints are announced and not there."""
+    if missing := pool.brings - {item["metadata"]["name"] for item in world.endpoints}:
+        return Trouble(
+            "EndpointsMissing",
+            f"the pool's first pods wait {EMPTY.seconds} s for {', '.join(sorted(missing))}, which its chart brings, too",
+        )
+    return None

@@ -19,8 +19,9 @@ class Pool:
     """A pool's Deployment, as far as it matters here.
 
     Attributes:
-        changed: when anybody last changed what it is to be; replicas and status are no part of that.
+        changed: when it was created, or when Kubernetes last made progress with its pods.
         managed: whether its pods boot from the operator's ConfigMap.
+        brings: names of the endpoints that its chart makes right after it; empty for those of older charts.
         version: of its chart, and of tritonllm in its image; empty where it is not known, as is that of vLLM.
         drain_seconds: what a pod's requests get to end.
         images: whose files its pods mount as image volumes.
@@ -42,6 +43,7 @@ class Pool:
     uid: str
     changed: datetime.datetime
     managed: bool
+    brings: frozenset[str] = frozenset()
     revision: str = ""
     version: str = ""
     vllm_version: str = ""
@@ -64,14 +66,14 @@ class Pool:
     benchmark_tokenizer: str = ""
 
     @property
+    def service_port(self) -> int:
+        """The port of its Service: of the gateway, or of Triton's HTTP."""
+        return 8080 if self.gateway else 8000
+
+    @property
     def rolled_out(self) -> bool:
         """Whether every pod is of the newest template and ready."""
         return self.observed and self.updated == self.current == self.available == self.replicas > 0
-
-    @property
-    def deadline_exceeded(self) -> bool:
-        """Whether the roll to the newest template made no progress for too long."""
-        return self.given_up is not None
 
     @property
     def downloads_ahead(self) -> bool:
@@ -119,8 +121,9 @@ def read(deployment: Resource) -> Pool:
     drain = annotations.get(names.DRAIN_SECONDS)
     return Pool(
         uid=metadata["uid"],
-        changed=_changed(metadata),
+        changed=objects.time(progressing.get("lastUpdateTime") or metadata["creationTimestamp"]),
         managed=annotations.get(names.OPERATOR) == "true",
+        brings=frozenset(annotations.get(names.BRINGS, "").split()),
         revision=objects.annotations(template).get(names.REVISION, ""),
         version=objects.labels(deployment).get(names.VERSION, ""),
         vllm_version=annotations.get(names.RUNTIME, "").removeprefix("vllm-"),
@@ -156,13 +159,6 @@ def _allow(text: str) -> allow.Allow:
         return allow.parse(text)
     except allow.Invalid:
         return allow.NOTHING
-
-
-def _changed(metadata: Resource) -> datetime.datetime:
-    """The last change of an object itself, as the API server notes it: not of a subresource like `status`."""
-    managed = [item for item in metadata.get("managedFields") or () if not item.get("subresource")]
-    times = [metadata["creationTimestamp"], *(item["time"] for item in managed if "time" in item)]
-    return max(map(objects.time, times))
 
 
 def files(config_map: Resource) -> Files:

@@ -1,4 +1,4 @@
-"""How far the engines of a pod that starts are, as its supervisor says. Triton itself only says that they are loading."""
+"""What the supervisor of a pod says and its Triton can't: how far engines are, and which endpoints it could not read."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ import aiohttp
 
 # Of `tritonllm serve`, as the pool's chart starts it.
 PORT = 8003
+LOADING = "loading"
+"""What each model that is being loaded does."""
+UNREADABLE = "unreadable"
+"""Why each endpoint is left out that the pod could not read."""
 # The answer is the newest that the pod has; one that takes longer is left out of the status.
 _SECONDS = 1.0
 _LONGEST_BYTES = 1 << 16
+# Of one answer: a condition has room for 32 KiB of text.
+_LONGEST_TEXT = 2000
 
 
-async def stages(address: str, port: int = PORT) -> Mapping[str, str]:
-    """What each model that is being loaded does; empty where the pod does not say, as one of an earlier version.
+async def said(address: str, question: str, port: int = PORT) -> Mapping[str, str]:
+    """What a pod answers, by model or endpoint; empty where it does not say, as one of an earlier version.
 
     Args:
         address: IP of the pod.
-        port: of `/loading`.
+        question: `LOADING` or `UNREADABLE`.
+        port: of the supervisor.
     """
     host = f"[{address}]" if ":" in address else address
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_SECONDS)) as session,
-            session.get(f"http://{host}:{port}/loading", allow_redirects=False) as answer,
+            session.get(f"http://{host}:{port}/{question}", allow_redirects=False) as answer,
         ):
             found = json.loads(await answer.content.read(_LONGEST_BYTES))
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
         return {}
-    return {name: str(stage) for name, stage in found.items()} if isinstance(found, dict) else {}
+    given = found.items() if isinstance(found, dict) else ()
+    return {name: str(text)[:_LONGEST_TEXT] for name, text in given}

@@ -27,7 +27,7 @@ async def tell(api: kube.Kube, world: World, decided: plan.Plan) -> bool:
         settled &= conditions["Loaded"] or not conditions["Accepted"]
         # An engine loads an adapter when its files come, without an event.
         settled &= all(each["state"] in adapters.FINAL for each in found.get("adapters", ()))
-        if not status.same(judged.resource.get("status") or {}, found):
+        if found != judged.resource.get("status"):
             changed.append((judged.resource, found))
     for answer in (True, False):
         metrics.ENDPOINTS.labels(world.namespace, world.name, str(answer).lower()).set(ready[answer])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from tritonllm_operator import adapters, names, pools, revisions
+from tritonllm_operator import adapters, facts, names, pools, revisions
 from tritonllm_operator.facts import Job, Pod, Trouble, World
 from tritonllm_operator.pools import Pool
 from tritonllm_operator.revisions import Endpoints
@@ -32,7 +32,7 @@ class Aim:
         marks: of the ConfigMap, as in `pools.Files`.
         start_job: the revision whose weights a Job is to bring.
         delete_jobs: revisions whose Jobs are of no use any more.
-        holding: why a roll has not begun or was taken back.
+        holding: why a roll has not begun or was taken back, or the first pods wait.
     """
 
     keep: frozenset[str] = frozenset()
@@ -95,7 +95,7 @@ def _finish(world: World, pool: Pool, wanted: Endpoints, stay: Aim, *, can_go_ba
     if _complete(world, pool):
         return replace(stay, keep=frozenset({at}), marks={names.GOOD: at})
     # Where a new pod is ready and the others have no node, the version is good, and what is missing is room.
-    hopeless = pool.deadline_exceeded and not _lacks_room_only(world, pool)
+    hopeless = pool.given_up is not None and not _lacks_room_only(world, pool)
     if can_go_back and pool.observed and hopeless:
         failed = {names.FAILED: at, names.BECAUSE: _why(world, at)}
         return replace(stay, revision=stay.marks[names.GOOD], marks={**stay.marks, **failed}, start_job=None)
@@ -221,12 +221,12 @@ def _after_download(world: World, going: Aim, target: str, missing: Sequence[str
 
 
 def _failed_download(world: World, job: Job, missing: Sequence[str]) -> Trouble:
-    for name in (*missing, ""):
-        told = job.weights.get(name, {})
-        if "reason" in told:
-            return Trouble(told["reason"], told.get("message", ""))
-    return job.trouble or Trouble(
-        "WeightsFailed",
-        f"the Job {names.sync_job(world.name, job.revision)} failed without saying why; see"
-        f" `kubectl logs job/{names.sync_job(world.name, job.revision)}`",
+    return (
+        facts.problem(job.weights, *missing, "")
+        or job.trouble
+        or Trouble(
+            "WeightsFailed",
+            f"the Job {names.sync_job(world.name, job.revision)} failed without saying why; see"
+            f" `kubectl logs job/{names.sync_job(world.name, job.revision)}`",
+        )
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from tritonllm_operator import adapters, benchmarks, conditions, names, plan, revisions
+from tritonllm_operator import adapters, benchmarks, conditions, objects, plan, revisions
 from tritonllm_operator.decisions import Decision
 from tritonllm_operator.facts import World
 
@@ -14,7 +14,7 @@ Status = dict[str, Any]
 
 
 def build(world: World, decided: plan.Plan, name: str) -> Status:
-    """The status of one endpoint, which is among those judged."""
+    """The status of one endpoint, which is among those judged: the same as before where nothing has changed."""
     judged = next(item for item in decided.judged if item.name == name)
     metadata, before = judged.resource["metadata"], judged.resource.get("status") or {}
     status: Status = {"observedGeneration": metadata.get("generation", 1)}
@@ -33,12 +33,8 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
     if endpoint is not None and world.pool is not None:
         wanted = world.pool.replicas
         status["pods"] = {"desired": wanted, "loaded": len(loaded), "summary": f"{len(loaded)}/{wanted}"}
-        service = f"http://{world.name}.{world.namespace}"
-        status["url"] = (
-            f"{service}:{names.SERVICE_GATEWAY_PORT}/v1"
-            if world.pool.gateway
-            else f"{service}:{names.SERVICE_TRITON_PORT}/v2/models/{name}"
-        )
+        path = "v1" if world.pool.gateway else f"v2/models/{name}"
+        status["url"] = f"http://{world.name}.{world.namespace}:{world.pool.service_port}/{path}"
         if endpoint.commit is not None:
             status["model"] = {"commit": endpoint.commit}
         if endpoint.spec.adapters:
@@ -51,7 +47,6 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
         (item["type"], item["status"]): item.get("lastTransitionTime")
         for item in before.get("conditions", ())
     }
-    now = world.now.strftime("%Y-%m-%dT%H:%M:%SZ")
     status["conditions"] = [
         {
             "type": kind,
@@ -59,34 +54,13 @@ def build(world: World, decided: plan.Plan, name: str) -> Status:
             "reason": found.reason,
             "message": found.message,
             "observedGeneration": status["observedGeneration"],
-            "lastTransitionTime": since.get((kind, str(found.met))) or now,
+            "lastTransitionTime": since.get((kind, str(found.met))) or objects.text(world.now),
         }
         for kind, found in conditions.of(world, decided, judged, loaded).items()
     ]
     shown = decided.decisions[name]
     # "Nothing to do" is no news: what was done last stays to be seen.
     done = before.get("plan", {}).get("action") in ("InPlace", "Roll")
-    status["plan"] = (
-        before["plan"]
-        if shown == Decision() and done
-        else {
-            "action": shown.action,
-            "models": list(shown.models),
-            "message": shown.message,
-            "disruptive": shown.disruptive,
-        }
-    )
+    plan_of_now = {**asdict(shown), "models": [*shown.models]}
+    status["plan"] = before["plan"] if shown == Decision() and done else plan_of_now
     return status
-
-
-def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two statuses say the same."""
-    return _timeless(one) == _timeless(other)
-
-
-def _timeless(status: Mapping[str, Any]) -> dict[str, Any]:
-    conditions = [
-        {key: value for key, value in item.items() if key != "lastTransitionTime"}
-        for item in status.get("conditions", ())
-    ]
-    return {**status, "conditions": conditions}

@@ -38,10 +38,13 @@ class Tritons:
         self.busy: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._changed = changed
         self._silent: dict[str, float] = {}
+        # Of pods that have started: these don't change.
+        self._unreadable: dict[str, facts.Reports] = {}
 
     def forget(self, alive: Collection[str]) -> None:
         """Forgets the pods that are gone."""
         self._silent = {name: since for name, since in self._silent.items() if name in alive}
+        self._unreadable = {name: known for name, known in self._unreadable.items() if name in alive}
         self.attempts = {key: value for key, value in self.attempts.items() if key[0] in alive}
 
     async def ask(self, pod: Pod) -> Pod:
@@ -49,7 +52,8 @@ class Tritons:
         if not (pod.address and pod.running):
             return pod
         if not pod.started:
-            pod = replace(pod, stages=await progress.stages(pod.address))
+            pod = replace(pod, stages=await progress.said(pod.address, progress.LOADING))
+        pod = replace(pod, weights={**await self._unreadable_by(pod), **pod.weights})
         now = time.monotonic()
         timeout = _SHORT_TIMEOUT if now - self._silent.get(pod.name, -_JUST_NOW) < _JUST_NOW else _TIMEOUT
         try:
@@ -64,6 +68,16 @@ class Tritons:
         for model in [model for name, model in self.busy if name == pod.name]:
             models[model] = replace(models.get(model, facts.ModelState("")), state=facts.LOADING)
         return replace(pod, models=models)
+
+    async def _unreadable_by(self, pod: Pod) -> facts.Reports:
+        """The endpoints that a pod has left out since it started, told as its init container would, were there one."""
+        known = self._unreadable.get(pod.name)
+        if known is None:
+            said = await progress.said(pod.address, progress.UNREADABLE)
+            known = {name: {"reason": facts.UNREADABLE, "message": why} for name, why in said.items()}
+            if pod.started:
+                self._unreadable[pod.name] = known
+        return known
 
     async def change(self, steps: Sequence[Load | Unload], pods: Sequence[Pod]) -> None:
         """Does all steps at once, and waits a little for their ends."""

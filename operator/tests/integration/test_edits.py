@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import model_control
 import pool
 from pool import Operator, Pool, endpoint, until
+from tritonllm_operator import objects, plan
 
 CHAT, CODE = endpoint(), endpoint("code")
 
@@ -44,6 +46,25 @@ def test_a_first_install_writes_the_file_once_and_its_pods_need_no_roll(
     assert llm.status()["pods"] == {"desired": 2, "loaded": 2, "summary": "2/2"}
     assert llm.status()["plan"]["action"] == "None"
     until(lambda: ("Normal", "Ready") in pool.counted(llm.events()))
+
+
+def test_the_first_pods_of_a_pool_start_with_all_endpoints_of_their_chart_however_late_these_come(
+    llm: Pool, operator: Operator
+) -> None:
+    llm.install(brings="chat code")
+    created = llm.create("llmendpoints", CHAT)["metadata"]["creationTimestamp"]
+    until(lambda: llm.condition("Loaded")[1] == "EndpointsMissing", lambda: (llm.status(), operator.story()))
+    # Later than what no chart announces is waited for.
+    until(lambda: datetime.datetime.now(datetime.UTC) - objects.time(created) > 2 * plan.QUIET)
+    operator.until_looked()
+    assert llm.get("configmaps", "llm-endpoints") is None
+    llm.create("llmendpoints", CODE)
+    until(lambda: llm.get("configmaps", "llm-endpoints"), operator.story)
+    assert set(llm.file()) == {"chat", "code"}
+    llm.run()
+    for name in ("chat", "code"):
+        until(lambda name=name: llm.as_wanted(name), lambda name=name: (llm.status(name), operator.story()))
+    assert llm.revision() is None
 
 
 def test_an_edited_policy_is_live_on_every_pod_with_its_complete_configuration(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Iterator
 
@@ -13,6 +14,8 @@ import model_control
 import pool
 from api_server import ApiServer
 from pool import Operator, Pool, endpoint, until
+from tritonllm.serve import health_port
+from tritonllm_operator import progress
 
 CHAT = endpoint()
 
@@ -54,6 +57,28 @@ def test_a_model_that_somebody_unloaded_or_that_died_is_loaded_again(
     until(served.as_wanted, lambda: (served.status(), operator.story()))
     assert first.done == [("load", "chat")]
     assert second.done == [("load", "chat-guardrail")]
+
+
+def test_a_pod_that_could_not_read_an_endpoint_says_so_without_an_init_container(
+    served: Pool, operator: Operator
+) -> None:
+    name, triton = next(iter(served.tritons.items()))
+    answer = json.dumps({"chat": "spec.limits.shiny: unknown field `shiny`"})
+    questions = {"/unreadable": lambda: (True, [answer])}
+    port = health_port.Port(triton.address, progress.PORT, questions, lambda error: pytest.fail(repr(error)))
+    triton.models.clear()
+    try:
+        # Another operator has not asked it before.
+        operator.stop()
+        operator.start()
+        until(
+            lambda: served.condition("Loaded")[1] == "PoolTooOld",
+            lambda: (served.status(), operator.story()),
+        )
+    finally:
+        port.close()
+    assert f"pod {name} can't read it: spec.limits.shiny" in served.condition("Loaded")[2]
+    assert served.condition("Ready")[0] == "True"
 
 
 def test_a_pod_with_another_secret_says_so_and_is_healed_by_the_right_one(

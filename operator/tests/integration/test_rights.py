@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 import chart
 import pool
@@ -194,3 +196,75 @@ def test_a_pool_that_grants_nothing_has_one_sentence_in_the_condition_and_is_loo
         assert f"helm upgrade llm charts/tritonllm-pool -n {llm.name}" in message
         grant(client, install, of_pool(llm), llm.name)
         until(llm.as_wanted, lambda: (llm.status(), operator.story()))
+
+
+def of_plugin(kubeconfig: Path, token: Path) -> tuple[str, dict[str, str]]:
+    """Turns a kubeconfig into one whose plugin is asked for the token."""
+    whole = yaml.safe_load(kubeconfig.read_text())
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "cat", "args": [str(token)]}
+    whole["users"][0]["user"] = {"exec": plugin}
+    kubeconfig.write_text(yaml.safe_dump(whole))
+    return "", {}
+
+
+def of_pod(kubeconfig: Path, token: Path) -> tuple[str, dict[str, str]]:
+    """What a pod has instead of a kubeconfig."""
+    cluster = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]
+    host, port = cluster["server"].removeprefix("https://").split(":")
+    code = f"""
+from kubernetes.aio.config import incluster_config
+incluster_config.SERVICE_TOKEN_FILENAME = {str(token)!r}
+incluster_config.SERVICE_CERT_FILENAME = {cluster["certificate-authority"]!r}
+"""
+    place = {
+        "KUBERNETES_SERVICE_HOST": host,
+        "KUBERNETES_SERVICE_PORT": port,
+        "KUBECONFIG": f"{kubeconfig}.none",
+    }
+    return code, place
+
+
+@pytest.mark.parametrize("login", [of_plugin, of_pod])
+def test_requests_and_watches_go_on_with_the_new_token_when_the_old_one_is_no_longer_accepted(
+    api_server: ApiServer,
+    client: httpx.Client,
+    llm: Pool,
+    install: list[str],
+    tmp_path: Path,
+    login: Callable[[Path, Path], tuple[str, dict[str, str]]],
+) -> None:
+    kubeconfig = granted(api_server, client, install, llm, [])
+    token = tmp_path / "token"
+
+    def issue(name: str) -> None:
+        """A token that is accepted as long as the Secret of this name is there."""
+        secrets = f"/api/v1/namespaces/{HOME}/secrets"
+        secret = client.post(secrets, json={"metadata": {"name": name}}).raise_for_status().json()
+        install.append(f"{secrets}/{name}")
+        bound = {"apiVersion": "v1", "kind": "Secret", "name": name, "uid": secret["metadata"]["uid"]}
+        answer = client.post(
+            f"/api/v1/namespaces/{HOME}/serviceaccounts/{ACCOUNT}/token",
+            json={"spec": {"expirationSeconds": 3600, "boundObjectRef": bound}},
+        )
+        text = answer.raise_for_status().json()["status"]["token"]
+        plugin = {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "kind": "ExecCredential",
+            "status": {"token": text},
+        }
+        token.write_text(json.dumps(plugin) if login is of_plugin else text)
+
+    issue("first")
+    code, settings = login(kubeconfig, token)
+    with pool.operating(kubeconfig, tmp_path, resync=600, code=code, settings=settings) as operator:
+        llm.install()
+        llm.run()
+        llm.create("llmendpoints", endpoint())
+        until(llm.as_wanted, lambda: (llm.status(), operator.story()))
+        issue("second")
+        client.delete(install.pop(-2)).raise_for_status()
+        # Watches that are there stay: the API server asks for a token at their beginning only.
+        api_server.restart()
+        llm.ban("chat", "other")
+        until(llm.as_wanted, lambda: (llm.status(), operator.story()))
+        assert "Re-authentication" in operator.story()

@@ -309,6 +309,40 @@ def test_the_first_file_waits_until_no_endpoint_has_just_come() -> None:
     assert found.aim.revision is None
 
 
+def announced(*endpoints: dict[str, Any], ago: float = 0.0, **more: Any) -> facts.World:
+    """A new pool whose chart brings `chat` and `code`, and those that are there; the last has just come."""
+    created = (worlds.NOW - datetime.timedelta(seconds=ago)).isoformat()
+    fresh = [item | {"metadata": item["metadata"] | {"creationTimestamp": created}} for item in endpoints]
+    return world(*fresh, pool=replace(worlds.POOL, brings=frozenset({"chat", "code"})), **more)
+
+
+@pytest.mark.parametrize("handed_over", [False, True], ids=["new", "handed over"])
+def test_the_first_file_waits_for_what_the_chart_brings_and_for_nothing_else(handed_over: bool) -> None:
+    pods = [pod("llm-1", CHAT, static=True), facts.Pod("llm-2")] if handed_over else []
+    waiting = announced(CHAT, ago=19, pods=pods)
+    found = decided(waiting)
+    assert not found.acts
+    assert found.waits
+    told = status.build(waiting, found, "chat")["conditions"]
+    (loaded,) = [item for item in told if item["type"] == "Loaded"]
+    assert loaded["reason"] == "EndpointsMissing"
+    assert " for code, " in loaded["message"]
+    assert set(file(decided(announced(CHAT, CODE, pods=pods)), "")) == {"chat", "code"}
+
+
+def test_what_the_chart_brings_and_never_comes_keeps_the_others_waiting_for_20_seconds() -> None:
+    waited = announced(CHAT, ago=20)
+    assert set(file(decided(waited), "")) == {"chat"}
+    # Another one that has just come doesn't make them wait for longer.
+    other = resource("other")
+    other["metadata"] |= {"creationTimestamp": worlds.NOW.isoformat()}
+    seen = replace(waited, endpoints=[*waited.endpoints, other])
+    assert set(file(decided(seen), "")) == {"chat", "other"}
+    # A file that is there is changed at once.
+    seen = announced(CHAT, files=worlds.files_of(first=[CODE]))
+    assert not decided(seen).waits
+
+
 def test_a_pool_that_nobody_gives_an_endpoint_boots_without_any() -> None:
     assert not decided(young(world(), seconds=5)).acts
     assert file(decided(young(world(), seconds=30)), "") == {}

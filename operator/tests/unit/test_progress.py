@@ -1,4 +1,4 @@
-"""What an operator learns of a pod that starts."""
+"""What an operator learns from the supervisor of a pod."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tritonllm_operator import progress
 
 
 def asked(port: int) -> Mapping[str, str]:
-    return asyncio.run(progress.stages("127.0.0.1", port))
+    return asyncio.run(progress.said("127.0.0.1", progress.LOADING, port))
 
 
-def test_the_stages_are_those_that_the_pod_answers() -> None:
+def test_what_a_pod_answers_is_known() -> None:
     questions = {"/loading": lambda: (True, ['{"chat-engine": "compiling the model"}'])}
     port = health_port.Port("127.0.0.1", 0, questions, lambda error: pytest.fail(repr(error)))
     try:
@@ -26,7 +26,7 @@ def test_the_stages_are_those_that_the_pod_answers() -> None:
 
 
 @pytest.mark.parametrize("said", ["chat-engine is being loaded (for 12 s)", "[]", "1", ""])
-def test_a_pod_that_says_something_else_has_no_stages(said: str) -> None:
+def test_a_pod_that_says_something_else_says_nothing(said: str) -> None:
     port = health_port.Port(
         "127.0.0.1", 0, {"/loading": lambda: (True, [said])}, lambda error: pytest.fail(repr(error))
     )

@@ -101,6 +101,9 @@ def test_an_endpoint_that_cannot_be_read_is_skipped_and_an_edit_that_cannot_leav
     assert status == 200
     assert "code can't be read: " in text
     assert "spec.limits.shiny: unknown field `shiny`" in half_readable.story()
+    told = json.loads(half_readable.probe("/unreadable")[1])
+    assert set(told) == {"code"}
+    assert "spec.limits.shiny: unknown field `shiny`" in told["code"]
 
     mounted.swap(resource("chat", "other"), unknown_field_of="chat")
     server.until(

@@ -142,6 +142,7 @@ class _Supervisor:
                 True,
                 [json.dumps(current.loading.stages() if (current := self._current) else {})],
             ),
+            "/unreadable": lambda: (True, [json.dumps(self._files.unreadable())]),
         }
         port = health_port.Port(self._options.host, self._options.health_port, questions, self._no_probes)
         try:
