@@ -106,9 +106,10 @@ class _View:
         """Endpoints without which new pods don't get ready, and all that comes with them waits."""
         needed = self.world.files.needed if self.world.files else {}
         for pod in self.world.pods:
+            if pod.ready:
+                continue
             for model, state in sorted((pod.models or {}).items()):
-                waited_for = model.removesuffix("-engine") in needed.get(pod.revision, ())
-                if state.failed and waited_for and not pod.ready:
+                if state.failed and model.removesuffix("-engine") in needed.get(pod.revision, ()):
                     yield Trouble(
                         "LoadFailed",
                         f"{model} on pod {pod.name}: {state.reason}; no new pod gets ready without it, as the old ones"

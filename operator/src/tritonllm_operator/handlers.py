@@ -12,6 +12,19 @@ from tritonllm_operator import kube, names
 registry = kopf.OperatorRegistry()
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """No former version of any object: kopf would copy each object of each event to compare it with that."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        pass
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
 @kopf.on.startup(registry=registry)
 def configure(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     """Sets kopf to watch only: it writes nothing, and keeps nothing for later."""
@@ -19,6 +32,7 @@ def configure(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     settings.scanning.disabled = not memo.clusterwide
     settings.posting.enabled = False
     settings.peering.standalone = True
+    settings.persistence.diffbase_storage = _NoDiffs()
     # A burst is one look anyway: the pool's worker sees to that.
     settings.queueing.idle_timeout = 0.1
     settings.watching.chunk_size = kube.PAGE

@@ -54,7 +54,6 @@ class Triton:
         self._headers = api_lock.Lock(secret).grpc_headers()
         host = f"[{address}]" if ":" in address else address
         self._client = triton.InferenceServerClient(f"{host}:{port}", channel_args=_CHANNEL)
-        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def __aenter__(self) -> Triton:
         return self
@@ -76,17 +75,23 @@ class Triton:
             self._client.get_model_repository_index(self._headers, client_timeout=seconds)
         )
         rows = {row.name: row for row in index.models if row.state}
-        found = await asyncio.gather(*(self._state(row.name, row.state, row.reason) for row in rows.values()))
-        return dict(zip(rows, found, strict=True))
+        left = iter(rows.values())
+        found: dict[str, ModelState] = {}
+
+        async def ask_in_turn() -> None:
+            for row in left:
+                found[row.name] = await self._state(row.name, row.state, row.reason)
+
+        await asyncio.gather(*(ask_in_turn() for _ in range(_AT_ONCE)))
+        return found
 
     async def _state(self, model: str, state: str, reason: str) -> ModelState:
         if state != facts.READY:
             return ModelState(state, reason=loader.useful(reason) if reason and reason != "unloaded" else "")
         try:
-            async with self._turns:
-                answer: Any = await self._client.get_model_config(
-                    model, headers=self._headers, client_timeout=_QUICK
-                )
+            answer: Any = await self._client.get_model_config(
+                model, headers=self._headers, client_timeout=_QUICK
+            )
         except InferenceServerException as error:
             if "unknown model" not in (error.message() or ""):
                 raise Refused(self._trouble(error)) from None
@@ -103,13 +108,10 @@ class Triton:
             yield {"model_name": pipeline, "inputs": [], "parameters": {_ADAPTERS: True}}
 
         try:
-            async with self._turns:
-                answers: Any = self._client.stream_infer(
-                    question(), stream_timeout=_QUICK, headers=self._headers
-                )
-                async for answer, _ in answers:
-                    if answer is not None:
-                        return json.loads(answer.as_numpy("text_output")[0])
+            answers: Any = self._client.stream_infer(question(), stream_timeout=_QUICK, headers=self._headers)
+            async for answer, _ in answers:
+                if answer is not None:
+                    return json.loads(answer.as_numpy("text_output")[0])
         except (InferenceServerException, grpc.RpcError):
             LOG.warning("pod %s does not say how the adapters of %s are", self._pod, pipeline)
         return ()

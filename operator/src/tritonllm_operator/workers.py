@@ -16,8 +16,8 @@ from tritonllm_operator.worker import Worker
 # Looks at the same time; each lists, and asks all pods of its pool.
 _AT_ONCE = 8
 # Watches begin with lists of all that is there. The first looks wait until these have come, as they would only be looked
-# at again: so long after the last event, but not for ever.
-_QUIET, _LISTED_WITHIN = 0.3, 10.0
+# at again: so long after the last event, but not for ever. A busy API server takes half a second for a page.
+_QUIET, _LISTED_WITHIN = 1.0, 10.0
 
 
 class Workers:

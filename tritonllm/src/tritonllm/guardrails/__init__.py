@@ -17,7 +17,17 @@ character; a flag changes nothing. Used by the pipeline, the guardrail model and
 
 from __future__ import annotations
 
-from tritonllm.guardrails.policy import Policy, PolicyError, Result, compile, summarize, warnings
+from tritonllm.guardrails.policy import Policy, PolicyError, Result, check, compile, summarize, warnings
 from tritonllm.guardrails.stream import Stream, Verdict
 
-__all__ = ["Policy", "PolicyError", "Result", "Stream", "Verdict", "compile", "summarize", "warnings"]
+__all__ = [
+    "Policy",
+    "PolicyError",
+    "Result",
+    "Stream",
+    "Verdict",
+    "check",
+    "compile",
+    "summarize",
+    "warnings",
+]

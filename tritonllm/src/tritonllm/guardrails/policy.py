@@ -90,6 +90,29 @@ def compile(rules: Sequence[Rule]) -> Policy:
         PolicyError: a phrase of which nothing is left to look for, such as one of spaces alone; a list of phrases that
             was not read; a pattern that can't be compiled for letters of all scripts.
     """
+    masks, matchers, by_boundary = _read(rules)
+    for words, found in by_boundary.items():
+        if found:
+            matchers.append(phrases.Phrases(found, words=words))
+    return Policy(masks, matchers)
+
+
+def check(rules: Sequence[api.Rule]) -> None:
+    """Raises what `compile` raises, without the search of phrases, which takes most of its time and never fails.
+
+    Args:
+        rules: of one direction.
+
+    Raises:
+        PolicyError: as for `compile`.
+    """
+    _read(rules)
+
+
+def _read(
+    rules: Sequence[api.Rule],
+) -> tuple[list[api.Rule], list[spans.Matcher], dict[bool, list[phrases.Wanted]]]:
+    """The rules by the numbers in spans, the matchers of all but phrases, and the phrases by whether they are words."""
     by_boundary: dict[bool, list[phrases.Wanted]] = {True: [], False: []}
     matchers: list[spans.Matcher] = []
     masks = list(rules)
@@ -112,10 +135,7 @@ def compile(rules: Sequence[Rule]) -> Policy:
                 case kinds.Data():
                     matchers.append(checked.Checked(search, len(masks)))
                     masks.append(_with_placeholder(rule, search.placeholder))
-    for words, found in by_boundary.items():
-        if found:
-            matchers.append(phrases.Phrases(found, words=words))
-    return Policy(masks, matchers)
+    return masks, matchers, by_boundary
 
 
 def _wanted(rule: Rule, search: kinds.Phrases) -> list[str]:

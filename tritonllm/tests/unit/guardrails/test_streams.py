@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from policies import banned, masked, pattern, profanity, rule
 
-from tritonllm import guardrails
+from tritonllm import api, guardrails
 
 
 def policy(*rules: tuple[str, str]) -> guardrails.Policy:
@@ -149,10 +151,13 @@ def test_a_whole_text_over_many_blocks_is_judged_like_its_pieces() -> None:
     assert [both.scan(text).verdicts[number].start for number in (0, 1)] == [16_381, 16_381 + 16_380]
 
 
+@pytest.mark.parametrize("use", [guardrails.check, guardrails.compile])
 @pytest.mark.parametrize("phrase", [" ", "*", "\u200b", "--", "\u0301 '"])
-def test_a_phrase_of_which_nothing_is_left_is_refused_by_name(phrase: str) -> None:
+def test_a_phrase_of_which_nothing_is_left_is_refused_by_name(
+    phrase: str, use: Callable[[list[api.Rule]], object]
+) -> None:
     with pytest.raises(guardrails.PolicyError, match=r"rule language: .* phrase .* folded"):
-        guardrails.compile([rule(name="language", banned={"phrases": ["fine", phrase]})])
+        use([rule(name="language", banned={"phrases": ["fine", phrase]})])
 
 
 def test_an_allowed_word_of_the_list_is_let_through_and_only_that() -> None:
