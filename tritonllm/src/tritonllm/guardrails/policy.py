@@ -97,7 +97,7 @@ def compile(rules: Sequence[Rule]) -> Policy:
     return Policy(masks, matchers)
 
 
-def check(rules: Sequence[api.Rule]) -> None:
+def check(rules: Sequence[Rule]) -> None:
     """Raises what `compile` raises, without the search of phrases, which takes most of its time and never fails.
 
     Args:
@@ -110,8 +110,8 @@ def check(rules: Sequence[api.Rule]) -> None:
 
 
 def _read(
-    rules: Sequence[api.Rule],
-) -> tuple[list[api.Rule], list[spans.Matcher], dict[bool, list[phrases.Wanted]]]:
+    rules: Sequence[Rule],
+) -> tuple[list[Rule], list[spans.Matcher], dict[bool, list[phrases.Wanted]]]:
     """The rules by the numbers in spans, the matchers of all but phrases, and the phrases by whether they are words."""
     by_boundary: dict[bool, list[phrases.Wanted]] = {True: [], False: []}
     matchers: list[spans.Matcher] = []
