@@ -84,7 +84,7 @@ class Pod:
         running: whether its server runs.
         started: whether all it boots with is loaded (the startup probe has passed).
         ready: whether the Service sends requests to it.
-        weights: what its init container told, and which endpoints it could not read.
+        weights: what its init container told; without one, which endpoints the pod could not read.
         trouble: what keeps it from running, as Kubernetes says it.
         models: what its Triton holds; None where it was not asked or did not answer.
         silent: why Triton did not answer.

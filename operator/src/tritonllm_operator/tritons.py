@@ -53,7 +53,7 @@ class Tritons:
             return pod
         if not pod.started:
             pod = replace(pod, stages=await progress.said(pod.address, progress.LOADING))
-        pod = replace(pod, weights={**await self._unreadable_by(pod), **pod.weights})
+        pod = replace(pod, weights=pod.weights or await self._unreadable_by(pod))
         now = time.monotonic()
         timeout = _SHORT_TIMEOUT if now - self._silent.get(pod.name, -_JUST_NOW) < _JUST_NOW else _TIMEOUT
         try:
@@ -70,7 +70,7 @@ class Tritons:
         return replace(pod, models=models)
 
     async def _unreadable_by(self, pod: Pod) -> facts.Reports:
-        """The endpoints that a pod has left out since it started, told as its init container would, were there one."""
+        """The endpoints that a pod without an init container has left out since it started, in the form of its report."""
         known = self._unreadable.get(pod.name)
         if known is None:
             said = await progress.said(pod.address, progress.UNREADABLE)
