@@ -28,6 +28,7 @@ def resource(name: str = "chat", *, phrases: Sequence[str] = ("forbidden",), **s
             "name": name,
             "namespace": "prod",
             "uid": f"uid-{name}",
+            "resourceVersion": "1",
             "generation": 1,
             "creationTimestamp": LONG_AGO,
         },

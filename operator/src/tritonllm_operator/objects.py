@@ -7,6 +7,11 @@ from typing import Any
 Resource = Mapping[str, Any]
 
 
+def version(resource: Resource) -> tuple[str, str]:
+    """Which object it is, and in which version."""
+    return resource["metadata"]["uid"], resource["metadata"]["resourceVersion"]
+
+
 def annotations(resource: Resource) -> Mapping[str, str]:
     """An object's annotations."""
     return resource["metadata"].get("annotations") or {}

@@ -69,14 +69,16 @@ class Pool:
         # The next look tells it, and tries again.
         self._refused: facts.Trouble | None = None
         self._strangers: set[str] = set()
+        # What the last look saw, in which version.
+        self._seen: frozenset[tuple[str, str]] = frozenset()
         # What the ConfigMap was last made to say, by the operator itself.
         self._written: pools.Files | None = None
         # The same; before the first write, what it said when it was seen first.
         self._recorded: pools.Files | None = None
 
-    def has_written(self, resource: Resource) -> bool:
-        """Whether an object is the ConfigMap as the operator itself wrote it last, so that its change is no news."""
-        return (
+    def knows(self, resource: Resource) -> bool:
+        """Whether a change is no news: the last look saw the object so, or the operator itself wrote it so (the ConfigMap)."""
+        return objects.version(resource) in self._seen or (
             self._written is not None
             and resource["metadata"]["name"] == names.config_map(self._name)
             and resource["kind"] == "ConfigMap"
@@ -95,6 +97,7 @@ class Pool:
         # Kept until the end of the pass, for the pools that were marked at the same time.
         snapshot = await self._lists.get(self._namespace, since)
         seen = snapshot.of(self._name)
+        self._seen = seen.versions()
         world = await self._observe(seen)
         decided = plan.decide(world)
         settled = await report.tell(self._api, world, decided)

@@ -45,6 +45,11 @@ class Parts:
         """Its Deployment, read."""
         return pools.read(self.deployment) if self.deployment else None
 
+    def versions(self) -> frozenset[tuple[str, str]]:
+        """All of these objects whose changes matter, each with its version."""
+        single = filter(None, (self.deployment, self.config_map))
+        return frozenset(map(objects.version, (*self.endpoints, *single, *self.pods, *self.jobs)))
+
     def world(self, namespace: str, name: str, now: datetime.datetime) -> facts.World:
         """What is known of it without its pods and Jobs."""
         files = pools.files(self.config_map) if self.config_map else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -46,10 +47,14 @@ class Worker:
         failures = looks = 0
         wait: float | None = None
         while True:
-            if await self._marked(wait):
+            await self._due(wait)
+            async with self._turns:
+                # Also what was marked while it waited for its turn.
+                marked, self._dirty = self._dirty, None
+                self._wake.clear()
+                outcome = await self._look(marked or time.monotonic())
+            if marked is not None:
                 looks = 0
-            since, self._dirty = self._dirty or time.monotonic(), None
-            outcome = await self._look(since)
             metrics.LAST_PASS.set_to_current_time()
             self.waiting = self._dirty
             if not isinstance(outcome, reconcile.Outcome):
@@ -64,37 +69,32 @@ class Worker:
             if outcome.acted and looks == 1:
                 wait = 0.0
 
-    async def _marked(self, wait: float | None) -> bool:
+    async def _due(self, wait: float | None) -> None:
         """Waits for a mark, or for so many seconds."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._wake.wait()
-        except TimeoutError:
-            return False
-        self._wake.clear()
-        return True
 
     async def _look(self, since: float) -> reconcile.Outcome | float:
         """How the pool was left, or after how many seconds at the earliest it can be looked at again."""
-        async with self._turns:
-            began = time.monotonic()
-            try:
-                outcome = await self.pool.reconcile(since)
-            except kube.Failed as error:
-                if error.ending:
-                    # All of the pool goes with its namespace; events tell when.
-                    metrics.PASSES.labels("ending").inc()
-                    return reconcile.Outcome()
-                LOG.warning("pool %s/%s can't be looked after, and is tried again: %s", *self._key, error)
-                metrics.PASSES.labels("refused").inc()
-                return error.retry_seconds
-            except Exception:
-                LOG.exception("a bug: the look at pool %s/%s ended with", *self._key)
-                metrics.PASSES.labels("bug").inc()
-                return 0.0
-            metrics.PASSES.labels("acted" if outcome.acted else "unchanged").inc()
-            metrics.PASS_SECONDS.observe(time.monotonic() - began)
-            return outcome
+        began = time.monotonic()
+        try:
+            outcome = await self.pool.reconcile(since)
+        except kube.Failed as error:
+            if error.ending:
+                # All of the pool goes with its namespace; events tell when.
+                metrics.PASSES.labels("ending").inc()
+                return reconcile.Outcome()
+            LOG.warning("pool %s/%s can't be looked after, and is tried again: %s", *self._key, error)
+            metrics.PASSES.labels("refused").inc()
+            return error.retry_seconds
+        except Exception:
+            LOG.exception("a bug: the look at pool %s/%s ended with", *self._key)
+            metrics.PASSES.labels("bug").inc()
+            return 0.0
+        metrics.PASSES.labels("acted" if outcome.acted else "unchanged").inc()
+        metrics.PASS_SECONDS.observe(time.monotonic() - began)
+        return outcome
 
 
 def _next_look(looks: int) -> float:

@@ -16,8 +16,8 @@ from tritonllm_operator.worker import Worker
 # Looks at the same time; each lists, and asks all pods of its pool.
 _AT_ONCE = 8
 # Watches begin with lists of all that is there. The first looks wait until these have come, as they would only be looked
-# at again: so long after the last event, but not for ever. A busy API server takes half a second for a page.
-_QUIET, _LISTED_WITHIN = 1.0, 10.0
+# at again: so long after the last event, but not for ever.
+_QUIET, _LISTED_WITHIN = 0.3, 10.0
 
 
 class Workers:
@@ -55,7 +55,7 @@ class Workers:
         else:
             self._heard[key] = wish
         for pool in {wish.pool, before.pool if before else wish.pool}:
-            self.mark((key[0], pool))
+            self._heard_of((key[0], pool), resource, gone=gone)
 
     def part(self, resource: Resource, *, gone: bool) -> None:
         """Something of a pool changed: a pod, its Deployment, its ConfigMap, a Job; or a list of phrases."""
@@ -67,9 +67,12 @@ class Workers:
                 if where == namespace and name in wish.phrase_lists:
                     self.mark((namespace, wish.pool))
             return
-        worker = self._workers.get((namespace, pool))
-        if gone or worker is None or not worker.pool.has_written(resource):
-            self.mark((namespace, pool))
+        self._heard_of((namespace, pool), resource, gone=gone)
+
+    def _heard_of(self, key: Key, resource: Resource, *, gone: bool) -> None:
+        worker = self._workers.get(key)
+        if gone or worker is None or not worker.pool.knows(resource):
+            self.mark(key)
 
     def mark(self, key: Key) -> None:
         """A pool is to be looked at."""
