@@ -119,9 +119,8 @@ def edits(count: int, real: bool) -> list[list[str]]:
         if real:
             pool.until(lambda: llm.get("configmaps", "llm-endpoints"), operator.story)
             addresses = serving.ADDRESSES[:PODS]
-            for address in addresses:
-                name = f"llm-{address.replace('.', '-')}"
-                stack.enter_context(serving.pod(llm, name, address, directory))
+            for number, address in enumerate(addresses):
+                stack.enter_context(serving.pod(llm, number, address, directory))
         pool.until(llm.told, operator.story, 120)
         pods = [stack.enter_context(Pod(address)) for address in addresses]
         taken = [edit(llm, pods, f"word{number}") for number in range(count)]

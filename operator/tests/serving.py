@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+import kubelet
 import model_control
 import pool
 from pool import until
@@ -19,21 +20,16 @@ ADDRESSES = [f"127.0.0.{number}" for number in range(2, 10)]
 
 
 @contextlib.contextmanager
-def pod(llm: pool.Pool, name: str, address: str, directory: Path) -> Iterator[None]:
-    """A pod that serves the first revision of a pool's file.
+def pod(llm: pool.Pool, number: int, address: str, directory: Path) -> Iterator[None]:
+    """One of a pool's pods begins to serve the first revision of its file.
 
     Args:
         llm: the pool.
-        name: of the pod.
+        number: of the pod, from 0.
         address: of loopback, where nobody else listens on Triton's ports.
         directory: for its files.
     """
-    deployment = llm.get("deployments", llm.pool)
-    assert deployment is not None
-    template = deployment["spec"]["template"]
-    owner = pool.owned_by(llm.replica_set(deployment, "served"))
-    metadata = template["metadata"] | {"name": name, "ownerReferences": [owner]}
-    llm.create("pods", {"metadata": metadata, "spec": {"containers": template["spec"]["containers"]}})
+    name = until(lambda: sorted(pod["metadata"]["name"] for pod in llm.kubelet.pods())[number:])[0]
     data = (llm.get("configmaps", "llm-endpoints") or {})["data"]
     file, secret, log = directory / "revision-.yaml", directory / "secret", directory / f"{name}.log"
     file.write_text(data["revision-.yaml"])
@@ -55,7 +51,7 @@ def pod(llm: pool.Pool, name: str, address: str, directory: Path) -> Iterator[No
             return False
 
         until(ready, lambda: log.read_text()[-4000:], 120)
-        llm.trouble(name, **pool.running(address))
+        llm.trouble(name, **kubelet.running(address))
         yield
     finally:
         process.terminate()

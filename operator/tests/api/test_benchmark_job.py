@@ -1,4 +1,4 @@
-"""`tritonllm bench --pool` with the real kubectl and a real API server; tests are the kubelet and the Job's controller."""
+"""`tritonllm bench --pool` with the real kubectl and a real API server; tests are the kubelet."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 import api_server as processes
 import chart
 from pool import until
+from tritonllm_operator import names
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
@@ -38,8 +39,10 @@ def prod(admin: httpx.Client, namespace: str) -> str:
     admin.patch(f"/api/v1/namespaces/{namespace}", json=level, headers=_MERGE).raise_for_status()
     place = f"/apis/apps/v1/namespaces/{namespace}/deployments"
     admin.post(place, json=chart.one(chart.render(BENCH), "Deployment")).raise_for_status()
-    status = {"status": {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}}
-    admin.patch(f"{place}/llm/status", json=status, headers=_MERGE).raise_for_status()
+    _pod(
+        admin, namespace, names.POOL, "llm", phase="Running", conditions=[{"type": "Ready", "status": "True"}]
+    )
+    until(lambda: admin.get(f"{place}/llm").json()["status"].get("availableReplicas"))
     return namespace
 
 
@@ -65,19 +68,13 @@ def _job(admin: httpx.Client, namespace: str) -> dict[str, Any]:
     return until(lambda: admin.get(JOBS.format(namespace)).json()["items"])[0]
 
 
-def _pod(admin: httpx.Client, namespace: str, job: dict[str, Any], **status: Any) -> None:
-    """Makes the Job's pod, as its controller does, in a state."""
-    template = job["spec"]["template"]
-    labels = template["metadata"]["labels"] | {"job-name": job["metadata"]["name"]}
-    body = {
-        "metadata": {"name": "pod-x", "labels": labels},
-        "spec": template["spec"] | {"serviceAccountName": "default"},
-    }
-    place = f"/api/v1/namespaces/{namespace}"
-    admin.post(f"{place}/serviceaccounts", json={"metadata": {"name": "default"}})
-    made = admin.post(f"{place}/pods", json=body)
-    assert made.is_success, made.text
-    admin.patch(f"{place}/pods/pod-x/status", json={"status": status}, headers=_MERGE).raise_for_status()
+def _pod(admin: httpx.Client, namespace: str, label: str, value: str, **status: Any) -> None:
+    """Waits until a controller has made the pod with a label, and brings it into a state."""
+    place = f"/api/v1/namespaces/{namespace}/pods"
+    query = {"labelSelector": f"{label}={value}"}
+    (pod,) = until(lambda: admin.get(place, params=query).json()["items"])
+    name = pod["metadata"]["name"]
+    admin.patch(f"{place}/{name}/status", json={"status": status}, headers=_MERGE).raise_for_status()
 
 
 def _said(process: subprocess.Popen[str]) -> str:
@@ -97,7 +94,8 @@ def test_an_image_that_cannot_be_pulled_is_told_and_the_job_is_deleted(
         "state": {"waiting": waiting},
     }
     # That the server admits this pod, in the restricted profile, is the other half of the test.
-    _pod(admin, prod, _job(admin, prod), phase="Pending", containerStatuses=[container])
+    job = _job(admin, prod)["metadata"]["name"]
+    _pod(admin, prod, "job-name", job, phase="Pending", containerStatuses=[container])
     said = _said(bench)
     assert bench.returncode == 1
     assert "the image cannot be pulled (registry.example.com/tritonllm:bench): no such tag" in said
@@ -105,19 +103,21 @@ def test_an_image_that_cannot_be_pulled_is_told_and_the_job_is_deleted(
     assert not admin.get(JOBS.format(prod)).json()["items"]
 
 
-def test_a_quota_is_told(admin: httpx.Client, prod: str, bench: subprocess.Popen[str]) -> None:
-    job = _job(admin, prod)
-    about = {"kind": "Job", "namespace": prod, "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
-    event = {
-        "metadata": {"name": "x"},
-        "involvedObject": about,
-        "reason": "FailedCreate",
-        "message": "exceeded quota: cpu",
-        "type": "Warning",
-    }
-    admin.post(f"/api/v1/namespaces/{prod}/events", json=event).raise_for_status()
+@pytest.fixture
+def full(admin: httpx.Client, prod: str) -> None:
+    """The namespace takes no more pods. Its quota's status is another controller's."""
+    place, limits = f"/api/v1/namespaces/{prod}/resourcequotas", {"pods": "1"}
+    admin.post(place, json={"metadata": {"name": "small"}, "spec": {"hard": limits}}).raise_for_status()
+    status = {"status": {"hard": limits, "used": limits}}
+    admin.patch(f"{place}/small/status", json=status, headers=_MERGE).raise_for_status()
+
+
+@pytest.mark.usefixtures("full")
+def test_a_quota_is_told(bench: subprocess.Popen[str]) -> None:
     said = _said(bench)
-    assert (bench.returncode, "is not admitted: exceeded quota: cpu" in said) == (1, True)
+    assert bench.returncode == 1
+    assert "is not admitted: " in said
+    assert "exceeded quota: small, requested: pods=1" in said
 
 
 def test_ctrl_c_before_it_runs_leaves_no_job(

@@ -1,4 +1,4 @@
-"""`spec.benchmark`, with the operator and a real API server; tests are the controller of Jobs and the kubelet."""
+"""`spec.benchmark`, with the operator and a real API server; tests are the kubelet."""
 
 from __future__ import annotations
 
@@ -57,19 +57,8 @@ def job(llm: Pool, operator: Operator) -> pool.Json:
 
 
 def end(llm: Pool, made: pool.Json, message: str, code: int = 0) -> None:
-    """The pod of the Job, after it has ended with a termination message."""
-    template, owner = (
-        made["spec"]["template"],
-        pool.owned_by({"apiVersion": "batch/v1", "kind": "Job"} | made),
-    )
-    metadata = {
-        "name": "llm-benchmark-x",
-        "labels": template["metadata"]["labels"],
-        "ownerReferences": [owner],
-    }
-    # Where the controller of ServiceAccounts is not, nobody else makes it.
-    llm.client.post(f"/api/v1/namespaces/{llm.name}/serviceaccounts", json={"metadata": {"name": "default"}})
-    llm.create("pods", {"metadata": metadata, "spec": template["spec"]})
+    """The pod of the Job ends with a termination message."""
+    (pod,) = until(lambda: llm.list("pods", f"controller-uid={made['metadata']['uid']}"))
     times = {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:10:00Z"}
     state = {"terminated": {"exitCode": code, "message": message, **times}}
     container = {
@@ -81,7 +70,7 @@ def end(llm: Pool, made: pool.Json, message: str, code: int = 0) -> None:
         "state": state,
     }
     status = {"phase": "Succeeded" if code == 0 else "Failed", "containerStatuses": [container]}
-    llm.patch("pods", metadata["name"], {"status": status}, "/status")
+    llm.trouble(pod["metadata"]["name"], **status)
 
 
 def told(llm: Pool, state: str, operator: Operator) -> pool.Json:
@@ -127,7 +116,6 @@ def test_an_endpoint_is_benchmarked_once_for_each_engine_and_the_result_is_in_it
         )[0]
         until(llm.as_wanted, lambda: (llm.status(), operator.story()))
         assert llm.revision()
-        llm.delete("pods", "llm-benchmark-x")
         end(llm, second, "", code=1)
         failed = told(llm, "Failed", operator)
         assert "ended with code 1 and no result; see `kubectl logs job/llm-benchmark`" in failed["message"]

@@ -66,7 +66,7 @@ def test_a_policy_edited_under_load_fails_no_request_and_each_answer_is_under_on
         until(lambda: llm.get("configmaps", "llm-endpoints"), operator.story)
         addresses = serving.ADDRESSES[:2]
         for number, address in enumerate(addresses):
-            stack.enter_context(serving.pod(llm, f"llm-{number}", address, tmp_path))
+            stack.enter_context(serving.pod(llm, number, address, tmp_path))
         until(llm.told, lambda: (llm.status(), operator.story()), 60)
         over = threading.Event()
         askers = [Asking(address, over) for address in addresses for _ in range(2)]

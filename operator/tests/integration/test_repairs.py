@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+import kubelet
 import model_control
 import pool
 from api_server import ApiServer
@@ -155,9 +156,9 @@ TROUBLES = {
             }
         ]
     },
-    "ImagePull": pool.waiting("ImagePullBackOff", "Back-off pulling image"),
-    "ContainerFailed": pool.ended(1, "tritonllm: spec.engine: it does not work"),
-    "GatedRepo": pool.ended(
+    "ImagePull": kubelet.waiting("ImagePullBackOff", "Back-off pulling image"),
+    "ContainerFailed": kubelet.ended(1, "tritonllm: spec.engine: it does not work"),
+    "GatedRepo": kubelet.ended(
         21, '{"endpoints": {"chat": {"reason": "GatedRepo", "message": "ask for access"}}}', "weights"
     ),
 }
@@ -168,17 +169,15 @@ def test_what_keeps_a_pod_from_starting_is_in_the_condition_within_ten_seconds(
     llm: Pool, operator: Operator, reason: str
 ) -> None:
     llm.install()
-    # It is in the file, whether or not the pods come up.
-    llm.broken[""] = {}
     llm.create("llmendpoints", CHAT)
-    until(lambda: llm.file(), operator.story)
-    llm.settle()
-    llm.broken[""] = TROUBLES[reason]
-    llm.settle()
+    # It is in the file, whether or not the pods come up.
+    until(lambda: llm.file() and len(llm.kubelet.pods()) == llm.pods, operator.story)
+    llm.kubelet.broken[""] = TROUBLES[reason]
+    llm.kubelet.step()
     until(lambda: llm.condition("Loaded")[1] == reason, lambda: (llm.status(), operator.story()), seconds=10)
     assert llm.condition("Ready")[:2] == ("False", reason)
-    assert llm.condition("Loaded")[2].count("llm-1") or reason == "GatedRepo"
+    assert llm.condition("Loaded")[2].count("llm-") or reason == "GatedRepo"
     assert until(lambda: pool.counted(llm.events())["Warning", reason]) == 1
-    llm.broken.clear()
+    llm.kubelet.broken.clear()
     llm.settle()
     until(llm.as_wanted, lambda: (llm.status(), operator.story()))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import kubelet
 import model_control
 import pool
 from pool import Operator, Pool, endpoint, until
@@ -42,7 +43,7 @@ def test_a_changed_engine_comes_with_new_pods_and_both_files_stay_until_they_are
     before = set(served.tritons)
     # At first the new pods need longer.
     hold = {"conditions": [{"type": "Ready", "status": "False"}]}
-    served.broken = pool.Everything("", hold)
+    served.kubelet.broken = kubelet.Everything("", hold)
     served.edit("chat", engine=SLOWER)
     revision = until(served.revision, operator.story)
     assert files(served) == {"", revision}
@@ -60,7 +61,7 @@ def test_a_changed_engine_comes_with_new_pods_and_both_files_stay_until_they_are
         lambda: served.file("")["chat"]["guardrails"] == served.file(revision)["chat"]["guardrails"],
         operator.story,
     )
-    served.broken = {}
+    served.kubelet.broken = {}
     until(served.as_wanted, lambda: (served.status(), operator.story()))
     until(lambda: good(served) == revision and files(served) == {revision}, operator.story)
     assert not before & set(served.tritons)
@@ -71,7 +72,7 @@ def test_a_roll_that_misses_its_deadline_goes_back_to_the_former_pods_and_says_w
     served: Pool, operator: Operator
 ) -> None:
     before = set(served.tritons)
-    served.broken = pool.Everything("", pool.ended(1, "ValueError: it can't"))
+    served.kubelet.broken = kubelet.Everything("", kubelet.ended(1, "ValueError: it can't"))
     served.edit("chat", engine=SLOWER)
     revision = until(served.revision, operator.story)
     until(
@@ -79,9 +80,9 @@ def test_a_roll_that_misses_its_deadline_goes_back_to_the_former_pods_and_says_w
         lambda: (served.status(), operator.story()),
     )
     assert "ValueError: it can't" in served.condition("Loaded")[2]
-    served.deadline_passed = True
+    served.deadline(1)
     until(lambda: served.revision() is None, operator.story)
-    served.deadline_passed = False
+    served.deadline(600)
     until(lambda: served.condition("Loaded")[1] == "RolledBack", lambda: (served.status(), operator.story()))
     assert "ValueError: it can't" in served.condition("Loaded")[2]
     assert served.condition("Ready")[:2] == ("True", "ServingFormerVersion")
@@ -95,7 +96,7 @@ def test_a_roll_that_misses_its_deadline_goes_back_to_the_former_pods_and_says_w
     until(lambda: operator.passes() > passes, operator.story)
     assert served.revision() is None
     # Another version is.
-    served.broken = {}
+    served.kubelet.broken = {}
     served.edit("chat", engine={"args": {"inter_token_seconds": 0.25}})
     until(served.as_wanted, lambda: (served.status(), operator.story()))
     assert served.revision() not in (None, revision)
@@ -105,7 +106,7 @@ def test_an_engine_edit_that_is_taken_back_during_its_roll_leaves_the_former_pod
     served: Pool, operator: Operator
 ) -> None:
     before = set(served.tritons)
-    served.broken = pool.Everything("", pool.waiting("ContainerCreating"))
+    served.kubelet.broken = kubelet.Everything("", kubelet.waiting("ContainerCreating"))
     served.edit("chat", engine=SLOWER)
     until(served.revision, operator.story)
     served.edit("chat", engine={"type": "simulated", "args": None})
@@ -136,7 +137,7 @@ def test_a_pool_of_its_chart_serves_on_while_it_is_handed_over_and_its_pods_are_
     former = dict(llm.tritons)
     llm.hand_over()
     operator.until_looked()
-    llm.step()
+    until(lambda: len(llm.kubelet.pods()) > llm.pods)
     operator.until_looked()
     # Only now come the endpoints, one after the other.
     code = endpoint("code")
@@ -154,12 +155,12 @@ def test_a_pool_of_its_chart_serves_on_while_it_is_handed_over_and_its_pods_are_
 def test_the_file_of_a_roll_is_restored_for_the_pods_of_both_revisions(
     served: Pool, operator: Operator
 ) -> None:
-    served.broken = pool.Everything("", pool.waiting("ContainerCreating"))
+    served.kubelet.broken = kubelet.Everything("", kubelet.waiting("ContainerCreating"))
     served.edit("chat", engine=SLOWER)
     revision = until(served.revision, operator.story)
     served.delete("configmaps", "llm-endpoints")
     until(lambda: files(served) == {"", revision}, operator.story)
-    served.broken = {}
+    served.kubelet.broken = {}
     until(served.as_wanted, lambda: (served.status(), operator.story()))
 
 
@@ -194,27 +195,15 @@ HUB: dict[str, Any] = {"model": {"repo": "org/one"}, "engine": {"type": "vllm"}}
 COMMIT = "0123456789" * 4
 
 
-def job_ends(llm: Pool, revision: str, kind: str, message: str) -> None:
-    """What Kubernetes makes of a Job that is over: its pod, with the last word of the container, and its status."""
-    job = llm.get("jobs", f"llm-sync-{revision}")
-    assert job is not None
-    owner = pool.owned_by(job)
-    labels = {names.POOL: "llm", names.COMPONENT: "weights"}
-    metadata = {"name": f"sync-{revision}", "labels": labels, "ownerReferences": [owner]}
-    llm.create("pods", {"metadata": metadata, "spec": {"containers": [{"name": "weights", "image": "x"}]}})
-    ended = pool.ended(0 if kind == "Complete" else 21, message)
+def job_ends(llm: Pool, revision: str, code: int, message: str) -> None:
+    """The container of a Job's pod ends, with its last word."""
+    job = f"llm-sync-{revision}"
+    # A second try comes only after ten seconds.
+    llm.patch("jobs", job, {"spec": {"backoffLimit": 0}})
+    (pod,) = until(lambda: llm.list("pods", f"job-name={job}"))
+    ended = kubelet.ended(code, message)
     ended["containerStatuses"][0]["name"] = "weights"
-    llm.trouble(f"sync-{revision}", **ended | {"phase": "Succeeded" if kind == "Complete" else "Failed"})
-    now = job["metadata"]["creationTimestamp"]
-    criterion = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}[kind]
-    conditions = [
-        {"type": each, "status": "True", "lastTransitionTime": now, "reason": "", "message": ""}
-        for each in (criterion, kind)
-    ]
-    status = {"conditions": conditions, "startTime": now} | (
-        {"completionTime": now} if kind == "Complete" else {}
-    )
-    llm.patch("jobs", job["metadata"]["name"], {"status": status}, "/status")
+    llm.trouble(pod["metadata"]["name"], **ended | {"phase": "Failed" if code else "Succeeded"})
 
 
 @pytest.fixture
@@ -242,7 +231,7 @@ def test_new_weights_are_brought_by_a_job_before_any_pod_goes(
     assert llm.revision() is None
     assert set(llm.tritons) == before
     other = COMMIT[::-1]
-    job_ends(llm, revision, "Complete", f'{{"endpoints": {{"chat": {{"commit": "{other}"}}}}}}')
+    job_ends(llm, revision, 0, f'{{"endpoints": {{"chat": {{"commit": "{other}"}}}}}}')
     until(llm.as_wanted, lambda: (llm.status(), operator.story()))
     assert llm.revision() == revision
     assert llm.status()["model"]["commit"] == other
@@ -258,7 +247,7 @@ def test_a_branch_is_resolved_again_on_request_and_the_pods_roll_to_its_commit(
     (job,) = until(lambda: llm.list("jobs"), lambda: (llm.status(), operator.story()))
     revision = job["metadata"]["annotations"][names.REVISION]
     other = COMMIT[::-1]
-    job_ends(llm, revision, "Complete", f'{{"endpoints": {{"chat": {{"commit": "{other}"}}}}}}')
+    job_ends(llm, revision, 0, f'{{"endpoints": {{"chat": {{"commit": "{other}"}}}}}}')
     until(lambda: llm.revision() == revision and llm.as_wanted(), lambda: (llm.status(), operator.story()))
     assert llm.status()["model"]["commit"] == other
 
@@ -268,7 +257,7 @@ def test_weights_that_can_not_be_had_are_told_and_no_pod_goes(
 ) -> None:
     llm, revision = downloading
     told = '{"endpoints": {"chat": {"reason": "GatedRepo", "message": "ask for access to org/two"}}}'
-    job_ends(llm, revision, "Failed", told)
+    job_ends(llm, revision, 21, told)
     gated = ("False", "GatedRepo", "ask for access to org/two")
     until(lambda: llm.condition("WeightsReady") == gated, lambda: (llm.status(), operator.story()))
     assert llm.condition("Ready")[:2] == ("True", "ServingFormerVersion")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import kubelet
 import model_control
 import pool
 from api_server import ApiServer
@@ -16,24 +17,28 @@ from tritonllm_operator import names
 
 COMMIT = "d" * 40
 LABELS = {names.POOL: "llm", names.COMPONENT: "server"}
-CONTAINER = {"name": "server", "image": "attacker"}
+SPEC = {
+    "containers": [{"name": "server", "image": "attacker"}],
+    "initContainers": [{"name": "weights", "image": "attacker"}],
+}
+FORMER = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "llm", "uid": "former", "controller": True}
 
 
-def stranger(llm: Pool, name: str, address: str, owners: list[pool.Json]) -> None:
-    """A ready pod with the pool's labels, which also tells of weights."""
-    metadata = {"name": name, "labels": LABELS, "ownerReferences": owners}
-    inits = [{"name": "weights", "image": "attacker"}]
-    llm.create("pods", {"metadata": metadata, "spec": {"containers": [CONTAINER], "initContainers": inits}})
-    said = json.dumps({"endpoints": {"chat": {"commit": COMMIT}}})
-    weights: Any = pool.ended(0, said, "weights")["initContainerStatuses"]
-    llm.trouble(name, **pool.running(address), initContainerStatuses=weights)
-
-
-def replica_set(llm: Pool, name: str, owners: list[pool.Json]) -> pool.Json:
-    template = {"metadata": {"labels": LABELS}, "spec": {"containers": [CONTAINER]}}
-    metadata = {"name": name, "labels": LABELS, "ownerReferences": owners}
+def stranger(llm: Pool, kind: str) -> str:
+    """A pod with the pool's labels, and its name."""
+    if kind == "alone":
+        llm.create("pods", {"metadata": {"name": "rogue", "labels": LABELS}, "spec": SPEC})
+        return "rogue"
+    template = {"metadata": {"labels": LABELS}, "spec": SPEC}
+    # With labels of its own, the Deployment would adopt it.
+    metadata = {"name": "rogue", "finalizers": ["example.com/stay"]}
     spec = {"selector": {"matchLabels": LABELS}, "template": template}
-    return llm.create("replicasets", {"metadata": metadata, "spec": spec})
+    llm.create("replicasets", {"metadata": metadata, "spec": spec})
+    (pod,) = until(lambda: llm.list("pods", f"{names.POOL}=llm,!pod-template-hash"))
+    if kind.startswith("of a Deployment"):
+        # The garbage collector ends what has an owner that is not there. The finalizer keeps it for a while.
+        llm.patch("replicasets", "rogue", {"metadata": {"ownerReferences": [FORMER]}})
+    return pod["metadata"]["name"]
 
 
 @pytest.mark.parametrize("kind", ["alone", "of a ReplicaSet", "of a Deployment that has the pool's name"])
@@ -42,12 +47,11 @@ def test_a_pod_with_the_pools_labels_gets_no_secret_and_its_commit_is_not_believ
 ) -> None:
     rogue = tritons.new()
     llm.as_left(endpoint(model={"repo": "org/one"}, engine={"type": "vllm"}))
-    owners: list[pool.Json] = []
-    if kind != "alone":
-        former = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "llm", "uid": "former"}}
-        above = [pool.owned_by(former)] if kind.startswith("of a Deployment") else []
-        owners = [pool.owned_by(replica_set(llm, "rogue", above))]
-    stranger(llm, "rogue", rogue.address, owners)
+    name = stranger(llm, kind)
+    # It is ready, and tells of weights.
+    said = json.dumps({"endpoints": {"chat": {"commit": COMMIT}}})
+    weights: Any = kubelet.ended(0, said, "weights")["initContainerStatuses"]
+    llm.trouble(name, **kubelet.running(rogue.address), initContainerStatuses=weights)
     try:
         with pool.operating(api_server, tmp_path, llm.name, resync=0.5) as operator:
             # The pool's own pods are followed all the same.
@@ -59,14 +63,16 @@ def test_a_pod_with_the_pools_labels_gets_no_secret_and_its_commit_is_not_believ
             operator.until_looked(2)
             assert llm.status()["pods"]["loaded"] <= llm.pods
             assert (
-                f"pod {llm.name}/rogue has the labels of pool llm and is not of its Deployment"
+                f"pod {llm.name}/{name} has the labels of pool llm and is not of its Deployment"
                 in operator.story()
             )
         assert rogue.told == []
         assert COMMIT not in json.dumps(llm.get("configmaps", "llm-endpoints"))
     finally:
         llm.delete("pods", "rogue")
-        llm.delete("replicasets", "rogue")
+        if kind != "alone":
+            llm.delete("replicasets", "rogue")
+            llm.patch("replicasets", "rogue", {"metadata": {"finalizers": None}})
         tritons.end(rogue)
 
 
@@ -76,7 +82,7 @@ def test_a_pod_that_the_pools_deployment_made_is_believed(
     llm.as_left(endpoint(model={"repo": "org/one"}, engine={"type": "vllm"}))
     (first, _) = llm.tritons
     said = json.dumps({"endpoints": {"chat": {"commit": COMMIT}}})
-    llm.trouble(first, initContainerStatuses=pool.ended(0, said, "weights")["initContainerStatuses"])
+    llm.trouble(first, initContainerStatuses=kubelet.ended(0, said, "weights")["initContainerStatuses"])
     with pool.operating(api_server, tmp_path, llm.name) as operator:
         until(
             lambda: COMMIT in json.dumps(llm.get("configmaps", "llm-endpoints")),
