@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from tritonllm import errors, pipeline_spec, sampling
-from tritonllm.runtime import requests, screening
+from tritonllm.runtime import rendered, requests, screening
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Settings:
     @classmethod
     def load(cls, text: str) -> Settings:
         """Reads the config parameter `settings`."""
-        values: dict[str, Any] = json.loads(text)
+        values: rendered.Rendered[Any] = rendered.Rendered(json.loads(text))
         return cls(
             prompt=pipeline_spec.Prompt.model_validate(values["prompt"]),
             sampling=pipeline_spec.Sampling.model_validate(values["sampling"]),

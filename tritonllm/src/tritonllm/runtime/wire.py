@@ -11,6 +11,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
 from tritonllm import errors
+from tritonllm.runtime import rendered
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +119,10 @@ def parameters(request: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return public, private
 
 
-def config_parameters(args: dict[str, str]) -> dict[str, str]:
+def config_parameters(args: dict[str, str]) -> rendered.Rendered[str]:
     """The parameters of the model's config, from the arguments of `initialize`."""
     given = json.loads(args["model_config"])["parameters"]
-    return {key: value["string_value"] for key, value in given.items()}
+    return rendered.Rendered({key: value["string_value"] for key, value in given.items()})
 
 
 def tensor(name: str, items: list[Any]) -> Any:

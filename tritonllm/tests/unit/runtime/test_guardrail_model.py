@@ -38,6 +38,12 @@ def judge() -> Any:
     return answers
 
 
+def test_a_configuration_of_an_older_operator_is_refused_with_what_it_lacks_and_what_to_do() -> None:
+    config = json.dumps({"parameters": {"policy": {"string_value": canonical.pack({})}}})
+    with pytest.raises(ValueError, match=r"lacks `prompt_characters`, .* upgrade the operator"):
+        guardrail.TritonPythonModel().initialize({"model_name": "chat-guardrail", "model_config": config})
+
+
 def test_megabytes_of_obfuscated_text_are_refused_by_their_size_and_others_are_judged(judge: Any) -> None:
     large, small = judge("@*" * (4 << 20), "a f4lcon")
     assert "has 8388608 characters; the maximum is 32768" in large.error().message()

@@ -27,6 +27,11 @@ def asked(**values: str | bool) -> requests.Request:
     return requests.parse({"text_input": "Hi", **values}, parameters)  # pyright: ignore[reportArgumentType]
 
 
+def test_settings_of_an_older_operator_are_refused_with_what_they_lack_and_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"lacks `prompt`, .* upgrade the operator"):
+        settings.Settings.load("{}")
+
+
 def test_a_request_wins_over_the_endpoints_defaults() -> None:
     served = endpoint(sampling={"defaults": {"temperature": 0.5, "max_tokens": 9}})
     request = served.admit(asked(parameters={"max_tokens": 3}), policy({}))  # pyright: ignore[reportArgumentType]
