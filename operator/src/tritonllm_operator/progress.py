@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import aiohttp
 
+from tritonllm import addresses
+
 # Of `tritonllm serve`, as the pool's chart starts it.
 PORT = 8003
 LOADING = "loading"
@@ -28,11 +30,11 @@ async def said(address: str, question: str, port: int = PORT) -> Mapping[str, st
         question: `LOADING` or `UNREADABLE`.
         port: of the supervisor.
     """
-    host = f"[{address}]" if ":" in address else address
+    url = f"http://{addresses.in_url(address)}:{port}/{question}"
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_SECONDS)) as session,
-            session.get(f"http://{host}:{port}/{question}", allow_redirects=False) as answer,
+            session.get(url, allow_redirects=False) as answer,
         ):
             found = json.loads(await answer.content.read(_LONGEST_BYTES))
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError):

@@ -15,6 +15,7 @@ import grpc
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
+from tritonllm import addresses
 from tritonllm.serve import api_lock, loader
 from tritonllm_operator import facts
 from tritonllm_operator.facts import ModelState, Trouble
@@ -52,8 +53,9 @@ class Triton:
     def __init__(self, pod: str, address: str, secret: str, port: int = PORT) -> None:
         self._pod = pod
         self._headers = api_lock.Lock(secret).grpc_headers()
-        host = f"[{address}]" if ":" in address else address
-        self._client = triton.InferenceServerClient(f"{host}:{port}", channel_args=_CHANNEL)
+        self._client = triton.InferenceServerClient(
+            f"{addresses.in_url(address)}:{port}", channel_args=_CHANNEL
+        )
 
     async def __aenter__(self) -> Triton:
         return self

@@ -35,6 +35,11 @@ def is_ipv4(address: str) -> bool:
     return False
 
 
+def in_url(host: str) -> str:
+    """A name or address as a URL has it: addresses of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def listening_socket(host: str, port: int) -> socket.socket:
     """A TCP socket that listens; with `::`, on both families, whatever the kernel's default.
 

@@ -97,8 +97,7 @@ class Options:
 
     def url(self, port: int) -> str:
         """The URL of a port for a client on this machine."""
-        host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
-        return f"http://{host}:{port}"
+        return f"http://{addresses.in_url(self.local_host)}:{port}"
 
     def ports(self) -> Iterator[tuple[str, int]]:
         """Each port with its command-line option."""
