@@ -75,9 +75,12 @@ def restart(endpoints: int) -> list[str]:
             with pool.operating(server, directory) as operator:
                 began = time.monotonic()
                 # Not more often: each look at the metrics costs both processes some milliseconds.
-                while operator.count("tritonllm_operator_endpoints") < endpoints:
-                    assert time.monotonic() - began < 600, operator.story()
-                    time.sleep(0.25)
+                pool.until(
+                    lambda: operator.count("tritonllm_operator_endpoints") >= endpoints,
+                    operator.story,
+                    600,
+                    every=0.25,
+                )
                 seconds = time.monotonic() - began
                 print(f"looked at all after {seconds:.0f} s", file=sys.stderr)
                 # What it does when it has looked at everything once counts as well.

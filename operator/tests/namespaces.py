@@ -26,7 +26,12 @@ _PLACES = {
 }
 
 
-def until(condition: Callable[[], Any], story: Callable[[], object] = str, seconds: float = 120) -> Any:
+def until(
+    condition: Callable[[], Any],
+    story: Callable[[], object] = str,
+    seconds: float = 120,
+    every: float = 0.02,
+) -> Any:
     """Waits for a condition and returns what came true.
 
     Raises:
@@ -35,7 +40,7 @@ def until(condition: Callable[[], Any], story: Callable[[], object] = str, secon
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {story()}"
-        time.sleep(0.02)
+        time.sleep(every)
     return found
 
 

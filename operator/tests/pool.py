@@ -406,6 +406,12 @@ class Operator:
         return self.log.read_text(errors="replace")[-6000:]
 
 
+def until_as_wanted(llm: Pool, operator: Operator, *endpoints: str) -> None:
+    """Waits until the newest versions of these endpoints, by default of `chat`, are live and their statuses say so."""
+    for name in endpoints or ("chat",):
+        until(lambda name=name: llm.as_wanted(name), lambda name=name: (llm.status(name), operator.story()))
+
+
 @contextlib.contextmanager
 def operating(
     api: ApiServer | Path,

@@ -11,7 +11,7 @@ import pytest
 
 import model_control
 import pool
-from pool import Operator, Pool, endpoint, until
+from pool import Operator, Pool, endpoint, until, until_as_wanted
 from tritonllm_operator import objects, plan
 
 CHAT, CODE = endpoint(), endpoint("code")
@@ -20,9 +20,7 @@ CHAT, CODE = endpoint(), endpoint("code")
 def served(llm: Pool, operator: Operator, *endpoints: pool.Json) -> None:
     """A pool that serves these endpoints."""
     llm.as_left(*endpoints)
-    for item in endpoints:
-        name = item["metadata"]["name"]
-        until(lambda name=name: llm.as_wanted(name), lambda: (llm.status(), operator.story()))
+    until_as_wanted(llm, operator, *(item["metadata"]["name"] for item in endpoints))
 
 
 def test_a_first_install_writes_the_file_once_and_its_pods_need_no_roll(
@@ -39,8 +37,7 @@ def test_a_first_install_writes_the_file_once_and_its_pods_need_no_roll(
     until(lambda: llm.get("configmaps", "llm-endpoints"), operator.story)
     assert set(llm.file()) == {"chat", "code"}
     llm.settle()
-    for name in ("chat", "code"):
-        until(lambda name=name: llm.as_wanted(name), lambda name=name: (llm.status(name), operator.story()))
+    until_as_wanted(llm, operator, "chat", "code")
     assert llm.revision() is None
     assert model_control.changes(llm.tritons.values()) == [[], []]
     assert llm.status()["pods"] == {"desired": 2, "loaded": 2, "summary": "2/2"}
@@ -62,8 +59,7 @@ def test_the_first_pods_of_a_pool_start_with_all_endpoints_of_their_chart_howeve
     until(lambda: llm.get("configmaps", "llm-endpoints"), operator.story)
     assert set(llm.file()) == {"chat", "code"}
     llm.run()
-    for name in ("chat", "code"):
-        until(lambda name=name: llm.as_wanted(name), lambda name=name: (llm.status(name), operator.story()))
+    until_as_wanted(llm, operator, "chat", "code")
     assert llm.revision() is None
 
 

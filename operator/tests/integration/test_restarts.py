@@ -10,7 +10,7 @@ import pytest
 
 import pool
 from api_server import ApiServer
-from pool import Operator, Pool, endpoint, until
+from pool import Operator, Pool, endpoint, until, until_as_wanted
 from tritonllm_operator import kube
 
 CHAT, CODE = endpoint(), endpoint("code")
@@ -23,12 +23,6 @@ def operator(api_server: ApiServer, llm: Pool, tmp_path: Path) -> Iterator[Opera
     """An operator of the test's own."""
     with pool.operating(api_server, tmp_path, llm.name) as operator:
         yield operator
-
-
-def as_wanted(llm: Pool, operator: Operator, *names: str) -> None:
-    """Waits until endpoints are as they are wanted."""
-    for name in names or ("chat",):
-        until(lambda name=name: llm.as_wanted(name), lambda name=name: (llm.status(name), operator.story()))
 
 
 def until_looks_were_all(operator: Operator, looks: float, lists: float) -> None:
@@ -54,7 +48,7 @@ def again(operator: Operator) -> None:
 def test_the_same_world_is_never_written_to(api_server: ApiServer, llm: Pool, tmp_path: Path) -> None:
     with pool.operating(api_server, tmp_path, llm.name, resync=0.2) as operator:
         llm.as_left(CHAT, CODE)
-        as_wanted(llm, operator, "chat", "code")
+        until_as_wanted(llm, operator, "chat", "code")
         operator.until_looked(2)
         before, writes = llm.versions(), operator.writes()
         operator.until_looked(5)
@@ -70,7 +64,7 @@ def test_an_operator_whose_renderer_is_newer_writes_nothing(
 ) -> None:
     with pool.operating(api_server, tmp_path, llm.name) as operator:
         llm.as_left(CHAT)
-        as_wanted(llm, operator)
+        until_as_wanted(llm, operator)
         before = llm.versions()
     newer = "from tritonllm.render import config\nconfig.RENDERER = '2'\n"
     with pool.operating(api_server, tmp_path, llm.name, resync=0.2, code=newer) as operator:
@@ -89,7 +83,7 @@ def test_what_was_deleted_while_the_operator_was_away_is_cleaned_when_it_is_back
     llm: Pool, operator: Operator
 ) -> None:
     llm.as_left(CHAT, CODE)
-    as_wanted(llm, operator, "chat", "code")
+    until_as_wanted(llm, operator, "chat", "code")
     operator.stop()
     llm.delete("llmendpoints", "code")
     assert llm.get("llmendpoints", "code") is None
@@ -98,7 +92,7 @@ def test_what_was_deleted_while_the_operator_was_away_is_cleaned_when_it_is_back
     until(
         lambda: all(("unload", "code-engine") in item.done for item in llm.tritons.values()), operator.story
     )
-    as_wanted(llm, operator)
+    until_as_wanted(llm, operator)
     until(lambda: set(llm.file()) == {"chat"}, operator.story)
 
 
@@ -107,7 +101,7 @@ def test_an_operator_killed_at_any_point_of_many_edits_reaches_the_last_one(
 ) -> None:
     llm.as_left(CHAT)
     llm.run()
-    as_wanted(llm, operator)
+    until_as_wanted(llm, operator)
     chance = random.Random(4)
     for number in range(20):
         if number % 5 == 3:
@@ -120,7 +114,7 @@ def test_an_operator_killed_at_any_point_of_many_edits_reaches_the_last_one(
             until(lambda point=point: operator.writes() >= point or llm.as_wanted(), operator.story)
             operator.kill()
             operator.start()
-    as_wanted(llm, operator)
+    until_as_wanted(llm, operator)
     assert llm.file(llm.revision() or "")["chat"]["engine"]["args"] == {"seed": 18}
 
 
@@ -128,34 +122,34 @@ def test_an_edit_during_an_outage_of_the_api_server_is_found(
     api_server: ApiServer, llm: Pool, operator: Operator
 ) -> None:
     llm.as_left(CHAT)
-    as_wanted(llm, operator)
+    until_as_wanted(llm, operator)
     for word in ("first", "second"):
         api_server.restart()
         llm.ban("chat", word)
-        as_wanted(llm, operator)
+        until_as_wanted(llm, operator)
     # And its watches are alive: it hears of what comes now.
     llm.ban("chat", "third")
-    as_wanted(llm, operator)
+    until_as_wanted(llm, operator)
 
 
 def test_a_pool_that_is_uninstalled_and_installed_again_serves_again(llm: Pool, operator: Operator) -> None:
     llm.as_left(CHAT)
-    as_wanted(llm, operator)
+    until_as_wanted(llm, operator)
     llm.uninstall()
     until(lambda: llm.condition("Accepted")[1] == "PoolNotFound", lambda: (llm.status(), operator.story()))
     assert llm.condition("Ready")[0] == "False"
     assert "helm install llm" in llm.condition("Accepted")[2]
     llm.install()
     llm.run()
-    as_wanted(llm, operator)
+    until_as_wanted(llm, operator)
 
 
 def test_a_namespace_that_ends_is_no_reason_to_complain(llm: Pool, operator: Operator) -> None:
     llm.as_left(CHAT)
-    as_wanted(llm, operator)
+    until_as_wanted(llm, operator)
     llm.client.delete(f"/api/v1/namespaces/{llm.name}").raise_for_status()
     llm.ban("chat", "too late")
-    as_wanted(llm, operator)
+    until_as_wanted(llm, operator)
     # Nothing can be made there any more: neither the file nor an Event.
     llm.delete("configmaps", "llm-endpoints")
     until(lambda: operator.count("tritonllm_operator_passes_total", outcome="ending"), operator.story)
@@ -170,7 +164,7 @@ def test_an_endpoint_that_moves_to_another_pool_leaves_the_former_one(
     other = make_pool(pool="other")
     llm.as_left(CHAT, CODE)
     other.as_left(endpoint("third", pool="other"))
-    as_wanted(llm, operator, "chat", "code")
+    until_as_wanted(llm, operator, "chat", "code")
     other.run()
     llm.edit("code", pool="other")
     until(lambda: other.as_wanted("code"), lambda: (llm.status("code"), operator.story()))
@@ -186,7 +180,7 @@ def test_files_longer_than_a_line_of_the_client_are_watched_all_the_same(
 ) -> None:
     long = [f"{number} {'forbidden ' * 20}" for number in range(1000)]
     llm.as_left(endpoint(phrases=long))
-    as_wanted(llm, operator)
+    until_as_wanted(llm, operator)
     data = (llm.get("configmaps", "llm-endpoints") or {})["data"]
     assert len(data["revision-.yaml"]) > 2**17
     looks, lists = operator.passes(), operator.count(REQUESTS, method="GET")
@@ -202,6 +196,6 @@ def test_an_edit_of_a_policy_is_one_look_and_one_that_confirms_it(llm: Pool, ope
     looks, lists = operator.passes(), operator.count(REQUESTS, method="GET")
     for number in range(5):
         llm.ban("chat", f"word{number}")
-        as_wanted(llm, operator)
+        until_as_wanted(llm, operator)
     until_looks_were_all(operator, looks, lists)
     assert operator.passes() - looks <= 2 * 5

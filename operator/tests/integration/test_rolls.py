@@ -9,7 +9,7 @@ import pytest
 import kubelet
 import model_control
 import pool
-from pool import Operator, Pool, endpoint, until
+from pool import Operator, Pool, endpoint, until, until_as_wanted
 from tritonllm_operator import names
 
 CHAT = endpoint()
@@ -145,8 +145,7 @@ def test_a_pool_of_its_chart_serves_on_while_it_is_handed_over_and_its_pods_are_
         llm.create("llmendpoints", item)
     llm.run()
     until(lambda: not set(former) & set(llm.tritons), operator.story)
-    for name in ("chat", "code"):
-        until(lambda name=name: llm.as_wanted(name), lambda name=name: (llm.status(name), operator.story()))
+    until_as_wanted(llm, operator, "chat", "code")
     assert llm.revision() is None
     assert set(llm.file()) == {"chat", "code"}
     assert model_control.changes([*former.values(), *llm.tritons.values()]) == [[], [], [], []]
