@@ -1,6 +1,6 @@
 """What a kubelet does to the pods of a pool, by hand: they boot from the pool's file, serve or fail, and end.
 
-No pod is on a node. So the API server deletes them at once, and nobody else writes their statuses.
+No pod is on a node. So the API server deletes them at once, and no other component writes their status.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Kubelet:
         self._grid = grid
 
     def pods(self) -> list[Json]:
-        """Those that the controllers made, not somebody else with the same labels."""
+        """The pods that the controllers created, without others that have the same labels."""
         labels = f"{names.POOL}={self._pool},{names.COMPONENT}=server,pod-template-hash"
         return self._namespace.list("pods", labels)
 

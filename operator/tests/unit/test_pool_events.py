@@ -53,7 +53,7 @@ class Noted(reconcile.Pool):
 
 
 class Turns(asyncio.Semaphore):
-    """One turn, which says when somebody asks for it."""
+    """A semaphore with one turn, which signals when the turn is requested."""
 
     def __init__(self) -> None:
         super().__init__(1)

@@ -1,8 +1,8 @@
 """The endpoints of this pod: their pipelines are asked over private streams.
 
 Every pipeline process listens on a socket in the directory of the run. The gateway connects to all of them and learns
-from each which endpoint it serves; a new process announces itself. A request goes to the least busy process of the endpoint's newest version. A process
-that is to be unloaded says so; it gets no more requests, and completes those that it has.
+from each which endpoint it serves; a new process announces itself. A request goes to the least busy process of the
+endpoint's newest version. A process that is to be unloaded says so; it gets no more requests, and completes those that it has.
 """
 
 from __future__ import annotations
